@@ -1,0 +1,141 @@
+"""One connection: what joins a receiver to a signal, and the handle a user gets for it."""
+
+import weakref
+from collections.abc import Hashable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from tsignals._gate import Gate, check_wait, wait_for
+from tsignals._receiver import Hold, Receiver, Strong, Tether
+
+if TYPE_CHECKING:
+    from tsignals._registry import Registry
+
+Wait = bool | float
+"""How long to wait: True for ever, a number that many seconds (also 0 and 1), False not at all."""
+
+
+class Terms:
+    """What was agreed on at ``connect`` beyond the receiver; most connections share one."""
+
+    __slots__ = ("dispatch_uid", "gate", "is_async", "ordered", "priority", "sender", "sender_id")
+
+    def __init__(
+        self,
+        sender: "Tether | Strong | None" = None,
+        sender_id: int = 0,
+        dispatch_uid: Hashable = None,
+        priority: int = 0,
+        ordered: bool = False,
+        is_async: bool = False,
+        gate: Gate | None = None,
+    ) -> None:
+        self.sender = sender
+        self.sender_id = sender_id
+        self.dispatch_uid = dispatch_uid
+        self.priority = priority
+        self.ordered = ordered
+        self.is_async = is_async
+        self.gate = gate
+
+
+PLAIN = Terms()
+
+
+class Connection:
+    """A receiver's connection to a signal, as ``Signal.connect`` returns it.
+
+    Dropping this handle does not disconnect. As a context manager it disconnects on exit.
+
+    Thread safety: everything may be used from any thread.
+    """
+
+    # Few and small: there is one of these for each receiver.
+    __slots__ = ("_registry", "hold", "key", "terms")
+
+    def __init__(
+        self, registry: "weakref.ref[Registry]", key: Hashable, hold: Hold, terms: Terms
+    ) -> None:
+        self._registry = registry
+        self.key = key
+        self.hold = hold
+        self.terms = terms
+
+    @property
+    def receiver(self) -> Receiver | None:
+        """The receiver, or ``None`` once it is dead."""
+        receiver: Receiver | None = self.hold()
+        return receiver
+
+    @property
+    def sender(self) -> Any:
+        """The sender it was connected to; ``None`` when it hears every sender, or once dead."""
+        held = self.terms.sender
+        return None if held is None else held()
+
+    @property
+    def dispatch_uid(self) -> Any:
+        """The ``dispatch_uid`` given to ``connect``, or ``None``."""
+        return self.terms.dispatch_uid
+
+    @property
+    def priority(self) -> int:
+        """The ``priority`` given to ``connect``; higher is called first."""
+        return self.terms.priority
+
+    @property
+    def connected(self) -> bool:
+        """Whether a send that starts now would call the receiver."""
+        registry = self._registry()
+        return registry is not None and self.alive and self in registry.current().rows
+
+    @property
+    def alive(self) -> bool:
+        """Whether receiver and sender both are; says nothing about being connected."""
+        held = self.terms.sender
+        return self.hold() is not None and (held is None or held() is not None)
+
+    def disconnect(self, wait: Wait = False) -> bool:
+        """Remove this connection; return whether this call did it.
+
+        It acts on this connection only: if its key was connected anew, the new one stays.
+
+        ``wait`` (``tracked=True`` connections only) then waits until the receiver no longer runs
+        in any thread: ``True`` for ever, a number so many seconds. Calls that could only end
+        after this wait, its own above all, are left out.
+
+        Raises ``ValueError`` for ``wait`` on an untracked connection, and ``RuntimeError`` on a
+        thread whose event loop runs a call to wait for, both before anything changes;
+        ``TimeoutError`` when the time is up, with the connection gone.
+        """
+        gate = self.terms.gate
+        check_wait(wait, tracked=gate is not None)
+        if gate is not None and wait is not False:
+            gate.refuse_on_its_loop()
+        registry = self._registry()
+        removed = registry.discard(self.key) if registry is not None else None
+        was_live = removed is not None and self.alive
+        if gate is not None:
+            gate.close()
+            if wait is not False:
+                wait_for([gate], wait)
+        return was_live
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.disconnect()
+
+    def __repr__(self) -> str:
+        receiver = self.receiver
+        what = "dead" if receiver is None else getattr(receiver, "__qualname__", None)
+        if what is None:
+            what = f"<{type(receiver).__name__}>"
+        state = "connected" if self.connected else "disconnected"
+        return f"<Connection of {what}, {state}>"

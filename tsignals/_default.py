@@ -1,0 +1,36 @@
+"""The executor of signals that have none of their own."""
+
+from concurrent.futures import Executor
+
+from tsignals._pool import WorkerPool
+
+# The first entry counts; a change puts a new list in place, so that two threads which both find
+# it empty agree on one pool.
+_holder: list[Executor] = []
+
+
+def get_default_executor() -> Executor:
+    """The executor of signals without one of their own: a ``WorkerPool`` made at first use.
+
+    Thread safety: from any thread; all get the same.
+    """
+    holder = _holder
+    if not holder:
+        holder.append(WorkerPool())
+    return holder[0]
+
+
+def set_default_executor(executor: Executor | None) -> Executor | None:
+    """Use ``executor`` from now on; ``None``: a new ``WorkerPool`` at next use.
+
+    Returns the former one, still open, or ``None`` if none was made yet. Raises ``TypeError`` for
+    what is no ``concurrent.futures.Executor``, and then changes nothing.
+    """
+    global _holder
+    if executor is not None and not isinstance(executor, Executor):
+        raise TypeError(
+            f"the default executor must be a concurrent.futures.Executor or None, "
+            f"not {type(executor).__name__!r}"
+        )
+    former, _holder = _holder, [] if executor is None else [executor]
+    return former[0] if former else None

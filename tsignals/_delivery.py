@@ -1,0 +1,218 @@
+"""``Delivery``, the future of one receiver's call, and ``Deliveries``, those of one send."""
+
+import contextvars
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from concurrent import futures
+from typing import Any
+
+from tsignals._engine import Engine, Skipped, Work, drop_frame, surrounded
+from tsignals._gate import Call, enclosing
+from tsignals._outcomes import Outcomes
+from tsignals._receiver import Receiver, direct
+
+
+class Sending:
+    """What the deliveries of one send have in common."""
+
+    __slots__ = (
+        "arguments",
+        "context",
+        "keywords",
+        "mode",
+        "sender",
+        "signal",
+        "target",
+        "tell",
+    )
+
+    def __init__(
+        self,
+        signal: Any,
+        sender: Any,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        mode: str,
+        tell: Callable[..., None],
+        target: Receiver | None = None,
+    ) -> None:
+        self.signal = signal
+        self.sender = sender
+        self.arguments = arguments
+        self.keywords = keywords
+        self.mode = mode
+        self.tell = tell
+        self.target = target  # what to call in place of the receiver
+        self.context = contextvars.copy_context()
+        if enclosing.get():
+            # What encloses the send does not enclose the deliveries.
+            self.context.run(enclosing.set, ())
+
+    def target_for(self, receiver: Receiver) -> Receiver:
+        """What to call for ``receiver`` in a worker."""
+        return direct(receiver) if self.target is None else self.target
+
+
+class Delivery(Work):
+    """One receiver's call in a :class:`WorkerPool`: a ``concurrent.futures.Future``.
+
+    ``signal``, ``sender`` and ``receiver`` tell whose. ``result()`` gives the response or raises
+    what the receiver raised; a worker of the same pool that waits runs it if it has not started.
+    """
+
+    __slots__ = ("gate", "ordered_receiver", "receiver", "sender", "sending", "signal")
+
+    def __init__(
+        self, engine: Engine, receiver: Receiver, sending: Sending, ordered: bool, gate: Any
+    ) -> None:
+        super().__init__(engine)
+        self.signal = sending.signal
+        self.sender = sending.sender
+        self.receiver = receiver
+        self.sending: Sending | None = sending
+        self.ordered_receiver = receiver if ordered else None
+        self.gate = gate
+
+    def perform(self) -> tuple[Any, BaseException | None]:
+        """Call the receiver in its own copy of the sender's context; tell of its failure."""
+        gate = self.gate
+        if gate is None:
+            return self._perform()
+        call = Call()
+        try:
+            gate.dequeue(self)
+            return self._perform() if gate.enter(call) else (None, Skipped())
+        finally:
+            gate.leave(call)
+
+    def _perform(self) -> tuple[Any, BaseException | None]:
+        sending, receiver, around = self.sending, self.receiver, self._pool.around
+        assert sending is not None
+        target = sending.target_for(receiver)
+        run = sending.context.copy().run
+        started = time.perf_counter()
+        try:
+            if around is None:
+                response = run(target, *sending.arguments, **sending.keywords)
+            else:
+                arguments = sending.arguments
+                response = run(surrounded, around, target, *arguments, **sending.keywords)
+        except BaseException as error:
+            ended = time.perf_counter()
+            drop_frame(error)
+            sending.tell(
+                sending.signal,
+                sending.sender,
+                receiver,
+                error,
+                sending.mode,
+                started - self.queued_at,
+                ended - started,
+            )
+            return None, error
+        return response, None
+
+    def forget(self) -> None:
+        """Let go of what is needed only to run."""
+        self.sending = None
+        gate = self.gate
+        if gate is not None:
+            gate.dequeue(self)
+
+
+Pair = tuple[Receiver, "futures.Future[Any]"]
+
+
+class Deliveries(list[Pair]):
+    """What ``send_async`` returns: a list of ``(receiver, delivery)`` in call order.
+
+    All timeouts are seconds; None waits; an expired one raises ``TimeoutError`` (``wait`` returns
+    False) and cancels nothing.
+
+    Thread safety: every method from any thread.
+    """
+
+    __slots__ = ()
+
+    @property
+    def futures(self) -> "list[futures.Future[Any]]":
+        """The deliveries alone; a new list."""
+        return [future for _, future in self]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all are done; False when the time is up."""
+        left = _countdown(timeout)
+        try:
+            for _, future in self:
+                _await(future, left())
+        except TimeoutError:
+            return False
+        return True
+
+    def results(self, timeout: float | None = None) -> list[tuple[Receiver, Any]]:
+        """Wait in receiver order and return ``(receiver, response)`` pairs.
+
+        Raises what the first failed one raised, ``CancelledError`` for a cancelled one.
+        """
+        left = _countdown(timeout)
+        pairs = []
+        for receiver, future in self:  # no comprehension: nested waits are deep enough
+            pairs.append((receiver, future.result(left())))
+        return pairs
+
+    def outcomes(self, timeout: float | None = None) -> Outcomes:
+        """Wait for all and return ``(receiver, response or exception)`` pairs.
+
+        Collects every exception of a delivery, ``BaseException``, ``CancelledError`` and
+        ``DeliveryDropped`` included.
+        """
+        left = _countdown(timeout)
+        outcomes = Outcomes()
+        for receiver, future in self:
+            error = _await(future, left())
+            if error is None:
+                outcomes.append((receiver, future.result(0)))
+            else:
+                outcomes.add_error(receiver, error)
+        return outcomes
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[Pair]:
+        """Yield ``(receiver, delivery)`` pairs as they are done."""
+        receivers = {future: receiver for receiver, future in self}
+        for future in futures.as_completed(receivers, timeout):
+            yield receivers[future], future
+
+    def cancel(self) -> int:
+        """Cancel all that have not started; return how many this call cancelled."""
+        return sum(not future.cancelled() and future.cancel() for _, future in self)
+
+    def __await__(self) -> Generator[Any, None, list[tuple[Receiver, Any]]]:
+        """``await deliveries``: as ``results()``, without blocking the event loop.
+
+        Cancelling the task that awaits cancels no delivery.
+        """
+        from tsignals._aio import await_results
+
+        return await_results(self).__await__()
+
+    def __aiter__(self) -> AsyncIterator[tuple[Receiver, Any]]:
+        """Yield ``(receiver, response)`` as they are done; a failed one raises in its turn."""
+        from tsignals._aio import iterate_results
+
+        return iterate_results(self)
+
+
+def _await(future: "futures.Future[Any]", timeout: float | None) -> BaseException | None:
+    """Wait and return what ``future`` raised; raise only ``TimeoutError``."""
+    try:
+        return future.exception(timeout)
+    except futures.CancelledError as error:
+        return error
+
+
+def _countdown(timeout: float | None) -> Callable[[], float | None]:
+    """A function that returns how many of ``timeout`` seconds are left."""
+    if timeout is None:
+        return lambda: None
+    deadline = time.monotonic() + timeout
+    return lambda: max(0.0, deadline - time.monotonic())

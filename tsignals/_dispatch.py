@@ -1,0 +1,122 @@
+"""From a plan to deliveries: into a ``WorkerPool``, or into any other executor."""
+
+import contextvars
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from tsignals._connection import Terms
+from tsignals._delivery import Deliveries, Delivery, Sending
+from tsignals._gate import Call, Gate
+from tsignals._pool import WorkerPool
+from tsignals._receiver import Receiver
+
+Targets = list[tuple[Terms, Receiver]]
+
+
+def deliver(executor: Executor, targets: Targets, sending: Sending) -> Deliveries:
+    """Hand one send to ``executor``, as a whole where that is a ``WorkerPool``."""
+    if not isinstance(executor, WorkerPool):
+        return _deliver_elsewhere(executor, targets, sending)
+    engine = executor._engine
+    deliveries = Deliveries()
+    works = []
+    for terms, receiver in targets:
+        if terms.is_async:
+            delivery = engine.async_delivery(receiver, sending, terms.ordered, terms.gate)
+        else:
+            delivery = Delivery(engine, receiver, sending, terms.ordered, terms.gate)
+        works.append(delivery)
+        deliveries.append((receiver, delivery))
+    gated = [work for work in works if work.gate is not None]
+    try:
+        for work in gated:
+            work.gate.enqueue(work)
+        engine.accept(works)
+    except BaseException:
+        for work in gated:
+            work.gate.dequeue(work)
+        raise
+    return deliveries
+
+
+class Elsewhere:
+    """A receiver's call for an executor of another kind, which may pickle it.
+
+    The sender's context, and the gate of a tracked receiver, stay in this process.
+    """
+
+    def __init__(self, receiver: Receiver, sending: Sending, call: Call | None) -> None:
+        self.target = sending.target_for(receiver)
+        self.arguments = sending.arguments
+        self.keywords = sending.keywords
+        self.context: contextvars.Context | None = sending.context.copy()
+        self.call = call
+
+    def __call__(self) -> Any:
+        if self.call is not None:
+            self.call.begin()
+        if self.context is None:
+            return self.target(*self.arguments, **self.keywords)
+        return self.context.run(self.target, *self.arguments, **self.keywords)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "context": None, "call": None}
+
+
+def _deliver_elsewhere(executor: Executor, targets: Targets, sending: Sending) -> Deliveries:
+    for terms, _ in targets:
+        if terms.ordered:
+            raise TypeError(
+                f"an ordered receiver needs a WorkerPool, and signal {sending.signal.label} has "
+                f"a {type(executor).__name__}; nothing was queued"
+            )
+    deliveries = Deliveries()
+    for terms, receiver in targets:
+        deliveries.append((receiver, _submit(executor, terms.gate, receiver, sending)))
+    return deliveries
+
+
+def _submit(
+    executor: Executor, gate: Gate | None, receiver: Receiver, sending: Sending
+) -> "Future[Any]":
+    call = None if gate is None else Call(thread=0)
+    future: Future[Any]
+    if gate is not None and call is not None and not gate.enter(call):
+        future = Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+    try:
+        future = executor.submit(Elsewhere(receiver, sending, call))
+    except Exception as error:
+        future = Future()
+        future.set_exception(error)
+    if gate is not None:
+        gate.enqueue(future)
+    future.add_done_callback(_Ended(receiver, sending, gate, call))
+    return future
+
+
+class _Ended:
+    """What follows when a delivery elsewhere has ended: the gate, and the telling."""
+
+    def __init__(
+        self, receiver: Receiver, sending: Sending, gate: Gate | None, call: Call | None
+    ) -> None:
+        self.receiver = receiver
+        self.sending = sending
+        self.gate = gate
+        self.call = call
+
+    def __call__(self, future: "Future[Any]") -> None:
+        if self.gate is not None and self.call is not None:
+            self.gate.dequeue(future)
+            self.gate.leave(self.call)
+        if future.cancelled():
+            return
+        error = future.exception(0)
+        if error is not None:
+            sending = self.sending
+            sending.tell(
+                sending.signal, sending.sender, self.receiver, error, sending.mode, 0.0, 0.0
+            )

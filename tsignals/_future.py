@@ -1,0 +1,313 @@
+"""Futures of a pool: ``concurrent.futures.Future`` without a lock of their own.
+
+A standard future makes a Condition when it is born, most of its cost, and hardly any is ever
+waited on. Here a :class:`Meeting` (the Condition, who waits, the callbacks) is made when somebody
+first comes to wait.
+
+Who may resolve a future is decided once: claimants append a mark to ``_owner`` and the first in
+the list owns it. The owner stores the outcome, then sets ``_phase``, then looks for a meeting. Who
+comes to wait appends a meeting to ``_meeting`` (the first in the list counts), and then looks at
+``_phase``. Both look by an operation on the list ``_meeting``, which orders them with and without
+the GIL: so the owner sees the meeting, or the comer sees the outcome, or both; and announcing
+twice does no harm.
+
+``concurrent.futures.wait`` and ``as_completed`` reach for ``_condition``, ``_waiters`` and
+``_state``: while they hold the condition the state must not change under them. So a future that
+has a meeting shows itself as done to them only once the meeting was announced, which happens with
+the condition held.
+"""
+
+import logging
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from types import CodeType, FrameType
+from typing import Any, TypeVar
+
+PENDING = "PENDING"
+RUNNING = "RUNNING"
+CANCELLED = "CANCELLED"
+CANCELLED_AND_NOTIFIED = "CANCELLED_AND_NOTIFIED"
+FINISHED = "FINISHED"
+_DONE = frozenset([CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED])
+
+Mark = tuple[str, int]
+"""How a future ends, ``"run"`` or the name of a counter, and in which thread. Made anew each time."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+CRITICAL: set[CodeType] = set()
+"""Code during which a wait on the same thread could wait for that very code."""
+
+
+def critical(function: _F) -> _F:
+    """Mark a function that must go on before waits can end; it calls no foreign code."""
+    CRITICAL.add(function.__code__)
+    return function
+
+
+def refuse_if_critical(what: str) -> None:
+    """Raise ``RuntimeError`` when called (by a finalizer, a signal handler) inside such code.
+
+    Costs nothing where nobody waits: the marks are the functions on this thread's stack.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code in CRITICAL:
+            raise RuntimeError(
+                f"cannot wait in {what}: it was called by a finalizer or signal handler that "
+                f"interrupted tsignals ({frame.f_code.co_qualname}) on this thread"
+            )
+        frame = frame.f_back
+
+
+class Meeting:
+    """Where those who wait for a future are found."""
+
+    __slots__ = ("announced", "callbacks", "condition", "sleepers", "waiters")
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.waiters: list[Any] = []  # of concurrent.futures.wait and as_completed
+        self.sleepers: list[queue.SimpleQueue[None]] = []  # of result() and exception()
+        self.callbacks: list[list[Callable[[Any], object]]] = []  # each is taken by who calls it
+        self.announced = False
+
+    @critical
+    def announce(self, future: "PoolFuture") -> None:
+        """Tell those who wait that ``future`` is done; once, by whoever is first."""
+        with self.condition:
+            if not self.announced:
+                for waiter in self.waiters:
+                    if future.cancelled():
+                        waiter.add_cancelled(future)
+                    elif future._exception is not None:
+                        waiter.add_exception(future)
+                    else:
+                        waiter.add_result(future)
+                self.announced = True
+                self.condition.notify_all()
+        for sleeper in list(self.sleepers):
+            sleeper.put(None)
+
+    def call_back(self, future: "PoolFuture") -> None:
+        """Call the callbacks that nobody has called yet."""
+        interrupt: BaseException | None = None
+        for entry in self.callbacks:
+            try:
+                _call(entry, future)
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+
+def _call(entry: list[Callable[[Any], object]], future: "PoolFuture") -> None:
+    try:
+        callback = entry.pop()
+    except IndexError:  # somebody else called it
+        return
+    try:
+        callback(future)
+    except Exception:
+        # The convention of concurrent.futures, down to the logger.
+        logging.getLogger("concurrent.futures").exception("exception calling callback for %r", future)
+
+
+class PoolFuture(Future[Any]):
+    """A future whose work runs in a pool.
+
+    Thread safety: every method from any thread, also from finalizers and signal handlers; those
+    that wait raise ``RuntimeError`` where that could never end.
+    """
+
+    __slots__ = ("_exception", "_meeting", "_owner", "_phase", "_pool", "_result")
+
+    def __init__(self, pool: Any) -> None:
+        # Not Future.__init__, which makes the Condition.
+        self._phase = PENDING
+        self._owner: list[Mark] = []
+        self._meeting: list[Meeting] = []
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._pool = pool  # the engine that runs it
+
+    # -- Deciding and resolving: for the pool --
+
+    def claim(self, mark: Mark) -> bool:
+        """Whether the one who calls this may, and must, resolve the future."""
+        self._owner.append(mark)
+        return self._owner[0] is mark
+
+    @property
+    def owner(self) -> Mark | None:
+        """The mark of who resolves it; ``None`` while it only waits."""
+        return self._owner[0] if self._owner else None
+
+    def begin(self) -> None:
+        self._phase = RUNNING
+
+    def settle(self, result: Any, exception: BaseException | None, phase: str = FINISHED) -> None:
+        """Resolve; the owner's alone. Wakes who waits, then calls the callbacks."""
+        self._result = result
+        self._exception = exception
+        self._phase = phase
+        meetings = self._meeting.copy()
+        if meetings:
+            try:
+                meetings[0].announce(self)
+            except BaseException:  # interrupted
+                meetings[0].announce(self)
+                meetings[0].call_back(self)
+                raise
+            meetings[0].call_back(self)
+
+    def forsake(self, error: BaseException) -> None:
+        """In a forked child: resolve with ``error`` and tell nobody, for all who waited are gone."""
+        self._owner = [("lost", 0)]
+        self._meeting = []
+        self._result = None
+        self._exception = error
+        self._phase = FINISHED
+
+    # -- What concurrent.futures reaches for --
+
+    def _meet(self) -> Meeting:
+        if not self._meeting:
+            self._meeting.append(Meeting())
+        meeting = self._meeting[0]
+        if self._phase in _DONE and not meeting.announced:
+            meeting.announce(self)
+        return meeting
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        # A worker that is about to wait runs what it would wait for.
+        if self._phase not in _DONE:
+            self._pool.help(self)
+        return self._meet().condition
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        meeting = self._meet()
+        if not meeting.announced:
+            refuse_if_critical("concurrent.futures")
+            self._pool.refuse_endless_wait(self)
+        return meeting.waiters
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        phase = self._phase
+        if phase in _DONE and self._meeting and not self._meeting[0].announced:
+            return RUNNING
+        return phase
+
+    # -- The public interface: Future's --
+
+    def cancel(self) -> bool:
+        """Cancel it if it has not started; return whether it is cancelled."""
+        return self.end("cancelled", None, CANCELLED_AND_NOTIFIED) or self.cancelled()
+
+    def end(self, counter: str, error: BaseException | None, phase: str = FINISHED) -> bool:
+        """Resolve it unrun, unless it has started or ended; return whether this call did."""
+        mark = (counter, threading.get_ident())
+        try:
+            won = self.claim(mark)
+            if won:
+                self._end(counter, error, phase)
+        except BaseException:  # interrupted
+            if self.owner is mark and self._phase not in _DONE:
+                self._end(counter, error, phase)
+            raise
+        return won
+
+    def _end(self, counter: str, error: BaseException | None, phase: str) -> None:
+        self._pool.count_ended(self, counter)
+        self.settle(None, error, phase)
+        self._pool.release(self)
+
+    def cancelled(self) -> bool:
+        return self._phase in (CANCELLED, CANCELLED_AND_NOTIFIED)
+
+    def running(self) -> bool:
+        return self._phase == RUNNING
+
+    def done(self) -> bool:
+        return self._phase in _DONE
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Call ``fn(future)`` when it is done, in the thread that resolves it, or now."""
+        entry = [fn]
+        meeting = self._meet()
+        meeting.callbacks.append(entry)
+        if self._phase in _DONE:
+            _call(entry, self)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return what the work returned, or raise what it raised.
+
+        ``timeout``: seconds; None waits. Raises ``TimeoutError``, ``CancelledError``, and
+        ``RuntimeError`` where waiting could never end.
+        """
+        if self._phase not in _DONE:
+            self._pool.await_done(self, timeout)
+        try:
+            if self._exception is not None:
+                raise self._exception
+            if self.cancelled():
+                raise CancelledError
+            return self._result
+        finally:
+            del self  # or the traceback, the exception and the future form a cycle
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the work raised, or ``None``; otherwise as ``result``."""
+        if self._phase not in _DONE:
+            self._pool.await_done(self, timeout)
+        if self.cancelled():
+            raise CancelledError
+        return self._exception
+
+    def doze(self, timeout: float | None) -> None:
+        """Wait until done, and only that."""
+        refuse_if_critical("result()")
+        sleeper: queue.SimpleQueue[None] = queue.SimpleQueue()
+        sleepers = self._meet().sleepers
+        sleepers.append(sleeper)
+        try:
+            if self._phase not in _DONE:
+                if timeout is not None and timeout <= 0:
+                    raise queue.Empty
+                sleeper.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError("the delivery is not done yet; it goes on") from None
+        finally:
+            sleepers.remove(sleeper)
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """For executors other than ours; see ``concurrent.futures``."""
+        if self.cancelled():
+            return False
+        if self._phase != PENDING or not self.claim(("run", threading.get_ident())):
+            raise InvalidStateError(f"{self._phase}: {self!r}")
+        self._phase = RUNNING
+        return True
+
+    def set_result(self, result: Any) -> None:
+        """For executors other than ours; see ``concurrent.futures``."""
+        self._refuse_if_done()
+        self.settle(result, None)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """For executors other than ours; see ``concurrent.futures``."""
+        self._refuse_if_done()
+        self.settle(None, exception)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at {id(self):#x} state={self._phase.lower()}>"
+
+    def _refuse_if_done(self) -> None:
+        if self._phase in _DONE:
+            raise InvalidStateError(f"{self._phase}: {self!r}")

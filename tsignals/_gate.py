@@ -1,0 +1,202 @@
+"""The gate of a ``tracked`` receiver: who is inside, and waiting until nobody is.
+
+No lock. A call enters by putting itself into ``running`` and *then* looking at ``closed``; a
+disconnect sets ``closed`` and *then* looks into ``running``. Whichever step came first in that
+dictionary (it orders them, with and without the GIL), either the call sees the closed gate and
+turns back, or the disconnect sees the call and waits for it.
+
+A waiter announces itself in ``_waits`` and then looks; whoever leaves, or starts a wait that may
+close a circle, removes or adds itself and then wakes those announced. Waking is a
+``SimpleQueue.put``, which any thread may do at any point, twice as well as once.
+"""
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Hashable, Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Call:
+    """One running call of a tracked receiver."""
+
+    __slots__ = ("task", "thread")
+
+    def __init__(
+        self, task: "asyncio.Task[Any] | None" = None, thread: int | None = None
+    ) -> None:
+        self.thread = threading.get_ident() if thread is None else thread  # 0: not known yet
+        self.task = task  # of an async receiver: the task it runs in
+
+    def begin(self) -> None:
+        """It runs in this thread, as is known only now."""
+        self.thread = threading.get_ident()
+
+
+enclosing: ContextVar[tuple[Call, ...]] = ContextVar("tsignals_enclosing", default=())
+"""The async calls that this context runs inside of: ``asyncio.to_thread`` carries it along."""
+
+
+class _Wait:
+    __slots__ = ("enclosing", "gate", "task", "thread", "wake")
+
+    def __init__(self, gate: "Gate") -> None:
+        self.gate = gate
+        self.thread = threading.get_ident()
+        self.enclosing = enclosing.get()
+        self.task = _current_task()
+        self.wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def inside(self, call: Call) -> bool:
+        """Whether this wait is made from within ``call``."""
+        if call.task is None:
+            return call.thread == self.thread
+        return call.task is self.task or call in self.enclosing
+
+
+_waits: dict[_Wait, None] = {}
+
+
+def check_wait(wait: object, tracked: bool) -> None:
+    """Raise unless ``wait`` is a bool or a number of seconds, and False if not ``tracked``."""
+    if wait is False:
+        return
+    if wait is not True:
+        if isinstance(wait, bool) or not isinstance(wait, (int, float)):
+            raise TypeError(f"wait must be True, False or seconds, not {type(wait).__name__!r}")
+        if not wait >= 0:
+            raise ValueError(f"wait must be at least 0 seconds, not {wait!r}")
+    if not tracked:
+        raise ValueError(
+            "wait needs a tracked connection, and this one is not; connect with tracked=True"
+        )
+
+
+class Gate:
+    """Counts the calls of one tracked connection in and out, and lets nobody in once closed."""
+
+    __slots__ = ("_table", "closed", "queued", "running")
+
+    def __init__(self, table: "dict[Gate, Hashable]") -> None:
+        self.closed = False
+        self.running: dict[Call, None] = {}
+        self.queued: dict[Any, None] = {}  # deliveries that have not started
+        self._table = table  # where it is found until it is closed and empty
+
+    def enter(self, call: Call) -> bool:
+        """Let ``call`` in; False when the gate is closed, and then there is nothing to leave."""
+        self.running[call] = None
+        if self.closed:
+            self.leave(call)
+            return False
+        return True
+
+    def leave(self, call: Call) -> None:
+        """Undo ``enter``; harmless when repeated."""
+        self.running.pop(call, None)
+        if self.closed:
+            self._settle()
+
+    def enqueue(self, delivery: Any) -> None:
+        """Remember a delivery that waits to run; cancel it if the gate is closed already."""
+        self.queued[delivery] = None
+        if self.closed:
+            delivery.cancel()
+
+    def dequeue(self, delivery: Any) -> None:
+        """Forget a delivery that has started or was resolved."""
+        self.queued.pop(delivery, None)
+
+    def close(self) -> None:
+        """Let nobody in from now on; cancel what is queued. Harmless when repeated."""
+        self.closed = True
+        for delivery in list(self.queued):
+            delivery.cancel()
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self.running:
+            self._table.pop(self, None)
+        for wait in list(_waits):
+            if wait.gate is self:
+                wait.wake.put(None)
+
+    def refuse_on_its_loop(self) -> None:
+        """Raise if a wait here would block the event loop that runs what it waits for."""
+        here = _Wait(self)
+        for call in list(self.running):
+            if call.task is not None and call.thread == here.thread and not here.inside(call):
+                raise RuntimeError(
+                    "cannot wait for a receiver on the thread whose event loop runs it; "
+                    "use await asyncio.to_thread(connection.disconnect, wait=True)"
+                )
+
+    def wait(self, seconds: float | bool) -> None:
+        """Wait until no call is inside but those that cannot end before this wait does.
+
+        ``seconds``: ``True`` waits for ever. Raises ``TimeoutError``.
+        """
+        deadline = None if seconds is True else time.monotonic() + seconds
+        wait = _Wait(self)
+        _waits[wait] = None
+        try:
+            for other in list(_waits):
+                if other is not wait:
+                    other.wake.put(None)  # this wait may close a circle with that one
+            while any(self._to_wait_for(wait)):
+                left = None if deadline is None else deadline - time.monotonic()
+                try:
+                    if left is not None and left <= 0:
+                        raise queue.Empty
+                    wait.wake.get(timeout=left)
+                except queue.Empty:
+                    raise TimeoutError(
+                        f"the receiver still runs after {seconds} seconds; "
+                        "it is disconnected and will not be called again"
+                    ) from None
+        finally:
+            _waits.pop(wait, None)
+
+    def _to_wait_for(self, wait: _Wait) -> Iterator[Call]:
+        waits = [other for other in list(_waits) if other is not wait]
+        for call in list(self.running):
+            if not _ends_after(call, wait, waits, set()):
+                yield call
+
+
+def wait_for(gates: list[Gate], seconds: float | bool) -> None:
+    """Close ``gates`` and wait for all of them; as ``Gate.wait``."""
+    deadline = None if seconds is True else time.monotonic() + seconds
+    for gate in gates:
+        gate.close()
+        gate.wait(True if deadline is None else max(0.0, deadline - time.monotonic()))
+
+
+def _ends_after(call: Call, wait: _Wait, waits: list[_Wait], seen: set[Call]) -> bool:
+    """Whether ``call`` can only end after ``wait``: it encloses it, or waits for what does."""
+    if wait.inside(call):
+        return True
+    seen.add(call)
+    return any(
+        _ends_after(inner, wait, waits, seen)
+        for other in waits
+        if other.inside(call)
+        for inner in list(other.gate.running)
+        if inner not in seen
+    )
+
+
+def _current_task() -> "asyncio.Task[Any] | None":
+    module = sys.modules.get("asyncio")  # not imported for this: where it is not, no loop runs
+    if module is None:
+        return None
+    try:
+        task: asyncio.Task[Any] | None = module.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return None
+    return task

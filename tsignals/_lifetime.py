@@ -1,0 +1,102 @@
+"""What happens to pools when a process forks or ends.
+
+Fork: the child's pools start empty. Exit: pending work may run for a while, then what is left is
+named in the log and its futures resolve, so that nothing is lost without a word. Nothing of it
+runs in the exiting thread; the worker threads are daemons, so one that hangs is left behind.
+"""
+
+import atexit
+import collections
+import logging
+import os
+import sys
+import time
+import weakref
+from typing import Any
+
+log = logging.getLogger("tsignals")
+
+_engines: "dict[int, weakref.ref[Any]]" = {}
+_ended: list[bool] = []  # not empty once this process has ended its pools
+_hooked_in: list[int] = []  # the process ids in which multiprocessing's own exit hook was set
+
+
+class _Watch(weakref.ref[Any]):
+    __slots__ = ("key",)
+    key: int
+
+
+def watch(engine: Any) -> None:
+    """Include ``engine`` in what is done at fork and exit."""
+    watch = _Watch(engine, _forget)
+    watch.key = id(watch)
+    _engines[watch.key] = watch
+    if _ended:
+        engine.lose("the process has ended")
+    hook_multiprocessing()
+
+
+def _forget(watch: Any) -> None:
+    _engines.pop(watch.key, None)
+
+
+def engines() -> list[Any]:
+    """The engines in use."""
+    return [engine for ref in list(_engines.values()) if (engine := ref()) is not None]
+
+
+def hook_multiprocessing() -> None:
+    """In a child of ``multiprocessing``, which ends without atexit, use its own way."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is None or process.parent_process() is None or os.getpid() in _hooked_in:
+        return
+    from multiprocessing import util
+
+    _hooked_in.append(os.getpid())
+    util.Finalize(None, finish, exitpriority=100)
+
+
+def budget() -> float:
+    """Seconds that pending work may take at exit: ``TSIGNALS_EXIT_SECONDS``, default 10."""
+    try:
+        return max(0.0, float(os.environ.get("TSIGNALS_EXIT_SECONDS", "10")))
+    except ValueError:
+        log.warning("TSIGNALS_EXIT_SECONDS is not a number; pools get 10 seconds to finish")
+        return 10.0
+
+
+def finish() -> None:
+    """At exit: give all open pools together ``budget()`` seconds, then lose what is left."""
+    deadline = time.monotonic() + budget()
+    while busy := [engine for engine in engines() if not engine.cell.value.quiet]:
+        for engine in busy:
+            engine.drain(max(0.0, deadline - time.monotonic()))
+        if time.monotonic() >= deadline:
+            break
+    _ended.append(True)
+    for engine in engines():
+        left = engine.lose("the process ended before it could run")
+        counts = collections.Counter(_name(work) for work in left)
+        for name, count in sorted(counts.items()):
+            log.error(
+                "pool %r: at exit %d deliveries of %s were queued or still running; they are lost",
+                engine.name,
+                count,
+                name,
+            )
+
+
+def _name(work: Any) -> str:
+    signal = getattr(work, "signal", None)
+    return "submit()" if signal is None else str(signal.label)
+
+
+def _after_fork() -> None:
+    for engine in engines():
+        engine.restart()
+    hook_multiprocessing()
+
+
+atexit.register(finish)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,57 @@
+"""What became of receivers that may fail: the pairs, the errors among them, and the report."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tsignals._receiver import Receiver
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One receiver's failure, as sent with ``receiver_failed``.
+
+    ``mode`` is the name of the method that called the receiver, or ``"background"``.
+    ``queued_seconds`` is how long the delivery waited for a worker, 0.0 outside a pool.
+    ``ran_seconds`` is how long the receiver ran; in ``send_robust`` and ``asend_robust``, which
+    keep no clock while all goes well, it counts from the start of the send or the last failure.
+    """
+
+    signal: Any
+    sender: Any
+    receiver: Receiver
+    exception: BaseException
+    mode: str
+    thread_name: str
+    queued_seconds: float
+    ran_seconds: float
+
+
+class Outcomes(list[tuple[Receiver, Any]]):
+    """A list of ``(receiver, response or exception)`` that knows which exceptions were raised."""
+
+    __slots__ = ("_raised",)
+
+    def add_error(self, receiver: Receiver, error: BaseException) -> None:
+        """Append the pair of a receiver that raised ``error``."""
+        pair = (receiver, error)
+        self.append(pair)
+        try:
+            self._raised.append(pair)
+        except AttributeError:
+            self._raised = [pair]
+
+    @property
+    def errors(self) -> list[tuple[Receiver, BaseException]]:
+        """The pairs whose exception was raised, not returned; a new list."""
+        raised: list[tuple[Receiver, BaseException]] = getattr(self, "_raised", [])
+        return list(raised)
+
+    def raise_errors(self) -> None:
+        """Raise what was raised as one group; return ``None`` when nothing was.
+
+        Raises ``ExceptionGroup``, or ``BaseExceptionGroup`` where an error is no ``Exception``.
+        """
+        errors = [error for _, error in self.errors]
+        if errors:
+            plural = "receiver" if len(errors) == 1 else "receivers"
+            raise BaseExceptionGroup(f"{len(errors)} {plural} failed", errors)

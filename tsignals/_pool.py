@@ -1,0 +1,174 @@
+"""``WorkerPool``: the executor that deliveries run in, as its users see it."""
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+from tsignals import _lifetime
+from tsignals._engine import Around, Engine, Initializer, Submitted
+from tsignals._future import PoolFuture, refuse_if_critical
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_POLICIES = ("block", "raise", "drop_newest", "drop_oldest", "caller_runs")
+
+
+class PoolStats(NamedTuple):
+    """One consistent snapshot of a pool:
+    submitted = pending + running + completed + failed + cancelled + dropped.
+    """
+
+    workers: int
+    idle: int
+    pending: int
+    running: int
+    submitted: int
+    completed: int
+    failed: int
+    cancelled: int
+    dropped: int
+
+
+class WorkerPool(Executor):
+    """Threads that run deliveries, with a bounded queue; a ``concurrent.futures.Executor``.
+
+    max_workers: at most so many threads, started as they are needed; ``min(32, cpus + 4)``.
+    max_pending: at most so many deliveries wait; ``None``: no limit.
+    overflow: what happens when the queue is full. ``"block"`` waits for room, up to
+        ``block_timeout`` seconds (``None``: for ever), then raises ``QueueFull``; ``"raise"``
+        raises it at once; ``"drop_newest"`` and ``"drop_oldest"`` resolve what they drop with
+        ``DeliveryDropped``; ``"caller_runs"`` runs the new deliveries in the sender's thread.
+    thread_name_prefix: names the threads, and the pool in logs and errors.
+    initializer, initargs: called first in each thread; if it raises, the pool is broken:
+        what waits fails with ``BrokenExecutor``, and so do later submissions.
+    around: a factory of context managers, called without arguments and entered around
+        everything the pool runs. If it raises, that fails the delivery; it cannot swallow an error.
+
+    All deliveries of one send are admitted together or not at all. A pool nobody refers to
+    finishes its work and its threads end. Arguments out of range raise ``ValueError``.
+
+    Thread safety: every method from any thread, from receivers, finalizers and signal handlers.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        max_pending: int | None = 10_000,
+        overflow: str = "block",
+        block_timeout: float | None = None,
+        thread_name_prefix: str = "tsignals",
+        initializer: Initializer | None = None,
+        initargs: tuple[Any, ...] = (),
+        around: Around | None = None,
+    ) -> None:
+        if max_workers is None:
+            max_workers = min(32, (os.cpu_count() or 1) + 4)
+        if max_workers < 1:
+            raise ValueError(f"max_workers must be at least 1, not {max_workers!r}")
+        if max_pending is not None and max_pending < 1:
+            raise ValueError(f"max_pending must be at least 1 or None, not {max_pending!r}")
+        if overflow not in _POLICIES:
+            raise ValueError(f"overflow must be one of {', '.join(_POLICIES)}, not {overflow!r}")
+        if block_timeout is not None and not block_timeout >= 0:
+            raise ValueError(f"block_timeout must be at least 0 seconds, not {block_timeout!r}")
+        if initializer is not None and not callable(initializer):
+            raise TypeError(f"initializer must be callable, not {type(initializer).__name__!r}")
+        if around is not None and not callable(around):
+            raise TypeError(f"around must be callable, not {type(around).__name__!r}")
+        self._engine = Engine(
+            max_workers=max_workers,
+            max_pending=max_pending,
+            overflow=overflow,
+            block_timeout=block_timeout,
+            thread_name_prefix=thread_name_prefix,
+            initializer=initializer,
+            initargs=initargs,
+            around=around,
+        )
+        _lifetime.watch(self._engine)
+
+    def submit(  # type: ignore[override]
+        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> PoolFuture:
+        """Run ``fn(*args, **kwargs)`` in a worker; return its future.
+
+        Plain, as any executor's: a failure is neither logged nor told. Raises ``PoolClosed``,
+        ``BrokenExecutor``, ``QueueFull``, and ``RuntimeError`` when no thread can be started; then
+        nothing was queued.
+        """
+        work = Submitted(self._engine, functools.partial(fn, *args, **kwargs))
+        self._engine.accept([work])
+        return work
+
+    def map(  # type: ignore[override]
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[T]:
+        """As ``concurrent.futures.Executor.map``; ``chunksize`` is ignored."""
+        return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize)
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is pending or running, deliveries made meanwhile included.
+
+        ``timeout``: seconds; None waits. Returns False when the time is up. Changes no state.
+        Raises ``RuntimeError`` from a worker of this pool, which could never see its end.
+        """
+        if threading.get_ident() in self._engine.idents:
+            raise RuntimeError("cannot drain a pool from one of its own workers")
+        return self._engine.drain(timeout)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work; run what was accepted, then end the threads.
+
+        ``wait``: until that is done, except from a worker of this pool. ``cancel_futures``:
+        cancel what has not started. May be called again, as ``Executor.shutdown``.
+        """
+        engine = self._engine
+        outside = threading.get_ident() not in engine.idents
+        if wait and outside:
+            refuse_if_critical("shutdown(wait=True)")
+        engine.close()
+        if cancel_futures:
+            for work in list(engine.unresolved):
+                work.cancel()
+        if wait and outside:
+            engine.drain(None)
+            for thread in list(engine.threads):
+                thread.join()
+
+    def stats(self) -> PoolStats:
+        """One consistent snapshot of the counters; takes no lock."""
+        state = self._engine.cell.value
+        return PoolStats(
+            workers=state.workers,
+            idle=state.idle,
+            pending=state.pending,
+            running=state.running,
+            submitted=state.submitted,
+            completed=state.completed,
+            failed=state.failed,
+            cancelled=state.cancelled,
+            dropped=state.dropped,
+        )
+
+    # Bound now: while the interpreter ends, module globals go before the last pools do.
+    def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        engine = getattr(self, "_engine", None)
+        if engine is not None and not _ending():
+            engine.close()
+
+    def __repr__(self) -> str:
+        state = self._engine.cell.value
+        return (
+            f"<WorkerPool {self._engine.name!r} {state.mode.name.lower()}: {state.workers} workers, "
+            f"{state.pending} pending, {state.running} running>"
+        )

@@ -1,0 +1,190 @@
+"""One receiver or sender: its identity, whether it may connect, and how it is held.
+
+No lock, no thread. A weak hold is a :class:`Tether`: a weak reference that carries the key of
+the connection it belongs to, so that one callback can serve all connections of a signal.
+"""
+
+import functools
+import inspect
+import types
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+Receiver = Callable[..., Any]
+
+
+def identity(receiver: object) -> Hashable:
+    """What makes two receivers the same: the object, or for a bound method object and function.
+
+    Valid while the receiver lives; a connection's weak hold tells when it no longer does.
+    """
+    if isinstance(receiver, types.MethodType):
+        return (id(receiver.__self__), id(receiver.__func__))
+    return id(receiver)
+
+
+def connection_key(receiver: object, sender: object, dispatch_uid: Hashable) -> Hashable:
+    """The key under which a connection stands; a new object with each call.
+
+    The shapes (int, pair, one-tuple, triple) keep the kinds apart: no receiver's key can equal
+    a ``dispatch_uid``'s, nor a method's the key of a function with a sender.
+
+    Raises ``TypeError`` for an unhashable ``dispatch_uid``.
+    """
+    who: Hashable
+    if dispatch_uid:
+        try:
+            hash(dispatch_uid)
+        except TypeError as error:
+            raise TypeError(
+                f"dispatch_uid must be hashable, and {type(dispatch_uid).__name__!r} is not; "
+                "pass a str or a tuple"
+            ) from error
+        who = (dispatch_uid,)
+    else:
+        who = identity(receiver)
+    return who if sender is None else (who, id(sender), 0)
+
+
+def check(receiver: object) -> bool:
+    """Raise unless ``receiver`` can be called with any keywords; return whether it is async.
+
+    Django's two messages, word for word. A callable whose signature cannot be read is accepted.
+    Nothing is kept, neither the receiver nor its signature.
+    """
+    function = receiver.__func__ if isinstance(receiver, types.MethodType) else receiver
+    if type(function) is types.FunctionType and not function.__dict__:
+        # Nothing (``__wrapped__``, ``__signature__``, a mark) overrides what the code says.
+        flags = function.__code__.co_flags
+        if not flags & inspect.CO_VARKEYWORDS:
+            raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
+        return bool(flags & inspect.CO_COROUTINE)
+    if not callable(receiver):
+        raise TypeError("Signal receivers must be callable.")
+    try:
+        parameters = inspect.signature(receiver).parameters.values()
+    except (TypeError, ValueError):
+        pass
+    else:
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
+    return is_async(receiver)
+
+
+def is_async(receiver: object) -> bool:
+    """Whether calling ``receiver`` gives a coroutine, as far as its definition tells."""
+    while isinstance(receiver, functools.partial):
+        receiver = receiver.func
+    return inspect.iscoroutinefunction(receiver) or inspect.iscoroutinefunction(
+        getattr(type(receiver), "__call__", None)  # noqa: B004 - the method, not whether it is one
+    )
+
+
+class Background:
+    """Base of receivers that run in a pool by themselves, so that who is in one can tell."""
+
+    function: Receiver
+
+
+def direct(receiver: Receiver) -> Receiver:
+    """What to call where a pool runs the receiver already: the function behind ``background``."""
+    if isinstance(receiver, Background):
+        return receiver.function
+    if isinstance(receiver, types.MethodType) and isinstance(receiver.__func__, Background):
+        return types.MethodType(receiver.__func__.function, receiver.__self__)
+    return receiver
+
+
+class Only:
+    """Equal to one key object and to no other: makes ``dict.pop`` a compare-and-delete."""
+
+    __slots__ = ("hash", "key")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.hash = hash(key)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return other is self.key
+
+
+class Tether(weakref.ref[Any]):
+    """A weak reference that knows the key of its connection."""
+
+    __slots__ = ("key",)
+    key: Hashable
+
+
+class WeakMethod:
+    """A bound method held weakly; calling it gives the method, or ``None`` once it is dead."""
+
+    __slots__ = ("function", "object")
+
+    def __init__(self, object: Tether, function: "weakref.ref[Any]") -> None:
+        self.object = object
+        self.function = function
+
+    def __call__(self) -> Receiver | None:
+        # The object first: while it is held, its function can still be gone, not the reverse.
+        instance = self.object()
+        function = self.function()
+        if instance is None or function is None:
+            return None
+        return types.MethodType(function, instance)
+
+
+class Strong:
+    """A receiver or sender held as it is; calling it gives it back."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def __call__(self) -> Any:
+        return self.target
+
+
+Hold = Tether | WeakMethod | Strong
+
+
+def tether(target: object, key: Hashable, on_death: Callable[[Any], None]) -> Tether:
+    """A weak reference to ``target`` that calls ``on_death(tether)`` when it goes dead."""
+    hold = Tether(target, on_death)
+    hold.key = key
+    return hold
+
+
+def hold_receiver(
+    receiver: Receiver, weak: bool, key: Hashable, on_death: Callable[[Any], None]
+) -> Hold:
+    """Hold ``receiver`` weakly or strongly.
+
+    Raises ``TypeError`` when it is to be held weakly and cannot be.
+    """
+    if not weak:
+        return Strong(receiver)
+    try:
+        if isinstance(receiver, types.MethodType):
+            # A weak reference without a callback is shared by all methods of one function.
+            function = weakref.ref(receiver.__func__)
+            return WeakMethod(tether(receiver.__self__, key, on_death), function)
+        return tether(receiver, key, on_death)
+    except TypeError:
+        owner = receiver.__self__ if isinstance(receiver, types.MethodType) else receiver
+        raise TypeError(
+            f"cannot hold <{type(owner).__name__}> weakly "
+            "(its class allows no weak references); pass weak=False"
+        ) from None
+
+
+def hold_sender(sender: object, key: Hashable, on_death: Callable[[Any], None]) -> Tether | Strong:
+    """Hold ``sender`` weakly where that is possible, else strongly."""
+    try:
+        return tether(sender, key, on_death)
+    except TypeError:
+        return Strong(sender)

@@ -1,0 +1,306 @@
+"""``Signal``: the front door. Each verb is a few lines of wiring."""
+
+import logging
+import pickle
+import sys
+import weakref
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+from tsignals import _aio, _naming
+from tsignals._connection import PLAIN, Connection, Terms, Wait
+from tsignals._default import get_default_executor
+from tsignals._delivery import Deliveries, Sending
+from tsignals._dispatch import deliver
+from tsignals._gate import Gate, check_wait, wait_for
+from tsignals._outcomes import Failure, Outcomes
+from tsignals._plan import Pairs, call_each, call_each_robust, check_names, resolve
+from tsignals._receiver import (
+    Receiver,
+    check,
+    connection_key,
+    hold_receiver,
+    hold_sender,
+)
+from tsignals._registry import Registry
+from tsignals._telling import failure, write_log
+
+log = logging.getLogger("tsignals")
+
+R = TypeVar("R", bound=Receiver)
+
+
+class Signal:
+    """Something that senders announce and receivers hear, without knowing each other.
+
+    providing_args: names of the values the signal carries; kept for introspection, not enforced.
+    use_caching: accepted for Django's sake; resolution is always cached.
+    name: how logs and ``repr`` call the signal; by default the attribute that holds it.
+    executor: what ``send_async`` runs receivers in; ``None``: ``get_default_executor()``. May be
+        assigned later, which holds for later sends.
+
+    Pickling a signal, also for a ``ProcessPoolExecutor``, pickles the place where it is found
+    (``module.attribute``); copying gives the same signal.
+
+    Thread safety: every method from any thread, from receivers, finalizers, weakref callbacks and
+    signal handlers. No lock is held while a receiver runs.
+    """
+
+    def __init__(
+        self,
+        providing_args: Iterable[str] | None = None,
+        use_caching: bool = False,
+        *,
+        name: str | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self.providing_args = tuple(providing_args or ())
+        self.use_caching = use_caching
+        self.name = name
+        self.executor = executor
+        self._registry = Registry()
+        self._birthplace = _naming.Birthplace(self, sys._getframe(1))
+
+    # -- Connections --
+
+    def connect(
+        self,
+        receiver: Receiver,
+        sender: Any = None,
+        weak: bool = True,
+        dispatch_uid: Hashable = None,
+        *,
+        priority: int = 0,
+        ordered: bool = False,
+        tracked: bool = False,
+    ) -> Connection:
+        """Have ``receiver`` called as ``receiver(signal=..., sender=..., **named)`` at each send.
+
+        sender: hear only this one, by identity; ``None``: every sender. Held weakly where it can
+            be: when it dies, the connection goes.
+        weak: hold the receiver weakly; when it dies, the connection goes.
+        dispatch_uid: what identifies the connection in place of the receiver, if truthy.
+        priority: higher is called first; equal ones in order of connection.
+        ordered: in ``send_async``, run this receiver's deliveries one at a time, in send order.
+        tracked: let ``disconnect(wait=...)`` wait until the receiver no longer runs.
+
+        Returns the ``Connection``. One with the same key (receiver or ``dispatch_uid``, and
+        sender) changes nothing and is returned as it is.
+
+        Raises ``TypeError`` for what is not callable or cannot be held weakly, ``ValueError`` for
+        a receiver without ``**kwargs``; the signal is then unchanged. The rules are Django's.
+        """
+        is_async = check(receiver)
+        if type(priority) is not int and not isinstance(priority, int):
+            raise TypeError(f"priority must be an int, not {type(priority).__name__!r}")
+        registry = self._registry
+        key = connection_key(receiver, sender, dispatch_uid)
+        hold = hold_receiver(receiver, weak, key, registry.on_death)
+        terms = PLAIN
+        if not (sender is None and not dispatch_uid) or priority or ordered or tracked or is_async:
+            terms = Terms(
+                None if sender is None else hold_sender(sender, key, registry.on_death),
+                0 if sender is None else id(sender),
+                dispatch_uid or None,
+                priority,
+                bool(ordered),
+                is_async,
+                Gate(registry.gates) if tracked else None,
+            )
+        return registry.add(Connection(registry.ref, key, hold, terms))
+
+    def disconnect(
+        self,
+        receiver: Receiver | None = None,
+        sender: Any = None,
+        dispatch_uid: Hashable = None,
+        *,
+        wait: Wait = False,
+    ) -> bool:
+        """Remove the connection with this key; return whether this call did.
+
+        ``wait`` as in ``Connection.disconnect``; it also waits for what still runs of a
+        connection that somebody else has removed.
+        """
+        registry = self._registry
+        key = connection_key(receiver, sender, dispatch_uid)
+        if wait is False:
+            removed = registry.pop(key)
+            return removed is not None and removed.alive
+        # Looked up before the removal: whatever is found then is gone by then.
+        found = registry.get(key)
+        gates = registry.gates_under(key)
+        check_wait(wait, tracked=found is None or found.terms.gate is not None)
+        for gate in gates:
+            gate.refuse_on_its_loop()
+        removed = registry.pop(key)
+        if removed is not None and removed.terms.gate not in (None, *gates):
+            gates.append(removed.terms.gate)
+        was_live = removed is not None and removed.alive
+        del removed, found
+        wait_for(gates, wait)
+        return was_live
+
+    def has_listeners(self, sender: Any = None) -> bool:
+        """Whether a send by ``sender`` that starts now would call any receiver."""
+        registry = self._registry
+        plan = registry.plan(sender)
+        return bool(plan.rows) and bool(resolve(plan, registry, sender))
+
+    @property
+    def receivers(self) -> list[Connection]:
+        """The live connections, in call order; a new list."""
+        return [row for row in self._registry.current().rows if row.alive]
+
+    # -- Sending --
+
+    def send(self, /, sender: Any, **named: Any) -> Pairs:
+        """Call all receivers here and now; return ``(receiver, response)`` pairs in call order.
+
+        The first exception propagates, and the rest are not called.
+        """
+        registry = self._registry
+        plan = registry.plan(sender)
+        check_names(named)
+        live = resolve(plan, registry, sender) if plan.rows else []
+        if plan.any_async:
+            return _aio.send(live, self, sender, named)
+        return call_each(live, self, sender, named)
+
+    def send_robust(self, /, sender: Any, **named: Any) -> Outcomes:
+        """Call all receivers here and now; an ``Exception`` becomes the response.
+
+        Returns ``Outcomes``: ``(receiver, response or exception)`` pairs in call order. Each
+        failure is logged and told to ``receiver_failed``. What is no ``Exception`` propagates.
+        """
+        registry = self._registry
+        plan = registry.plan(sender)
+        check_names(named)
+        live = resolve(plan, registry, sender) if plan.rows else []
+        if plan.any_async:
+            return _aio.send_robust(live, self, sender, named, tell)
+        return call_each_robust(live, self, sender, named, "send_robust", tell)
+
+    def send_async(self, /, sender: Any, **named: Any) -> Deliveries:
+        """Have each receiver called in the executor; return their ``Deliveries`` at once.
+
+        Each runs in its own copy of this thread's ``contextvars`` context. A failure is logged
+        and told to ``receiver_failed``, whether or not anybody looks at the delivery.
+
+        Raises ``PoolClosed``, ``BrokenExecutor``, ``QueueFull``; ``TypeError`` for an ``ordered``
+        receiver on an executor that is no ``WorkerPool``; nothing is queued then.
+        """
+        registry = self._registry
+        plan = registry.plan(sender)
+        check_names(named)
+        live = resolve(plan, registry, sender) if plan.rows else []
+        if not live:
+            return Deliveries()
+        executor = self.executor
+        if executor is None:
+            executor = get_default_executor()
+        keywords = {"signal": self, "sender": sender, **named}
+        sending = Sending(self, sender, (), keywords, "send_async", tell)
+        return deliver(executor, [(row.terms, receiver) for row, receiver in live], sending)
+
+    async def asend(self, /, sender: Any, **named: Any) -> Pairs:
+        """As ``send``, from a coroutine; see the asyncio guide."""
+        registry = self._registry
+        plan = registry.plan(sender)
+        check_names(named)
+        live = resolve(plan, registry, sender) if plan.rows else []
+        return await _aio.asend(live, self, sender, named)
+
+    async def asend_robust(self, /, sender: Any, **named: Any) -> Outcomes:
+        """As ``send_robust``, from a coroutine; see the asyncio guide."""
+        registry = self._registry
+        plan = registry.plan(sender)
+        check_names(named)
+        live = resolve(plan, registry, sender) if plan.rows else []
+        return await _aio.asend_robust(live, self, sender, named, tell)
+
+    # -- Names --
+
+    @property
+    def label(self) -> str:
+        """How logs call this signal."""
+        if self.name is not None:
+            return repr(self.name)
+        found = _naming.find(self, self._birthplace.module)
+        if found is None:
+            return str(self._birthplace)
+        module, path = found
+        return repr(path if "." in path else f"{module}.{path}")
+
+    def __repr__(self) -> str:
+        args = f", providing_args={self.providing_args!r}" if self.providing_args else ""
+        return f"<{type(self).__name__} {self.label}{args}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        found = _naming.find(self, self._birthplace.module)
+        if found is None:
+            raise pickle.PicklingError(
+                f"cannot pickle signal {self.label}: it is no attribute of a loaded module or of "
+                "a class there; make it one"
+            )
+        return _naming.load, found
+
+    def __copy__(self) -> "Signal":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "Signal":
+        return self
+
+
+def receiver(
+    signal: Signal | Iterable[Signal], **connect_arguments: Any
+) -> Callable[[R], R]:
+    """Decorate a function to connect it to ``signal``, or to each of several.
+
+    ``connect_arguments`` are those of ``Signal.connect``. Returns the function unchanged.
+    """
+
+    def decorate(function: R) -> R:
+        signals = [signal] if hasattr(signal, "connect") else signal
+        for one in signals:
+            one.connect(function, **connect_arguments)
+        return function
+
+    return decorate
+
+
+receiver_failed = Signal(["failure"], name="tsignals.receiver_failed")
+"""Sent when a receiver has failed where nobody would see it; the sender is the signal."""
+
+
+def tell(
+    signal: Signal,
+    sender: Any,
+    receiver: Receiver,
+    error: BaseException,
+    mode: str,
+    queued_seconds: float,
+    ran_seconds: float,
+) -> None:
+    """Log a receiver's failure and send ``receiver_failed``."""
+    write_log(signal, receiver, error, mode)
+    if signal is receiver_failed:
+        return
+    plan = receiver_failed._registry.plan(signal)
+    if not plan.rows:
+        return
+    told = failure(signal, sender, receiver, error, mode, queued_seconds, ran_seconds)
+    _tell_each(told, signal)
+
+
+def _tell_each(told: Failure, signal: Signal) -> None:
+    registry = receiver_failed._registry
+    live = resolve(registry.plan(signal), registry, signal)
+    call_each_robust(live, receiver_failed, signal, {"failure": told}, "receiver_failed", _log_only)
+
+
+def _log_only(
+    signal: Signal, sender: Any, receiver: Receiver, error: BaseException, mode: str, *_: Any
+) -> None:
+    write_log(signal, receiver, error, mode)

@@ -1,0 +1,64 @@
+"""Telling of failures: once in the log, once as a signal."""
+
+import logging
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from tsignals._outcomes import Failure
+from tsignals._receiver import Receiver
+
+if TYPE_CHECKING:
+    from tsignals._signal import Signal
+
+log = logging.getLogger("tsignals")
+
+
+def describe(receiver: object) -> str:
+    """A receiver's name for a log line, whatever kind of callable it is."""
+    name = getattr(receiver, "__qualname__", None)
+    if not isinstance(name, str):
+        inner = getattr(receiver, "func", None)  # a partial is called after what it calls
+        name = getattr(inner, "__qualname__", None)
+    return name if isinstance(name, str) else f"<{type(receiver).__name__}>"
+
+
+def write_log(
+    signal: "Signal", receiver: Receiver, error: BaseException, mode: str, what: str = "receiver"
+) -> None:
+    """Log one failure; an error of the logging itself goes to standard error."""
+    try:
+        log.error(
+            "%s %s of signal %s failed in %s: %r",
+            what,
+            describe(receiver),
+            signal.label,
+            mode,
+            error,
+            exc_info=error,
+        )
+    except Exception:
+        if sys.stderr is not None:
+            traceback.print_exc()
+
+
+def failure(
+    signal: "Signal",
+    sender: Any,
+    receiver: Receiver,
+    error: BaseException,
+    mode: str,
+    queued_seconds: float,
+    ran_seconds: float,
+) -> Failure:
+    return Failure(
+        signal,
+        sender,
+        receiver,
+        error,
+        mode,
+        threading.current_thread().name,
+        queued_seconds,
+        ran_seconds,
+    )
