@@ -60,6 +60,8 @@ class BackgroundReceiver(Background):
                 f"executor must be a concurrent.futures.Executor, not {type(executor).__name__!r}"
             )
         self.function = function
+        self.__name__: str
+        self.__qualname__: str
         self.executor = executor
         self.ordered = ordered
         functools.update_wrapper(self, function)

@@ -355,9 +355,11 @@ def run(requests: int, threads: int, workers: int) -> int:
     pool = WorkerPool(workers, thread_name_prefix="demo-worker")
     try:
         for name, executor in (("inline", None), ("background", pool)):
+            if interrupted:
+                break
             current = Run(name, requests, executor)
             runs.append(current)
-            current.stopping = interrupted
+            current.stopping = interrupted  # it may have come in between
             with current.connected():
                 make_requests(current, threads, progress)
                 if executor is not None:
@@ -367,13 +369,13 @@ def run(requests: int, threads: int, workers: int) -> int:
     finally:
         pool.shutdown(wait=False)
         signal.signal(signal.SIGINT, former)
-    print(table(runs))
+    print(f"\n{table(runs)}\n")
     losses = [loss for each in runs for loss in each.losses()]
     if losses:
-        print("\nIt does not add up:", *losses, sep="\n  ", file=sys.stderr)
+        print("It does not add up:", *losses, sep="\n  ", file=sys.stderr)
         return 1
     if interrupted:
-        print("\nInterrupted. What was sent adds up.")
+        print("Interrupted. What was sent adds up.")
         return 130
-    print("\nEverything that was sent adds up.")
+    print("Everything that was sent adds up.")
     return 0

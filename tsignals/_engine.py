@@ -305,8 +305,8 @@ class Engine:
                 self.run_claimed(work, mark, 0)
             except BaseException as error:
                 interrupt = error
-            if isinstance(error := work._exception, KeyboardInterrupt):
-                interrupt = error
+            if isinstance(work._exception, KeyboardInterrupt):
+                interrupt = work._exception
         if interrupt is not None:
             raise interrupt
 
@@ -473,7 +473,8 @@ class Engine:
         self.cell.update(_state.turn, Mode.BROKEN)
         for work in list(self.unresolved):
             work.end(
-                "failed", BrokenThreadPool(f"the initializer of pool {self.name!r} failed: {error!r}")
+                "failed",
+                BrokenThreadPool(f"the initializer of pool {self.name!r} failed: {error!r}"),
             )
         self.queue.put(None)
 

@@ -113,7 +113,9 @@ def _call(entry: list[Callable[[Any], object]], future: "PoolFuture") -> None:
         callback(future)
     except Exception:
         # The convention of concurrent.futures, down to the logger.
-        logging.getLogger("concurrent.futures").exception("exception calling callback for %r", future)
+        logging.getLogger("concurrent.futures").exception(
+            "exception calling callback for %r", future
+        )
 
 
 class PoolFuture(Future[Any]):

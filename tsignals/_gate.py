@@ -27,9 +27,7 @@ class Call:
 
     __slots__ = ("task", "thread")
 
-    def __init__(
-        self, task: "asyncio.Task[Any] | None" = None, thread: int | None = None
-    ) -> None:
+    def __init__(self, task: "asyncio.Task[Any] | None" = None, thread: int | None = None) -> None:
         self.thread = threading.get_ident() if thread is None else thread  # 0: not known yet
         self.task = task  # of an async receiver: the task it runs in
 

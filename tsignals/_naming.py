@@ -3,6 +3,7 @@
 import importlib
 import pickle
 import sys
+from collections.abc import Mapping
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -14,8 +15,10 @@ class Birthplace:
 
     def __init__(self, signal: object, frame: FrameType | None) -> None:
         # Past the __init__ of subclasses, which call ours.
-        while frame is not None and frame.f_code.co_name == "__init__" and (
-            frame.f_back is not None and frame.f_locals.get("self") is signal
+        while (
+            frame is not None
+            and frame.f_code.co_name == "__init__"
+            and (frame.f_back is not None and frame.f_locals.get("self") is signal)
         ):
             frame = frame.f_back
         if frame is None:
@@ -47,16 +50,18 @@ def find(signal: object, first: str) -> tuple[str, str] | None:
     return None
 
 
-def _find_in(namespace: dict[str, Any], signal: object, module: str) -> str | None:
+def _find_in(namespace: Mapping[str, Any], signal: object, module: str) -> str | None:
+    """The path from ``namespace`` to ``signal``: an attribute of it or of a class in it."""
     items = list(namespace.items())
     for name, value in items:
         if value is signal:
             return name
-    for _, value in items:
-        if isinstance(value, type) and value.__module__ == module:
-            for name, attribute in list(vars(value).items()):
-                if attribute is signal and "<locals>" not in value.__qualname__:
-                    return f"{value.__qualname__}.{name}"
+    for name, value in items:
+        # A class is looked into where it is at home, under its own name: so once.
+        if isinstance(value, type) and value.__module__ == module and value.__name__ == name:
+            path = _find_in(vars(value), signal, module)
+            if path is not None:
+                return f"{name}.{path}"
     return None
 
 

@@ -30,6 +30,7 @@ class Outcomes(list[tuple[Receiver, Any]]):
     """A list of ``(receiver, response or exception)`` that knows which exceptions were raised."""
 
     __slots__ = ("_raised",)
+    _raised: list[tuple[Receiver, BaseException]]
 
     def add_error(self, receiver: Receiver, error: BaseException) -> None:
         """Append the pair of a receiver that raised ``error``."""

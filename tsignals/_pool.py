@@ -93,9 +93,7 @@ class WorkerPool(Executor):
         )
         _lifetime.watch(self._engine)
 
-    def submit(  # type: ignore[override]
-        self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> PoolFuture:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PoolFuture:
         """Run ``fn(*args, **kwargs)`` in a worker; return its future.
 
         Plain, as any executor's: a failure is neither logged nor told. Raises ``PoolClosed``,
@@ -106,7 +104,7 @@ class WorkerPool(Executor):
         self._engine.accept([work])
         return work
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],
@@ -169,6 +167,6 @@ class WorkerPool(Executor):
     def __repr__(self) -> str:
         state = self._engine.cell.value
         return (
-            f"<WorkerPool {self._engine.name!r} {state.mode.name.lower()}: {state.workers} workers, "
-            f"{state.pending} pending, {state.running} running>"
+            f"<WorkerPool {self._engine.name!r} {state.mode.name.lower()}: "
+            f"{state.workers} workers, {state.pending} pending, {state.running} running>"
         )

@@ -35,7 +35,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from tsignals._gate import Gate
-from tsignals._plan import Plan, build_plan
+from tsignals._plan import UNBUILT, Plan, build_plan
 from tsignals._receiver import Only
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class Epoch:
     __slots__ = ("_shown", "general", "plans")
 
     def __init__(self) -> None:
-        self.plans: dict[int, Plan | None] = {}  # by id of a connected sender; None: not built
-        self.general: Plan | None = None  # for every other sender; None: not built
+        self.plans: dict[int, Plan] = {}  # by id of a connected sender
+        self.general = UNBUILT  # for every other sender
         # Decided by the first append (R3): the connections, in call order.
         self._shown: list[tuple[Connection, ...]] = []
 
@@ -64,26 +64,21 @@ class Epoch:
         first = self._shown[0]
         for row in first:
             if row.terms.sender_id:
-                self.plans.setdefault(row.terms.sender_id, None)
+                self.plans.setdefault(row.terms.sender_id, UNBUILT)
         # Last: with it in place, a sender without an entry in ``plans`` is one with no rows.
         self.general = build_plan(first, 0)
 
     def plan(self, sender: object) -> Plan:
         """The plan for ``sender``; the same object for all sends of this epoch."""
         sender_id = id(sender)
-        if sender is None or sender_id not in self.plans:
-            assert self.general is not None
-            return self.general
-        plan = self.plans[sender_id]
+        plan = self.plans.get(sender_id)
         if plan is None:
-            plan = build_plan(self.rows, sender_id)
-            # Built from the same rows, two plans of one sender differ in nothing but identity.
-            self.plans[sender_id] = plan
-        if plan.sender is not None and plan.sender() is not sender:
-            # The address belonged to a sender that died.
-            assert self.general is not None
             return self.general
-        return plan
+        if plan is UNBUILT:
+            # Built from the same rows, two plans of one sender differ in nothing but identity.
+            plan = self.plans[sender_id] = build_plan(self.rows, sender_id)
+        # Otherwise the address belonged to a sender that died.
+        return plan if plan.sender() is sender else self.general
 
 
 class Registry:
@@ -149,7 +144,7 @@ class Registry:
     def current(self) -> Epoch:
         """An epoch that shows the connections at some moment of this call."""
         epoch = self.epoch
-        if epoch.general is not None:
+        if epoch.general is not UNBUILT:
             return epoch
         rows = self._read()
         if self.epoch is not epoch:

@@ -3,7 +3,6 @@
 import logging
 import pickle
 import sys
-import weakref
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
@@ -13,9 +12,16 @@ from tsignals._connection import PLAIN, Connection, Terms, Wait
 from tsignals._default import get_default_executor
 from tsignals._delivery import Deliveries, Sending
 from tsignals._dispatch import deliver
+from tsignals._each import (
+    Pairs,
+    call_each_robust,
+    check_names,
+    resolve,
+    send_anyhow,
+    send_robust_anyhow,
+)
 from tsignals._gate import Gate, check_wait, wait_for
 from tsignals._outcomes import Failure, Outcomes
-from tsignals._plan import Pairs, call_each, call_each_robust, check_names, resolve
 from tsignals._receiver import (
     Receiver,
     check,
@@ -135,8 +141,9 @@ class Signal:
         for gate in gates:
             gate.refuse_on_its_loop()
         removed = registry.pop(key)
-        if removed is not None and removed.terms.gate not in (None, *gates):
-            gates.append(removed.terms.gate)
+        last = None if removed is None else removed.terms.gate
+        if last is not None and last not in gates:
+            gates.append(last)  # connected since
         was_live = removed is not None and removed.alive
         del removed, found
         wait_for(gates, wait)
@@ -160,13 +167,17 @@ class Signal:
 
         The first exception propagates, and the rest are not called.
         """
-        registry = self._registry
-        plan = registry.plan(sender)
-        check_names(named)
-        live = resolve(plan, registry, sender) if plan.rows else []
-        if plan.any_async:
-            return _aio.send(live, self, sender, named)
-        return call_each(live, self, sender, named)
+        epoch = self._registry.epoch
+        plan = epoch.general
+        if epoch.plans and (own := epoch.plans.get(id(sender))) is not None:
+            if own.sender() is not sender:
+                return send_anyhow(own, self, sender, named)
+            plan = own
+        if plan.count:
+            return plan.callers[(*named,)](plan, self, sender, named)
+        if "signal" in named:
+            check_names(named)
+        return []
 
     def send_robust(self, /, sender: Any, **named: Any) -> Outcomes:
         """Call all receivers here and now; an ``Exception`` becomes the response.
@@ -174,13 +185,17 @@ class Signal:
         Returns ``Outcomes``: ``(receiver, response or exception)`` pairs in call order. Each
         failure is logged and told to ``receiver_failed``. What is no ``Exception`` propagates.
         """
-        registry = self._registry
-        plan = registry.plan(sender)
-        check_names(named)
-        live = resolve(plan, registry, sender) if plan.rows else []
-        if plan.any_async:
-            return _aio.send_robust(live, self, sender, named, tell)
-        return call_each_robust(live, self, sender, named, "send_robust", tell)
+        epoch = self._registry.epoch
+        plan = epoch.general
+        if epoch.plans and (own := epoch.plans.get(id(sender))) is not None:
+            if own.sender() is not sender:
+                return send_robust_anyhow(own, self, sender, named, tell)
+            plan = own
+        if plan.count:
+            return plan.callers_robust[(*named,)](plan, self, sender, named, tell)
+        if "signal" in named:
+            check_names(named)
+        return Outcomes()
 
     def send_async(self, /, sender: Any, **named: Any) -> Deliveries:
         """Have each receiver called in the executor; return their ``Deliveries`` at once.
@@ -253,9 +268,7 @@ class Signal:
         return self
 
 
-def receiver(
-    signal: Signal | Iterable[Signal], **connect_arguments: Any
-) -> Callable[[R], R]:
+def receiver(signal: Signal | Iterable[Signal], **connect_arguments: Any) -> Callable[[R], R]:
     """Decorate a function to connect it to ``signal``, or to each of several.
 
     ``connect_arguments`` are those of ``Signal.connect``. Returns the function unchanged.

@@ -51,7 +51,7 @@ class State(NamedTuple):
         return not (self.pending or self.running)
 
     def fits(self, count: int, limit: int | None) -> bool:
-        """Whether ``count`` more may wait; more than ``limit`` at once may when nothing else does."""
+        """Whether ``count`` more may wait; more than ``limit`` may when nothing else waits."""
         if limit is None:
             return True
         used = self.pending + self.async_running
@@ -107,7 +107,7 @@ class Cell:
             after = change(before, *arguments)
             if after is None:
                 return None
-            successor = (after, [])
+            successor: Node = (after, [])
             try:
                 node[1].append(successor)
                 if node[1][0] is not successor:

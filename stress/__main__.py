@@ -1,0 +1,22 @@
+"""``python -m stress COMMAND``: evidence by luck and volume. Each command prints its seed."""
+
+import argparse
+import importlib
+import importlib.util
+import sys
+
+COMMANDS = ("histories", "models", "soak", "memory", "scaling", "sigint", "bench")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m stress", description=__doc__)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        if importlib.util.find_spec(f"stress.{command}") is not None:
+            importlib.import_module(f"stress.{command}").add_parser(subparsers)
+    chosen = parser.parse_args(arguments)
+    return int(chosen.run(chosen) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""What came out: tables for the terminal, JSON for programs."""
+
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stress.bench.bars import Cell, Row
+from stress.bench.libraries import versions
+from stress.bench.measure import Samples, pinned_core, ratios
+from stress.bench.threads import gil
+
+# What the others of a group are compared with: the first of these that it has.
+REFERENCES = ("floor", "empty send", "bare loop, 1 thread", "ThreadPoolExecutor", "blinker")
+FLOORS = ("comprehension", "loop")  # the better one is listed, as the floor
+
+
+def surroundings() -> dict[str, Any]:
+    """Where the figures come from."""
+    core = pinned_core()
+    return {
+        "python": platform.python_version(),
+        "gil": gil(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "pinned_to_core": core,
+        "peers": list(versions()),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "processor unknown"
+
+
+@dataclass(frozen=True)
+class Record:
+    """The figures of one run, a list of rounds each, or the medians of several runs."""
+
+    surroundings: Mapping[str, Any]
+    samples: Samples
+    runs: int = 1
+
+    @classmethod
+    def merged(cls, records: Sequence["Record"]) -> "Record":
+        """Several runs count one round each: their medians. One run stays as it is."""
+        if len(records) == 1:
+            return records[0]
+        names = [name for name in records[0].samples if all(name in r.samples for r in records)]
+        medians = {name: [statistics.median(r.samples[name]) for r in records] for name in names}
+        return cls(records[0].surroundings, medians, sum(record.runs for record in records))
+
+    @classmethod
+    def read(cls, path: Path) -> "Record":
+        content = json.loads(path.read_text())
+        return cls(content["surroundings"], content["samples"], content["runs"])
+
+    @property
+    def build(self) -> str:
+        return "GIL" if self.surroundings["gil"] else "free-threaded"
+
+    @property
+    def old(self) -> bool:
+        """Do the bars for Python 3.11 hold?"""
+        return str(self.surroundings["python"]).startswith("3.11.")
+
+    def as_json(self, rows: Sequence[Row]) -> str:
+        bars = [
+            {"row": row.what, "case": cell.label, "sense": row.sense, "bar": cell.bar, **outcome}
+            for row in rows
+            for cell in row.cells
+            for outcome in [_outcome(self, row, cell)]
+        ]
+        content = {
+            "surroundings": self.surroundings,
+            "runs": self.runs,
+            "bars": bars,
+            "units": "nanoseconds per operation; bytes where the name says so",
+            "samples": self.samples,
+        }
+        return json.dumps(content, indent=1)
+
+
+def _outcome(record: Record, row: Row, cell: Cell) -> dict[str, Any]:
+    """The median, the least and the most of a bar's ratio, and the verdict in words."""
+    if row.build not in ("any", record.build):
+        return {"verdict": f"needs a {row.build} build"}
+    values = ratios(record.samples, cell.over, cell.under)
+    if not values:
+        return {"verdict": "not measured"}
+    median = statistics.median(values)
+    short = abs(median / cell.bar - 1) * 100
+    return {
+        "measured": median,
+        "least": min(values),
+        "most": max(values),
+        "verdict": "ok" if row.holds(median, cell.bar) else f"short by {short:.1f} %",
+    }
+
+
+def head(rounds: int) -> Iterator[str]:
+    """What a reader has to know before the figures."""
+    where = surroundings()
+    yield (
+        f"CPython {where['python']}, {'with the GIL' if where['gil'] else 'free-threaded'}, on "
+        f"{where['processor']} with {where['cores']} cores, {where['system']}"
+    )
+    if where["pinned_to_core"] is None:
+        yield "Not pinned to one core: this system does not offer it."
+    else:
+        yield f"Pinned to core {where['pinned_to_core']}, but for what says 'on every core'."
+    yield f"Peers: {'; '.join(where['peers'])}."
+    yield f"{rounds} interleaved rounds; medians, with the least and the most."
+    yield ""
+
+
+def bars_table(record: Record, rows: Sequence[Row]) -> Iterator[str]:
+    """Every bar with what was measured."""
+    good = measured = 0
+    yield f"{'':<48}{'measured':>10}  {'least .. most':<16}{'bar':>15}"
+    for row in rows:
+        yield row.what
+        for cell in row.cells:
+            outcome = _outcome(record, row, cell)
+            figures = f"{'-':>10}  {'':<16}"
+            if "measured" in outcome:
+                spread = f"{outcome['least']:.3g} .. {outcome['most']:.3g}"
+                figures = f"{outcome['measured']:>10.3g}  {spread:<16}"
+                measured += 1
+                good += outcome["verdict"] == "ok"
+            bar = f"{row.sense:>9} {cell.bar:<5g}"
+            yield f"    {cell.label:<44}{figures}{bar}  {outcome['verdict']}"
+    yield f"{good} of {measured} bars ok"
+
+
+def groups_table(samples: Samples) -> Iterator[str]:
+    """Every group with its candidates, the fastest first."""
+    groups: dict[str, list[str]] = {}
+    for name in samples:
+        group, candidate = name.split("/", 1)
+        if candidate not in FLOORS:
+            groups.setdefault(group, []).append(candidate)
+    for group, candidates in groups.items():
+        yield f"{group:<48}{'median':>12}{'least':>12}{'most':>12}"
+        for candidate in sorted(
+            candidates, key=lambda c: statistics.median(samples[f"{group}/{c}"])
+        ):
+            figures = samples[f"{group}/{candidate}"]
+            line = "".join(
+                f"{_in_unit(figure, group):>12}"
+                for figure in (statistics.median(figures), min(figures), max(figures))
+            )
+            reference = _reference(candidate, candidates)
+            if reference is not None:
+                by = ratios(samples, [f"{group}/{candidate}"], [f"{group}/{reference}"])
+                line += f"{statistics.median(by):>8.2f} of {reference}"
+            yield f"    {candidate:<44}{line}"
+
+
+def _reference(candidate: str, candidates: Sequence[str]) -> str | None:
+    """What this candidate is compared with: the floor of its group, or the obvious peer."""
+    quantile = candidate[-5:] if candidate.endswith((", p50", ", p99")) else ""
+    names = (f"{name}{quantile}" for name in REFERENCES)
+    return next((name for name in names if name in candidates), None)
+
+
+def _in_unit(figure: float, group: str) -> str:
+    if group.startswith("bytes"):
+        return f"{figure:,.0f} B"
+    return f"{figure:,.0f} ns" if figure < 1e5 else f"{figure / 1e3:,.0f} us"
+
+
+def show(record: Record, rows: Sequence[Row], json_to: str | None) -> None:
+    """The tables on standard output, or the JSON there or in a file."""
+    if json_to == "-":
+        print(record.as_json(rows))
+        return
+    if json_to:
+        Path(json_to).write_text(record.as_json(rows))
+    lines = (*groups_table(record.samples), "", *bars_table(record, rows))
+    sys.stdout.write("\n".join(lines) + "\n")

@@ -1,0 +1,172 @@
+"""What the tests share: receivers that remember, threads that report, waits that end."""
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from tsignals import Signal
+
+T = TypeVar("T")
+
+TIMEOUT = 20.0
+"""Seconds after which a wait in a test has failed; never waited for when all is well."""
+
+
+class Thing:
+    """A sender or a receiver's owner: an object that can be held weakly, with a name."""
+
+    def __init__(self, name: str = "thing") -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+class Ear(Thing):
+    """A receiver that remembers its calls; so are its methods ``hear`` and ``listen``."""
+
+    def __init__(self, name: str = "ear", response: object = None) -> None:
+        super().__init__(name)
+        self.response = response
+        self.calls: list[dict[str, Any]] = []
+
+    def __call__(self, /, **named: Any) -> Any:
+        self.calls.append(named)
+        return self.response
+
+    def hear(self, /, **named: Any) -> Any:
+        return self(**named)
+
+    def listen(self, /, **named: Any) -> Any:
+        return self(**named)
+
+
+class Equal(Ear):
+    """An ear that claims to equal everything."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class Unhashable(Ear):
+    """An ear that neither compares nor hashes."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("compared with ==")
+
+
+class Boom(Exception):
+    """What receivers raise on purpose."""
+
+
+class BaseBoom(BaseException):
+    """The same, for what is no ``Exception``."""
+
+
+def ignore(**named: Any) -> None:
+    """A receiver that does nothing."""
+
+
+def raiser(error: BaseException) -> Callable[..., Any]:
+    """A receiver that raises ``error``."""
+
+    def raises(**named: Any) -> None:
+        raise error
+
+    return raises
+
+
+def heard(signal: Signal, sender: object = None, /, **named: Any) -> list[Any]:
+    """The receivers that a send called, in order."""
+    return [receiver for receiver, _ in signal.send(sender, **named)]
+
+
+def awaited(method: Callable[..., Awaitable[T]], *arguments: Any, **named: Any) -> T:
+    """What ``await method(...)`` gives, in an event loop of its own."""
+
+    async def main() -> T:
+        return await method(*arguments, **named)
+
+    return asyncio.run(main())
+
+
+def assert_gone(reference: "weakref.ref[Any]") -> None:
+    """Fail if what ``reference`` refers to is still alive."""
+    if reference() is not None:
+        gc.collect()
+    assert reference() is None
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until ``condition()`` is true; fail when that takes too long."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.001)
+
+
+class Gate:
+    """A receiver that stops in the middle: sets ``entered``, then waits to be ``opened``."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+        self.left = threading.Event()
+        self.calls = 0
+
+    def __call__(self, /, **named: Any) -> str:
+        self.calls += 1
+        self.entered.set()
+        assert self.opened.wait(TIMEOUT), "nobody opened the gate"
+        self.left.set()
+        return "through"
+
+
+class Running(Generic[T]):
+    """A function that runs in a thread of its own; ``result()`` ends the thread or fails."""
+
+    def __init__(self, function: Callable[..., T], *arguments: Any, **named: Any) -> None:
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(
+            target=self._run, args=(function, arguments, named), daemon=True
+        )
+        self._thread.start()
+
+    def _run(
+        self, function: Callable[..., T], arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
+        try:
+            self._value = function(*arguments, **named)
+        except BaseException as error:
+            self._error = error
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def result(self, timeout: float = TIMEOUT) -> T:
+        self._thread.join(timeout)
+        assert self.done, "the thread hangs"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def together(*functions: Callable[[], T]) -> list[T]:
+    """Call the functions at the same moment, each in a thread of its own; their results."""
+    barrier = threading.Barrier(len(functions))
+
+    def run(function: Callable[[], T]) -> T:
+        barrier.wait(TIMEOUT)
+        return function()
+
+    return [thread.result() for thread in [Running(run, function) for function in functions]]

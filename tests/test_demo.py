@@ -1,0 +1,184 @@
+"""The demo serves real requests, counts twice, and fails when the counts differ."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tsignals import _demo
+from tsignals.__main__ import main
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT = 40.0
+
+
+def row(output: str, name: str) -> list[str]:
+    """The cells of one row of the table."""
+    [line] = [line for line in output.splitlines() if line.startswith(name)]
+    return re.split(r"\s{2,}", line.strip())[-2:]
+
+
+def start(*arguments: str, **popen: Any) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "tsignals", "demo", *arguments],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        **popen,
+    )
+
+
+def test_everything_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--requests", "250", "--threads", "10", "--workers", "12"]) == 0
+    output, errors = capsys.readouterr()
+    assert "adds up" in output
+    assert errors == ""
+    assert row(output, "requests ") == ["250", "250"]
+    assert row(output, "notifications sent") == ["250", "250"]
+    assert row(output, "  = done") == ["249", "249"]
+    assert row(output, "  + failed") == ["1", "1"]
+    assert row(output, "audit errors") == ["2", "2"]
+    inline, background = row(output, "response time p50")
+    assert float(inline.split()[0]) >= 1000 * _demo.NOTIFY_SECONDS
+    assert background.endswith(" ms")
+
+
+def test_off_a_terminal_progress_is_a_few_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["demo", "--requests", "40", "--threads", "4"])
+    output = capsys.readouterr().out
+    assert "\r" not in output
+    lines = [line for line in output.splitlines() if line.startswith("inline:")]
+    assert 1 <= len(lines) <= 5
+    assert "40 of 40 requests answered" in lines[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_on_a_terminal_progress_is_one_live_line() -> None:
+    master, slave = os.openpty()
+    demo = start("--requests", "40", "--threads", "4", stdout=slave)
+    os.close(slave)
+    read = b""
+    try:
+        while chunk := os.read(master, 1024):
+            read += chunk
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    finally:
+        os.close(master)
+    assert demo.wait(TIMEOUT) == 0
+    live, _, rest = read.decode().rpartition("\r" + " " * 10)
+    assert "\n" not in live.strip()
+    assert "\rinline     [#" in live
+    assert "adds up" in rest
+
+
+def test_a_notification_that_goes_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notify = _demo.Run.notify
+
+    def forgetful(self: _demo.Run, number: int, **named: object) -> None:
+        if number != 7:
+            notify(self, number, **named)
+
+    monkeypatch.setattr(_demo.Run, "notify", forgetful)
+    assert main(["demo", "--requests", "10"]) == 1
+    assert "background: notifications done: 1 too many (request 7)" in capsys.readouterr().err
+
+
+def test_a_notification_that_never_ends_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = threading.Event()
+    notify = _demo.Run.notify
+
+    def hang(self: _demo.Run, number: int, **named: object) -> None:
+        if number == 3 and self.pool is not None:
+            assert release.wait(TIMEOUT)
+        notify(self, number, **named)
+
+    monkeypatch.setattr(_demo.Run, "notify", hang)
+    monkeypatch.setattr(_demo, "PATIENCE", 0.5)
+    try:
+        assert main(["demo", "--requests", "10"]) == 1
+    finally:
+        release.set()
+    errors = capsys.readouterr().err
+    assert "background: notifications done or failed: 1 lost (request 3)" in errors
+    assert "inline" not in errors
+
+
+def test_a_request_that_fails_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handle = _demo.Run.handle
+
+    def fail(self: _demo.Run, number: int) -> None:
+        if number == 4:
+            raise OSError("out of paper")
+        handle(self, number)
+
+    monkeypatch.setattr(_demo.Run, "handle", fail)
+    assert main(["demo", "--requests", "10"]) == 1
+    errors = capsys.readouterr().err
+    assert "inline: a request failed: request 4" in errors
+    assert "background: access log entries: 1 lost (request 4)" in errors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
+@pytest.mark.parametrize("phase", ["inline", "background"])
+def test_ctrl_c_drains_and_still_prints_the_table(phase: str) -> None:
+    # Far more requests than there is time for, except where the inline ones must end first.
+    many = "1000000" if phase == "inline" else "1000"
+    demo = start("--requests", many, "--threads", "16", stdout=subprocess.PIPE)
+    assert demo.stdout is not None
+    with demo.stdout:
+        for line in demo.stdout:
+            if line.startswith(phase):
+                demo.send_signal(signal.SIGINT)
+                break
+        output = demo.stdout.read()
+    assert demo.wait(TIMEOUT) == 130
+    assert "Interrupted. What was sent adds up." in output
+    for column in (-2, -1) if phase == "background" else (-1,):
+        sent, done, failed = (
+            int(row(output, name)[column].replace(",", ""))
+            for name in ("notifications sent", "  = done", "  + failed")
+        )
+        assert 0 < sent == done + failed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["demo", "--requests", "0"], "argument --requests: must be at least 1, not 0"),
+        (["demo", "--threads", "-1"], "argument --threads: must be at least 1, not -1"),
+        (["demo", "--workers", "many"], "argument --workers: invalid count value: 'many'"),
+        (["demo", "--frobnicate"], "unrecognized arguments: --frobnicate"),
+        ([], "the following arguments are required: command"),
+    ],
+)
+def test_bad_arguments_get_the_usual_error(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_the_demo_leaves_logging_and_signals_as_they_were(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    main(["demo", "--requests", "100", "--threads", "20"])
+    assert caplog.records == []
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert _demo.request_finished.executor is None
+    assert _demo.request_started.receivers == _demo.request_finished.receivers == []

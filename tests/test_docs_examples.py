@@ -1,0 +1,143 @@
+"""Every example in README and docs runs and prints what it says; the reference is complete.
+
+In a page, the ``python`` blocks run one after the other as one module; a ``text`` block directly
+after one is what it prints. Words after ``python`` change that: ``needs=dask`` skips the page
+where that package is missing; ``file=orders.py`` writes the block to a file; ``script=orders.py``
+also runs it, as a program of its own, and ``script=test_orders.py`` with pytest.
+"""
+
+import contextlib
+import doctest
+import gc
+import importlib
+import importlib.util
+import inspect
+import io
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import tsignals
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```(\w+) *([^\n]*)\n(.*?)^```$(?=(\n\n```text\n(.*?)^```$)?)", re.M | re.S)
+
+PUBLIC = {
+    "Signal": "connect disconnect has_listeners receivers send send_robust send_async asend "
+    "asend_robust",
+    "Connection": "receiver sender dispatch_uid priority connected disconnect",
+    "Outcomes": "errors raise_errors",
+    "Deliveries": "futures wait results outcomes as_completed cancel",
+    "WorkerPool": "submit map shutdown drain stats",
+}
+
+
+@dataclass
+class Example:
+    code: str
+    line: int
+    printed: str | None
+    words: dict[str, str] = field(default_factory=dict)
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def examples(page: Path) -> Iterator[Example]:
+    text = page.read_text(encoding="utf-8")
+    for match in BLOCK.finditer(text):
+        language, words, code, _, printed = match.groups()
+        if language == "python":
+            line = text.count("\n", 0, match.start(3))
+            yield Example(code, line, printed, dict(w.split("=") for w in words.split()))
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_examples_of_a_page_run_and_print_what_it_says(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("example")
+    monkeypatch.setitem(sys.modules, "example", module)
+    monkeypatch.syspath_prepend(tmp_path)
+    for example in examples(page):
+        words = example.words
+        if "needs" in words and importlib.util.find_spec(words["needs"]) is None:
+            pytest.skip(f"needs {words['needs']}")
+        where = f"{page.relative_to(ROOT)}, line {example.line}"
+        if name := words.get("file", words.get("script", "")):
+            (tmp_path / name).write_text(example.code, encoding="utf-8")
+        if "script" in words:
+            done = subprocess.run(
+                [sys.executable, *(["-m", "pytest"] if name.startswith("test_") else []), name],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                timeout=50,
+            )
+            assert done.returncode == 0, f"{where}:\n{done.stdout}{done.stderr}"
+            printed = done.stdout
+        elif "file" not in words:
+            out = io.StringIO()
+            # Empty lines in front: tracebacks then give the line of the page.
+            code = compile("\n" * example.line + example.code, str(page), "exec")
+            with contextlib.redirect_stdout(out):
+                exec(code, module.__dict__)
+            printed = out.getvalue()
+        if example.printed is not None:
+            assert printed == example.printed, where
+    # Its receivers must not hear what later tests send; functions may wait for the collector.
+    module.__dict__.clear()
+    gc.collect()
+
+
+def test_examples_in_docstrings_hold() -> None:
+    modules = pkgutil.iter_modules(tsignals.__path__, "tsignals.")
+    results = [
+        doctest.testmod(importlib.import_module(name))
+        for name in ("tsignals", *(m.name for m in modules if m.name != "tsignals.__main__"))
+    ]
+    assert sum(result.attempted for result in results) > 0
+    assert sum(result.failed for result in results) == 0
+
+
+def test_readme_has_two_commands_that_start_from_a_clone() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [code for language, _, code, *_ in BLOCK.findall(readme) if language == "sh"]
+    demo, test = (command.splitlines() for command in commands)
+    assert [len(demo), len(test)] == [1, 1]
+    assert demo[0].endswith("-m tsignals demo")
+    assert test[0].endswith("-m pytest")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_reference_names_every_public_name_method_and_argument() -> None:
+    """Methods and their arguments as their signatures have them; helpers between rooms have none
+    of the words that users write."""
+    pages = [page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")]
+    written = set(re.findall(r"\w+", "".join(pages)))
+    names = set(tsignals.__all__) | set(tsignals.PoolStats._fields)
+    for of, methods in PUBLIC.items():
+        names |= set(methods.split())
+        for method in methods.split():
+            function = getattr(getattr(tsignals, of), method)
+            if callable(function):
+                names |= set(inspect.signature(function).parameters)
+    for function in (tsignals.Signal, tsignals.WorkerPool, tsignals.background):
+        names |= set(inspect.signature(function).parameters)
+    assert names - written - {"self", "fn", "named"} == set()

@@ -1,0 +1,132 @@
+"""How a signal is called in reprs and logs: by name, by address, or by where it was made."""
+
+import inspect
+import logging
+import types
+from typing import Any
+
+import pytest
+import signals_for_tests
+from helpers import Boom, raiser
+from signals_for_tests import LINE_OF_MAKE, Order, make
+
+from tsignals import Signal, receiver_failed
+
+kept_here = make()
+
+
+def test_repr_shows_the_name_it_was_given() -> None:
+    assert "order.saved" in repr(Signal(name="order.saved"))
+    assert "order.named" in repr(signals_for_tests.named)
+
+
+@pytest.mark.parametrize(
+    ("signal", "address"),
+    [
+        (signals_for_tests.saved, "signals_for_tests.saved"),
+        (signals_for_tests.known_by_two_names, "signals_for_tests.known_by_two_names"),
+        (signals_for_tests.special, "signals_for_tests.special"),
+        (Order.placed, "Order.placed"),
+        (Order.Line.added, "Order.Line.added"),
+        (kept_here, "test_naming.kept_here"),
+        (receiver_failed, "receiver_failed"),
+    ],
+)
+def test_repr_shows_where_an_unnamed_signal_is_an_attribute(signal: Signal, address: str) -> None:
+    assert address in repr(signal)
+
+
+def test_repr_shows_where_a_signal_was_made_when_it_is_no_attribute() -> None:
+    frame = inspect.currentframe()
+    assert frame is not None
+    line = frame.f_lineno + 1
+    signal = Signal()
+    assert "test_naming" in repr(signal)
+    assert str(line) in repr(signal)
+    assert "signals_for_tests" in repr(make())
+    assert str(LINE_OF_MAKE) in repr(make())
+
+
+def test_repr_of_a_subclass_made_elsewhere_shows_where_that_was() -> None:
+    class Noisy(Signal):
+        def __init__(self) -> None:
+            super().__init__()
+
+    assert "test_naming" in repr(Noisy())
+    assert "Noisy" in repr(Noisy())
+
+
+def test_signal_is_named_by_the_attribute_it_has_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal = make()
+    assert "late" not in repr(signal)
+    monkeypatch.setattr(signals_for_tests, "late", signal, raising=False)
+    assert "signals_for_tests.late" in repr(signal)
+    monkeypatch.delattr(signals_for_tests, "late")
+    assert "late" not in repr(signal)
+
+
+def test_two_signals_can_be_told_apart_by_their_reprs() -> None:
+    shown = {repr(signal) for signal in (signals_for_tests.saved, Order.placed, kept_here)}
+    assert len(shown) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (None, ()),
+        ([], ()),
+        (["toppings", "size"], ("toppings", "size")),
+        (("size",), ("size",)),
+        (iter(["size", "crust"]), ("size", "crust")),
+    ],
+)
+def test_providing_args_is_kept_as_a_tuple_and_shown(given: Any, kept: tuple[str, ...]) -> None:
+    signal = Signal(given)
+    assert signal.providing_args == kept
+    for name in kept:
+        assert name in repr(signal)
+
+
+def test_providing_args_is_never_enforced() -> None:
+    signal, heard = Signal(providing_args=["size"]), list[Any]()
+
+    def hears(signal: Signal, sender: object, **named: Any) -> None:
+        heard.append(named)
+
+    signal.connect(hears)
+    signal.send(None)
+    signal.send(None, crust="thin")
+    assert heard == [{}, {"crust": "thin"}]
+
+
+def test_name_and_executor_are_given_by_name_only() -> None:
+    anything: Any = Signal
+    with pytest.raises(TypeError):
+        anything(None, False, "name")
+
+
+@pytest.mark.parametrize(
+    ("signal", "name"),
+    [
+        (Signal(name="order.saved"), "order.saved"),
+        (signals_for_tests.saved, "signals_for_tests.saved"),
+        (Order.placed, "Order.placed"),
+        (kept_here, "test_naming.kept_here"),
+        (make(), "signals_for_tests"),
+    ],
+)
+def test_logs_name_the_signal_as_its_repr_does(
+    signal: Signal, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    raising = raiser(Boom())
+    with signal.connect(raising), caplog.at_level(logging.ERROR, "tsignals"):
+        signal.send_robust(None)
+    [record] = caplog.records
+    assert name in record.getMessage()
+    assert name in repr(signal)
+
+
+def test_attribute_of_a_module_that_is_not_loaded_is_no_address() -> None:
+    module = types.ModuleType("never_loaded")
+    module.signal = Signal()  # type: ignore[attr-defined]
+    assert "never_loaded" not in repr(module.signal)  # type: ignore[attr-defined]

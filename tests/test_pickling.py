@@ -1,0 +1,182 @@
+"""Pickling and copying: a signal is an address, not a value."""
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import signals_for_tests
+from helpers import Ear
+from signals_for_tests import Order, make
+
+from tsignals import Signal, receiver_failed
+
+kept_here = make()
+
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+PICKLERS = [pickle.dumps, pickle._dumps]  # type: ignore[attr-defined]
+
+FINDABLE = {
+    "a module's": signals_for_tests.saved,
+    "a module's under two names": signals_for_tests.known_by_two_names,
+    "a named one": signals_for_tests.named,
+    "a class's": Order.placed,
+    "an inner class's": Order.Line.added,
+    "made there and kept here": kept_here,
+    "a subclass's": signals_for_tests.special,
+    "our own": receiver_failed,
+}
+
+findable = pytest.mark.parametrize("signal", FINDABLE.values(), ids=FINDABLE.keys())
+
+
+@pytest.fixture
+def module() -> Iterator[types.ModuleType]:
+    """A module of the test's own."""
+    made = types.ModuleType("made_for_a_test")
+    sys.modules[made.__name__] = made
+    yield made
+    sys.modules.pop(made.__name__, None)
+
+
+@findable
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("dumps", PICKLERS, ids=["C", "Python"])
+def test_signal_is_pickled_by_reference(signal: Signal, protocol: int, dumps: Any) -> None:
+    assert pickle.loads(dumps(signal, protocol)) is signal
+    assert pickle.loads(dumps({"in": [signal]}, protocol))["in"][0] is signal
+
+
+def test_pickle_holds_no_receivers() -> None:
+    ear = Ear()
+    before = pickle.dumps(signals_for_tests.saved)
+    with signals_for_tests.saved.connect(ear.hear, weak=False):
+        assert pickle.dumps(signals_for_tests.saved) == before
+
+
+def test_other_process_finds_the_signal_by_its_address() -> None:
+    signals = [signals_for_tests.saved, Order.placed, Order.Line.added, receiver_failed]
+    code = (
+        "import pickle, sys\n"
+        "signals = pickle.load(sys.stdin.buffer)\n"
+        "import signals_for_tests as s, tsignals\n"
+        "expected = [s.saved, s.Order.placed, s.Order.Line.added, tsignals.receiver_failed]\n"
+        "assert all(a is b for a, b in zip(signals, expected, strict=True))\n"
+        "print('found')\n"
+    )
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps(signals),
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        timeout=50,
+    )
+    assert (done.stdout.strip(), done.returncode) == (b"found", 0), done.stderr.decode()
+
+
+def test_signal_that_is_nowhere_to_be_found_cannot_be_pickled() -> None:
+    signal = make()
+    nowhere = [signal, Signal(name="a name is no address"), Signal(name="signals_for_tests.saved")]
+    for each in nowhere:
+        for protocol in PROTOCOLS:
+            with pytest.raises(pickle.PicklingError):
+                pickle.dumps(each, protocol)
+
+
+def test_signal_of_an_instance_is_nowhere_to_be_found() -> None:
+    class Local:
+        signal = Signal()
+
+    Order.instance = Local()  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(pickle.PicklingError):
+            pickle.dumps(Local.signal)
+    finally:
+        del Order.instance  # type: ignore[attr-defined]
+
+
+def test_signal_is_found_in_any_loaded_module(module: types.ModuleType) -> None:
+    signal = make()
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(signal)
+    module.late = signal  # type: ignore[attr-defined]
+    pickled = pickle.dumps(signal)
+    assert pickle.loads(pickled) is signal
+    assert b"made_for_a_test" in pickled
+
+
+def test_signal_is_found_in_a_class_of_any_loaded_module(module: types.ModuleType) -> None:
+    signal = make()
+    module.Box = type("Box", (), {"late": signal})  # type: ignore[attr-defined]
+    module.Box.__module__ = module.__name__  # type: ignore[attr-defined]
+    assert pickle.loads(pickle.dumps(signal)) is signal
+
+
+def test_module_that_made_the_signal_is_looked_through_first(module: types.ModuleType) -> None:
+    module.copied = signals_for_tests.saved  # type: ignore[attr-defined]
+    sys.modules.pop(module.__name__)
+    sys.modules = {module.__name__: module, **sys.modules}  # before the one that made it
+    try:
+        assert b"signals_for_tests" in pickle.dumps(signals_for_tests.saved)
+    finally:
+        sys.modules.pop(module.__name__)
+
+
+def test_signal_is_found_by_identity_not_by_the_name_it_once_had(
+    module: types.ModuleType,
+) -> None:
+    first, second = make(), make()
+    module.signal = first  # type: ignore[attr-defined]
+    assert pickle.loads(pickle.dumps(first)) is first
+    module.signal = second  # type: ignore[attr-defined]
+    assert pickle.loads(pickle.dumps(second)) is second
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(first)
+    module.other_name = first  # type: ignore[attr-defined]
+    assert pickle.loads(pickle.dumps(first)) is first
+
+
+def test_modules_that_dislike_being_looked_at_do_no_harm(module: types.ModuleType) -> None:
+    class Hostile(types.ModuleType):
+        def __getattribute__(self, name: str) -> Any:
+            raise AssertionError(name)
+
+    class Touchy:
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError("compared")
+
+        __hash__ = None  # type: ignore[assignment]
+
+        @property
+        def __class__(self) -> Any:  # a lazy object would make itself here
+            raise AssertionError("asked for its class")
+
+    odd: dict[str, Any] = {"odd_none": None, "odd_3": 3, "odd_hostile": Hostile("odd_hostile")}
+    module.touchy = Touchy()  # type: ignore[attr-defined]
+    module.__dict__["no identifier"] = kept_here
+    signal = make()
+    sys.modules.update(odd)
+    try:
+        with pytest.raises(pickle.PicklingError):
+            pickle.dumps(signal)
+        assert "Signal" in repr(signal)
+        module.late = signal  # type: ignore[attr-defined]
+        assert pickle.loads(pickle.dumps(signal)) is signal
+    finally:
+        for name in odd:
+            sys.modules.pop(name)
+
+
+@pytest.mark.parametrize("signal", [Signal(), make(), *FINDABLE.values()])
+def test_copy_and_deepcopy_return_the_same_signal(signal: Signal) -> None:
+    assert copy.copy(signal) is signal
+    assert copy.deepcopy(signal) is signal
+    assert copy.deepcopy({"in": [signal]})["in"][0] is signal

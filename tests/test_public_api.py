@@ -1,0 +1,285 @@
+"""What the package shows: names, signatures, types, and rooms that import in one direction."""
+
+import ast
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tsignals
+
+NAMES = {
+    "Signal",
+    "receiver",
+    "Connection",
+    "WorkerPool",
+    "Delivery",
+    "Deliveries",
+    "Outcomes",
+    "Failure",
+    "PoolStats",
+    "background",
+    "receiver_failed",
+    "get_default_executor",
+    "set_default_executor",
+    "TsignalsError",
+    "PoolClosed",
+    "QueueFull",
+    "DeliveryDropped",
+    "DeliveryLost",
+}
+PACKAGE = Path(tsignals.__file__).parent
+
+
+def rooms() -> list[str]:
+    """The modules of the package, by name."""
+    return sorted(module.name for module in pkgutil.iter_modules(tsignals.__path__))
+
+
+def signature(function: Any) -> str:
+    """The names, defaults and kinds of a function's parameters, without their types."""
+    parameters = inspect.signature(function).parameters.values()
+    bare = [each.replace(annotation=each.empty) for each in parameters]
+    return str(inspect.Signature(bare))
+
+
+def test_all_names_exactly_what_is_promised() -> None:
+    assert sorted(tsignals.__all__) == sorted(NAMES)
+    assert all(hasattr(tsignals, name) for name in NAMES)
+
+
+def test_nothing_else_is_at_the_top_level_but_submodules() -> None:
+    public = {name for name in vars(tsignals) if not name.startswith("_")}
+    modules = {name for name in public if isinstance(vars(tsignals)[name], types.ModuleType)}
+    assert public - modules == NAMES
+    assert modules <= set(rooms())
+
+
+def test_star_import_brings_the_names() -> None:
+    namespace: dict[str, Any] = {}
+    exec("from tsignals import *", namespace)
+    assert namespace.keys() - {"__builtins__"} == NAMES
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_name_says_what_it_is(name: str) -> None:
+    thing = getattr(tsignals, name)
+    assert inspect.getdoc(thing), f"{name} has no docstring"
+    if isinstance(thing, type) or inspect.isfunction(thing):
+        assert thing.__name__ == name
+
+
+def test_public_methods_have_docstrings() -> None:
+    for name in sorted(NAMES):
+        thing = getattr(tsignals, name)
+        if isinstance(thing, type):
+            for method, value in vars(thing).items():
+                if callable(value) and not method.startswith("_"):
+                    assert inspect.getdoc(value), f"{name}.{method} has no docstring"
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (
+            tsignals.Signal,
+            "(providing_args=None, use_caching=False, *, name=None, executor=None)",
+        ),
+        (
+            tsignals.Signal.connect,
+            "(self, receiver, sender=None, weak=True, dispatch_uid=None, *, "
+            "priority=0, ordered=False, tracked=False)",
+        ),
+        (
+            tsignals.Signal.disconnect,
+            "(self, receiver=None, sender=None, dispatch_uid=None, *, wait=False)",
+        ),
+        (tsignals.Signal.has_listeners, "(self, sender=None)"),
+        (tsignals.Connection.disconnect, "(self, wait=False)"),
+        (tsignals.background, "(function=None, *, executor=None, ordered=False)"),
+        (
+            tsignals.WorkerPool,
+            "(max_workers=None, *, max_pending=10000, overflow='block', block_timeout=None, "
+            "thread_name_prefix='tsignals', initializer=None, initargs=(), around=None)",
+        ),
+        (tsignals.WorkerPool.shutdown, "(self, wait=True, *, cancel_futures=False)"),
+        (tsignals.WorkerPool.drain, "(self, timeout=None)"),
+        (tsignals.WorkerPool.stats, "(self)"),
+        (tsignals.Deliveries.wait, "(self, timeout=None)"),
+        (tsignals.Deliveries.results, "(self, timeout=None)"),
+        (tsignals.Deliveries.outcomes, "(self, timeout=None)"),
+        (tsignals.Deliveries.as_completed, "(self, timeout=None)"),
+        (tsignals.Deliveries.cancel, "(self)"),
+        (tsignals.get_default_executor, "()"),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_signatures_are_as_promised(function: Any, expected: str) -> None:
+    assert signature(function) == expected
+
+
+@pytest.mark.parametrize("verb", ["send", "send_robust", "send_async", "asend", "asend_robust"])
+def test_senders_and_named_values_are_all_that_a_send_takes(verb: str) -> None:
+    parameters = list(inspect.signature(getattr(tsignals.Signal, verb)).parameters.values())
+    assert [each.name for each in parameters][1:] == ["sender", "named"]
+    assert [each.kind for each in parameters] == [
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_KEYWORD,
+    ]
+
+
+def test_types_extend_those_of_the_standard_library() -> None:
+    assert issubclass(tsignals.WorkerPool, Executor)
+    assert issubclass(tsignals.Delivery, Future)
+    assert issubclass(tsignals.Deliveries, list)
+    assert issubclass(tsignals.Outcomes, list)
+    assert type(tsignals.receiver_failed) is tsignals.Signal
+
+
+def test_errors_have_one_base() -> None:
+    errors = {name for name in NAMES if name.endswith(("Error", "Closed", "Full"))}
+    errors |= {"DeliveryDropped", "DeliveryLost"}
+    assert len(errors) == 5
+    for name in errors:
+        error = getattr(tsignals, name)
+        assert issubclass(error, tsignals.TsignalsError)
+        assert issubclass(error, Exception)
+    assert issubclass(tsignals.PoolClosed, RuntimeError)
+
+
+def test_the_package_is_marked_as_typed() -> None:
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def test_the_package_needs_nothing_to_run() -> None:
+    required = importlib.metadata.requires("tsignals") or []
+    assert [each for each in required if "extra ==" not in each] == []
+
+
+def test_importing_the_package_starts_no_thread_and_loads_no_other_package() -> None:
+    code = (
+        "import sys, threading\n"
+        "before = set(sys.modules)\n"
+        "import tsignals\n"
+        "assert threading.active_count() == 1\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(new - sys.stdlib_module_names))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=50, text=True
+    )
+    assert (done.stdout.strip(), done.returncode) == ("['tsignals']", 0), done.stderr
+
+
+# The rooms. Each may import those that stand before it, and nothing that stands after.
+
+ORDER = [
+    "_errors",
+    "_receiver",
+    "_gate",
+    "_outcomes",
+    "_connection",
+    "_plan",
+    "_registry",
+    "_delivery",
+    "_pool",
+    "_aio",
+    "_background",
+    "_signal",
+    "__init__",
+    "_demo",
+    "__main__",
+]
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+
+
+def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """All statements that run, at any depth; not those for the type checker alone."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.If) and is_type_checking(statement.test):
+            yield from statements(statement.orelse)
+            continue
+        for field in ("body", "orelse", "finalbody"):
+            yield from statements(getattr(statement, field, []))
+        for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
+            yield from statements(part.body)
+
+
+def imports(room: str) -> set[str]:
+    """The modules that a room imports, by full name, wherever in it the import stands."""
+    found = set()
+    for statement in statements(ast.parse((PACKAGE / f"{room}.py").read_text()).body):
+        if isinstance(statement, ast.Import):
+            found |= {alias.name for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom):
+            assert statement.level == 0, f"{room} imports relatively"
+            assert statement.module is not None
+            if statement.module == "tsignals":
+                for alias in statement.names:
+                    part = alias.name if alias.name in rooms() else "__init__"
+                    found.add(f"tsignals.{part}")
+            else:
+                found.add(statement.module)
+    return found
+
+
+def own_imports(room: str) -> set[str]:
+    return {name.removeprefix("tsignals.") for name in imports(room) if name[:9] == "tsignals."}
+
+
+def test_every_room_has_its_place() -> None:
+    assert sorted([*rooms(), "__init__"]) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_rooms_import_in_one_direction(room: str) -> None:
+    assert own_imports(room) <= set(ORDER[: ORDER.index(room)])
+
+
+def test_the_pool_knows_nothing_of_signals() -> None:
+    assert own_imports("_delivery") <= {"_errors"}
+    assert own_imports("_pool") <= {"_errors", "_delivery"}
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_rooms_import_the_standard_library_and_nothing_else(room: str) -> None:
+    top = {name.partition(".")[0] for name in imports(room)}
+    assert top <= sys.stdlib_module_names | {"tsignals"}
+
+
+def test_the_shop_window_holds_no_logic() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    allowed = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.Expr)
+    assert all(isinstance(statement, allowed) for statement in tree.body)
+
+
+def test_no_room_asserts_what_a_caller_may_get_wrong() -> None:
+    """``assert`` is gone under ``-O``: arguments are checked with ``raise``."""
+    for room in ORDER:
+        for function in ast.walk(ast.parse((PACKAGE / f"{room}.py").read_text())):
+            if isinstance(function, ast.FunctionDef) and not function.name.startswith("_"):
+                parameters = {each.arg for each in function.args.args} - {"self"}
+                for statement in ast.walk(function):
+                    if isinstance(statement, ast.Assert):
+                        names = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
+                        assert not names & parameters, f"{room}.{function.name}"
+
+
+def test_the_package_can_be_found_without_being_imported() -> None:
+    spec = importlib.util.find_spec("tsignals")
+    assert spec is not None
+    assert spec.origin is not None

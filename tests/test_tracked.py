@@ -1,0 +1,740 @@
+"""tracked receivers: after ``disconnect(wait=True)`` they do not run, and never will again."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from helpers import (
+    TIMEOUT,
+    BaseBoom,
+    Boom,
+    Ear,
+    Gate,
+    Running,
+    Thing,
+    awaited,
+    heard,
+    ignore,
+    raiser,
+    wait_until,
+)
+
+from tsignals import Connection, Signal, WorkerPool
+
+
+class AsyncGate(Gate):
+    """A coroutine function's kind of gate; the event loop goes on while it is closed."""
+
+    async def __call__(self, /, **named: Any) -> str:  # type: ignore[override]
+        self.calls += 1
+        self.entered.set()
+        while not self.opened.is_set():
+            await asyncio.sleep(0.001)
+        self.left.set()
+        return "through"
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkerPool]:
+    with WorkerPool(4) as pool:
+        yield pool
+
+
+def by_send(signal: Signal, pool: WorkerPool) -> Any:
+    return signal.send(None)
+
+
+def by_send_robust(signal: Signal, pool: WorkerPool) -> Any:
+    return signal.send_robust(None)
+
+
+def by_send_async(signal: Signal, pool: WorkerPool) -> Any:
+    signal.executor = pool
+    return signal.send_async(None).results(TIMEOUT)
+
+
+def by_asend(signal: Signal, pool: WorkerPool) -> Any:
+    return awaited(signal.asend, None)
+
+
+def by_asend_robust(signal: Signal, pool: WorkerPool) -> Any:
+    return awaited(signal.asend_robust, None)
+
+
+Way = Callable[[Signal, WorkerPool], Any]
+AT_ONCE = [by_send, by_send_robust, by_asend, by_asend_robust]
+
+every_way = pytest.mark.parametrize("way", [*AT_ONCE, by_send_async])
+every_way_at_once = pytest.mark.parametrize("way", AT_ONCE)
+every_gate = pytest.mark.parametrize("make", [Gate, AsyncGate])
+
+
+def start(way: Way, signal: Signal, pool: WorkerPool, *gates: Gate) -> Running[Any]:
+    """Send in another thread; return once all of the gates are entered."""
+    sending = Running(way, signal, pool)
+    for gate in gates:
+        assert gate.entered.wait(TIMEOUT)
+    return sending
+
+
+def disconnected(signal: Signal, connection: Connection) -> bool:
+    """Whether a connection is gone for everybody."""
+    return (connection.connected, signal.receivers, signal.has_listeners()) == (False, [], False)
+
+
+# Waiting
+
+
+@every_way
+@every_gate
+def test_disconnect_waits_until_the_receiver_no_longer_runs(
+    way: Way, make: Callable[[], Gate], pool: WorkerPool
+) -> None:
+    signal, gate = Signal(), make()
+    connection = signal.connect(gate, tracked=True)
+    sending = start(way, signal, pool, gate)
+    waiting = Running(connection.disconnect, wait=True)
+    wait_until(lambda: not connection.connected)
+    assert not waiting.done
+    gate.opened.set()
+    assert waiting.result() is True
+    assert gate.left.is_set()
+    assert sending.result() == [(gate, "through")]
+    assert heard(signal) == []
+
+
+@every_way
+@every_gate
+def test_expired_wait_raises_and_the_connection_is_already_gone(
+    way: Way, make: Callable[[], Gate], pool: WorkerPool
+) -> None:
+    signal, gate = Signal(), make()
+    connection = signal.connect(gate, tracked=True)
+    sending = start(way, signal, pool, gate)
+    with pytest.raises(TimeoutError):
+        connection.disconnect(wait=0)
+    assert disconnected(signal, connection)
+    with pytest.raises(TimeoutError):
+        connection.disconnect(wait=0)
+    with pytest.raises(TimeoutError):
+        signal.disconnect(gate, wait=0)
+    gate.opened.set()
+    assert connection.disconnect(wait=True) is False
+    assert gate.left.is_set()
+    assert signal.disconnect(gate, wait=True) is False
+    assert sending.result() == [(gate, "through")]
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, 0.05, 1])
+def test_numbers_are_seconds_also_zero_and_one(seconds: float, pool: WorkerPool) -> None:
+    signal, gate = Signal(), Gate()
+    connection = signal.connect(gate, tracked=True)
+    sending = start(by_send, signal, pool, gate)
+    with pytest.raises(TimeoutError):
+        signal.disconnect(gate, wait=seconds)
+    assert disconnected(signal, connection)
+    gate.opened.set()
+    sending.result()
+
+
+@pytest.mark.parametrize("wait", [False, True, 0, 0.0, 1, 2.5])
+def test_disconnect_of_a_receiver_that_does_not_run_returns_at_once(wait: float) -> None:
+    signal, ear, sender = Signal(), Ear(), Thing()
+    connection = signal.connect(ear.hear, sender, tracked=True)
+    heard(signal, sender)
+    assert connection.disconnect(wait=wait) is True
+    assert connection.disconnect(wait=wait) is False
+    signal.connect(ear.hear, sender, tracked=True)
+    assert signal.disconnect(ear.hear, sender, wait=wait) is True
+    assert signal.disconnect(ear.hear, sender, wait=wait) is False
+    signal.connect(ear, dispatch_uid="menu", tracked=True)
+    assert signal.disconnect(dispatch_uid="menu", wait=wait) is True
+    assert signal.disconnect(dispatch_uid="menu", wait=wait) is False
+    assert len(ear.calls) == 1
+
+
+def test_false_does_not_wait(pool: WorkerPool) -> None:
+    signal, gate = Signal(), Gate()
+    signal.connect(gate, tracked=True)
+    sending = start(by_send, signal, pool, gate)
+    assert signal.disconnect(gate, wait=False) is True
+    assert not gate.left.is_set()
+    gate.opened.set()
+    sending.result()
+
+
+@pytest.mark.parametrize("first", ["connection", "signal", "context manager", "other thread"])
+@pytest.mark.parametrize("again", ["connection", "signal"])
+def test_waiting_again_waits_for_what_still_runs_whoever_disconnected_it(
+    first: str, again: str, pool: WorkerPool
+) -> None:
+    signal, gate, sender = Signal(), Gate(), Thing()
+    connection = signal.connect(gate, sender, dispatch_uid="menu", tracked=True)
+    sending = Running(signal.send, sender)
+    assert gate.entered.wait(TIMEOUT)
+
+    def disconnect(wait: float) -> bool:
+        if again == "signal":
+            return signal.disconnect(None, sender, "menu", wait=wait)
+        return connection.disconnect(wait)
+
+    if first == "connection":
+        assert connection.disconnect()
+    elif first == "signal":
+        assert signal.disconnect(None, sender, "menu")
+    elif first == "other thread":
+        assert Running(connection.disconnect).result()
+    else:
+        with connection:
+            pass
+    with pytest.raises(TimeoutError):
+        disconnect(wait=0)
+    waiting = Running(disconnect, wait=True)
+    gate.opened.set()
+    assert waiting.result() is False
+    assert gate.left.is_set()
+    sending.result()
+
+
+def test_many_may_wait_for_one_receiver(pool: WorkerPool) -> None:
+    signal, gate = Signal(), Gate()
+    connection = signal.connect(gate, tracked=True)
+    sending = [start(by_send, signal, pool, gate), Running(by_send, signal, pool)]
+    wait_until(lambda: gate.calls == 2)
+    waiting = [Running(connection.disconnect, wait=True) for _ in range(3)]
+    waiting += [Running(signal.disconnect, gate, wait=TIMEOUT)]
+    wait_until(lambda: not connection.connected)
+    assert not any(thread.done for thread in waiting)
+    gate.opened.set()
+    assert sum(thread.result() for thread in waiting) == 1
+    for thread in sending:
+        thread.result()
+
+
+@pytest.mark.parametrize("error", [Boom, BaseBoom])
+@every_way
+def test_receiver_that_raises_has_ended_too(
+    way: Way, error: type[BaseException], pool: WorkerPool
+) -> None:
+    signal = Signal()
+    raising = raiser(error())
+    connection = signal.connect(raising, tracked=True)
+    try:
+        way(signal, pool)
+    except BaseException as raised:
+        assert type(raised) is error
+    assert connection.disconnect(wait=True)
+
+
+def test_old_call_is_no_call_of_a_connection_made_anew(pool: WorkerPool) -> None:
+    signal, gate = Signal(), Gate()
+    old = signal.connect(gate, tracked=True)
+    sending = start(by_send, signal, pool, gate)
+    old.disconnect()
+    new = signal.connect(gate, tracked=True)
+    assert new is not old
+    with pytest.raises(TimeoutError):
+        old.disconnect(wait=0)
+    assert new.connected
+    assert new.disconnect(wait=0) is True
+    gate.opened.set()
+    assert old.disconnect(wait=True) is False
+    sending.result()
+
+
+def test_other_receivers_are_not_waited_for(pool: WorkerPool) -> None:
+    signal, gate, other = Signal(), Gate(), Ear()
+    signal.connect(gate, tracked=True)
+    connection = signal.connect(other, tracked=True)
+    sending = start(by_send, signal, pool, gate)
+    assert connection.disconnect(wait=True) is True
+    gate.opened.set()
+    assert sending.result() == [(gate, "through")]
+
+
+# Never again
+
+
+@every_way_at_once
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_send_in_progress_leaves_a_disconnected_receiver_out(
+    way: Way, kind: str, pool: WorkerPool
+) -> None:
+    signal, gate, last, called = Signal(), Gate(), Ear("last"), list[str]()
+
+    def hears(**named: Any) -> None:
+        called.append("sync")
+
+    async def hears_async(**named: Any) -> None:
+        called.append("async")
+
+    tracked = hears if kind == "sync" else hears_async
+    signal.connect(gate)
+    connection = signal.connect(tracked, tracked=True)
+    signal.connect(last)
+    sending = start(way, signal, pool, gate)
+    assert connection.disconnect(wait=True) is True
+    gate.opened.set()
+    assert [receiver for receiver, _ in sending.result()] == [gate, last]
+    assert called == []
+
+
+@every_gate
+def test_queued_delivery_is_cancelled(make: Callable[[], Gate]) -> None:
+    """A running one is waited for, those behind it never run, and others are not touched."""
+    gate, busy, other = make(), Gate(), Ear("other")
+    with WorkerPool(1) as pool:
+        signal = Signal(executor=pool)
+        blocker = pool.submit(busy)
+        assert busy.entered.wait(TIMEOUT)
+        connection = signal.connect(gate, tracked=True)
+        signal.connect(other)
+        deliveries = [signal.send_async(None) for _ in range(3)]
+        queued = [each[0][1] for each in deliveries]
+        if make is Gate:
+            assert connection.disconnect(wait=True) is True
+            assert all(delivery.cancelled() for delivery in queued)
+            assert gate.calls == 0
+        else:  # async receivers do not wait for a worker
+            gate.opened.set()
+            assert connection.disconnect(wait=True) is True
+            assert all(delivery.done() for delivery in queued)
+        busy.opened.set()
+        assert blocker.result(TIMEOUT) == "through"
+        assert all(each.wait(TIMEOUT) for each in deliveries)
+    assert len(other.calls) == 3
+    stats = pool.stats()
+    assert stats.submitted == 7 == stats.completed + stats.cancelled
+
+
+def test_delivery_that_runs_is_waited_for_and_those_behind_it_never_run() -> None:
+    gate = Gate()
+    with WorkerPool(1) as pool:
+        signal = Signal(executor=pool)
+        connection = signal.connect(gate, tracked=True)
+        deliveries = [signal.send_async(None)[0][1] for _ in range(3)]
+        assert gate.entered.wait(TIMEOUT)
+        with pytest.raises(TimeoutError):
+            connection.disconnect(wait=0)
+        assert [delivery.cancelled() for delivery in deliveries] == [False, True, True]
+        gate.opened.set()
+        assert connection.disconnect(wait=True) is False
+        assert deliveries[0].result(TIMEOUT) == "through"
+    assert gate.calls == 1
+
+
+def test_sends_and_deliveries_are_waited_for_alike(pool: WorkerPool) -> None:
+    signal, gate = Signal(), Gate()
+    connection = signal.connect(gate, tracked=True)
+    running = [start(way, signal, pool, gate) for way in (by_send, by_send_async, by_asend)]
+    wait_until(lambda: gate.calls == 3)
+    waiting = Running(connection.disconnect, wait=True)
+    wait_until(lambda: not connection.connected)
+    assert not waiting.done
+    gate.opened.set()
+    assert waiting.result() is True
+    assert [thread.result() for thread in running] == [[(gate, "through")]] * 3
+
+
+def test_another_executor_cancels_what_it_can_and_waits_for_the_rest() -> None:
+    gate = Gate()
+    with ThreadPoolExecutor(1) as executor:
+        signal = Signal(executor=executor)
+        connection = signal.connect(gate, tracked=True)
+        deliveries = [signal.send_async(None)[0][1] for _ in range(2)]
+        assert gate.entered.wait(TIMEOUT)
+        with pytest.raises(TimeoutError):
+            connection.disconnect(wait=0)
+        assert deliveries[1].cancelled()
+        gate.opened.set()
+        assert connection.disconnect(wait=True) is False
+        assert deliveries[0].result(TIMEOUT) == "through"
+    assert gate.calls == 1
+
+
+@pytest.mark.parametrize("verb", ["send", "send_robust", "send_async"])
+def test_receiver_never_runs_after_the_wait_however_many_send(verb: str) -> None:
+    over, late = threading.Event(), list[str]()
+    with WorkerPool(2) as pool:
+        signal = Signal(executor=pool)
+        signal.connect(ignore)
+
+        def send() -> None:
+            while not over.is_set():
+                getattr(signal, verb)(None)
+
+        sending = [Running(send) for _ in range(2)]
+        try:
+            for _ in range(100):
+                runs, gone = threading.Event(), threading.Event()
+
+                def hears(
+                    runs: threading.Event = runs, gone: threading.Event = gone, **named: Any
+                ) -> None:
+                    runs.set()
+                    if gone.is_set():
+                        late.append("late")
+
+                connection = signal.connect(hears, tracked=True)
+                assert runs.wait(TIMEOUT)
+                assert connection.disconnect(wait=True) is True
+                gone.set()
+        finally:
+            over.set()
+        for thread in sending:
+            thread.result()
+    assert late == []
+
+
+# Calls that could only end after the wait
+
+
+@every_way
+@pytest.mark.parametrize("through", ["connection", "signal"])
+def test_receiver_can_wait_for_itself(way: Way, through: str, pool: WorkerPool) -> None:
+    signal = Signal()
+
+    def once(**named: Any) -> bool:
+        if through == "signal":
+            return signal.disconnect(once, wait=True)
+        return connection.disconnect(wait=True)
+
+    connection = signal.connect(once, tracked=True)
+    assert Running(way, signal, pool).result() == [(once, True)]
+    assert disconnected(signal, connection)
+
+
+@every_way
+@pytest.mark.parametrize("where", ["on the loop", "in a thread"])
+def test_async_receiver_can_wait_for_itself(way: Way, where: str, pool: WorkerPool) -> None:
+    signal = Signal()
+
+    async def once(**named: Any) -> bool:
+        if where == "on the loop":
+            return connection.disconnect(wait=True)
+        return await asyncio.to_thread(connection.disconnect, wait=True)
+
+    connection = signal.connect(once, tracked=True)
+    assert Running(way, signal, pool).result() == [(once, True)]
+    assert disconnected(signal, connection)
+
+
+def test_wait_leaves_out_every_call_of_its_own_stack(pool: WorkerPool) -> None:
+    outer, inner = Signal(), Signal()
+
+    def recurses(depth: int, **named: Any) -> Any:
+        return (outer if depth else inner).send(None, depth=depth - 1)[0][1]
+
+    def disconnects(**named: Any) -> bool:
+        return connection.disconnect(wait=True)
+
+    connection = outer.connect(recurses, tracked=True)
+    inner.connect(disconnects)
+    assert Running(outer.send, None, depth=3).result() == [(recurses, True)]
+
+
+def test_receiver_that_waits_for_itself_waits_for_its_calls_in_other_threads(
+    pool: WorkerPool,
+) -> None:
+    signal, gate, tried = Signal(), Gate(), threading.Event()
+
+    def hears(name: str, **named: Any) -> Any:
+        if name == "other":
+            return gate()
+        with pytest.raises(TimeoutError):
+            connection.disconnect(wait=0)
+        tried.set()
+        removed = connection.disconnect(wait=True)
+        return (removed, gate.left.is_set())
+
+    connection = signal.connect(hears, tracked=True)
+    other = Running(signal.send, None, name="other")
+    assert gate.entered.wait(TIMEOUT)
+    own = Running(signal.send, None, name="own")
+    assert tried.wait(TIMEOUT)
+    assert not own.done
+    gate.opened.set()
+    assert own.result() == [(hears, (False, True))]
+    assert other.result() == [(hears, "through")]
+
+
+def circle(size: int, pool: WorkerPool, way: Way, asynchronous: bool) -> None:
+    """As many receivers run at once, and each waits for the next one to end."""
+    meeting = threading.Barrier(size)
+    signals = [Signal() for _ in range(size)]
+    connections: list[Connection] = []
+    ended: list[int] = []
+
+    def make(n: int) -> Callable[..., Any]:
+        def wait() -> bool:
+            meeting.wait(TIMEOUT)
+            return connections[(n + 1) % size].disconnect(wait=True)
+
+        def waits(**named: Any) -> bool:
+            removed = wait()
+            ended.append(n)
+            return removed
+
+        async def waits_async(**named: Any) -> bool:
+            removed = await asyncio.to_thread(wait)
+            ended.append(n)
+            return removed
+
+        return waits_async if asynchronous else waits
+
+    receivers = [make(n) for n in range(size)]
+    for signal, receiver in zip(signals, receivers, strict=True):
+        connections.append(signal.connect(receiver, tracked=True))
+    threads = [Running(way, signal, pool) for signal in signals]
+    assert [thread.result() for thread in threads] == [[(each, True)] for each in receivers]
+    assert sorted(ended) == [*range(size)]
+
+
+@every_way
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_receivers_that_wait_for_each_other_do_not_deadlock(
+    way: Way, size: int, pool: WorkerPool
+) -> None:
+    circle(size, pool, way, asynchronous=False)
+
+
+@every_way
+@pytest.mark.parametrize("size", [2, 3])
+def test_async_receivers_that_wait_for_each_other_do_not_deadlock(
+    way: Way, size: int, pool: WorkerPool
+) -> None:
+    circle(size, pool, way, asynchronous=True)
+
+
+def test_circle_that_closes_late_lets_the_first_go_on() -> None:
+    """The first waits while there is no circle yet; the second closes it."""
+    signals, close = [Signal(), Signal()], threading.Event()
+
+    def first(**named: Any) -> bool:
+        return connections[1].disconnect(wait=True)
+
+    def second(**named: Any) -> bool:
+        assert close.wait(TIMEOUT)
+        return connections[0].disconnect(wait=True)
+
+    connections = [
+        signals[0].connect(first, tracked=True),
+        signals[1].connect(second, tracked=True),
+    ]
+    later = Running(signals[1].send, None)
+    earlier = Running(signals[0].send, None)
+    wait_until(lambda: not connections[1].connected)
+    assert not earlier.done
+    close.set()
+    assert later.result() == [(second, True)]
+    assert earlier.result() == [(first, True)]
+
+
+def test_two_calls_of_one_receiver_that_both_wait_for_it_do_not_deadlock() -> None:
+    signal, meeting = Signal(), threading.Barrier(3)
+
+    def hears(**named: Any) -> bool:
+        meeting.wait(TIMEOUT)
+        return connection.disconnect(wait=True)
+
+    connection = signal.connect(hears, tracked=True)
+    threads = [Running(signal.send, None) for _ in range(3)]
+    removed = [thread.result()[0][1] for thread in threads]
+    assert sorted(removed) == [False, False, True]
+
+
+def test_who_waits_from_outside_a_circle_waits_until_it_has_ended(pool: WorkerPool) -> None:
+    signals, meeting, gate = [Signal(), Signal()], threading.Barrier(2), Gate()
+
+    def first(**named: Any) -> str:
+        meeting.wait(TIMEOUT)
+        connections[1].disconnect(wait=True)
+        return gate()
+
+    def second(**named: Any) -> None:
+        meeting.wait(TIMEOUT)
+        connections[0].disconnect(wait=True)
+
+    connections = [
+        signals[0].connect(first, tracked=True),
+        signals[1].connect(second, tracked=True),
+    ]
+    threads = [Running(signal.send, None) for signal in signals]
+    assert gate.entered.wait(TIMEOUT)
+    with pytest.raises(TimeoutError):
+        connections[0].disconnect(wait=0)
+    assert connections[1].disconnect(wait=True) is False
+    outside = Running(connections[0].disconnect, wait=True)
+    gate.opened.set()
+    assert outside.result() is False
+    assert gate.left.is_set()
+    for thread in threads:
+        thread.result()
+
+
+def test_wait_for_a_receiver_that_waits_for_another_is_no_circle(pool: WorkerPool) -> None:
+    """Here each end is in sight: the last one ends, then the one that waits for it."""
+    signals, gate = [Signal(), Signal()], Gate()
+
+    def waits(**named: Any) -> bool:
+        connections[1].disconnect(wait=True)
+        return gate.left.is_set()
+
+    connections = [
+        signals[0].connect(waits, tracked=True),
+        signals[1].connect(gate, tracked=True),
+    ]
+    last = start(by_send, signals[1], pool, gate)
+    middle = Running(signals[0].send, None)
+    wait_until(lambda: not connections[1].connected)
+    with pytest.raises(TimeoutError):
+        connections[0].disconnect(wait=0)
+    outside = Running(connections[0].disconnect, wait=True)
+    gate.opened.set()
+    assert outside.result() is False
+    assert middle.result() == [(waits, True)]
+    last.result()
+
+
+# Event loops
+
+
+@pytest.mark.parametrize("verb", ["asend", "asend_robust"])
+@pytest.mark.parametrize("through", ["connection", "signal"])
+def test_wait_on_the_thread_whose_loop_runs_the_call_is_refused_before_anything_changes(
+    verb: str, through: str
+) -> None:
+    signal, gate = Signal(), AsyncGate()
+    connection = signal.connect(gate, tracked=True)
+    waits = {
+        "connection": connection.disconnect,
+        "signal": lambda wait: signal.disconnect(gate, wait=wait),
+    }
+
+    async def main() -> None:
+        sending = asyncio.ensure_future(getattr(signal, verb)(None))
+        while not gate.entered.is_set():
+            await asyncio.sleep(0.001)
+        for wait in (True, 5, 0):
+            with pytest.raises(RuntimeError, match=r"asyncio\.to_thread"):
+                waits[through](wait=wait)
+            assert connection.connected
+            assert [each.receiver for each in signal.receivers] == [gate]
+        waiting = asyncio.ensure_future(asyncio.to_thread(waits[through], wait=True))
+        while connection.connected:
+            await asyncio.sleep(0.001)
+        assert not waiting.done()
+        with pytest.raises(RuntimeError, match=r"asyncio\.to_thread"):
+            waits[through](wait=True)  # refused as well now that it is gone
+        gate.opened.set()
+        assert await waiting is True
+        assert await sending == [(gate, "through")]
+        assert connection.disconnect(wait=True) is False
+
+    asyncio.run(main())
+
+
+def test_wait_on_a_pools_loop_for_a_call_that_runs_there_is_refused() -> None:
+    with WorkerPool(1) as pool:
+        signal, gate, tries = Signal(executor=pool), AsyncGate(), Signal(executor=pool)
+        connection = signal.connect(gate, tracked=True)
+
+        async def waits(**named: Any) -> str:
+            with pytest.raises(RuntimeError, match=r"asyncio\.to_thread"):
+                connection.disconnect(wait=True)
+            return "refused"
+
+        tries.connect(waits)
+        running = signal.send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+        assert tries.send_async(None).results(TIMEOUT) == [(waits, "refused")]
+        assert connection.connected
+        gate.opened.set()
+        assert running.results(TIMEOUT) == [(gate, "through")]
+
+
+def test_event_loop_may_wait_for_a_call_that_runs_elsewhere(pool: WorkerPool) -> None:
+    signal, gate = Signal(), Gate()
+    connection = signal.connect(gate, tracked=True)
+    sending = start(by_send, signal, pool, gate)
+
+    async def main() -> bool:
+        with pytest.raises(TimeoutError):
+            connection.disconnect(wait=0)
+        gate.opened.set()
+        return connection.disconnect(wait=True)
+
+    assert asyncio.run(main()) is False
+    assert gate.left.is_set()
+    sending.result()
+
+
+def test_cancelled_async_receiver_has_ended() -> None:
+    signal, gate = Signal(), AsyncGate()
+    connection = signal.connect(gate, tracked=True)
+
+    async def main() -> None:
+        sending = asyncio.ensure_future(signal.asend(None))
+        while not gate.entered.is_set():
+            await asyncio.sleep(0.001)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert connection.disconnect(wait=True) is True
+
+    asyncio.run(main())
+    assert not gate.left.is_set()
+
+
+# What has nothing to wait for
+
+
+@pytest.mark.parametrize("wait", [True, 0, 0.0, 1, 2.5])
+def test_wait_on_an_untracked_connection_is_refused_before_anything_changes(wait: float) -> None:
+    signal, ear, sender = Signal(), Ear(), Thing()
+    connection = signal.connect(ear, sender, dispatch_uid="menu")
+    with pytest.raises(ValueError, match="tracked=True"):
+        connection.disconnect(wait=wait)
+    with pytest.raises(ValueError, match="tracked=True"):
+        signal.disconnect(None, sender, "menu", wait=wait)
+    assert connection.connected
+    assert heard(signal, sender) == [ear]
+    assert connection.disconnect(wait=False)
+
+
+def test_key_connected_again_stays_untracked() -> None:
+    signal, ear = Signal(), Ear()
+    connection = signal.connect(ear)
+    assert signal.connect(ear, tracked=True) is connection
+    with pytest.raises(ValueError, match="tracked=True"):
+        connection.disconnect(wait=True)
+    assert connection.connected
+
+
+@pytest.mark.parametrize("wait", [True, 0, 1])
+def test_wait_for_what_was_never_connected_is_over_at_once(wait: float) -> None:
+    signal, ear = Signal(), Ear()
+    assert signal.disconnect(ear, wait=wait) is False
+    assert signal.disconnect(dispatch_uid="menu", wait=wait) is False
+
+
+def test_tracked_receivers_obey_all_the_other_rules(pool: WorkerPool) -> None:
+    signal, first, second, sender = Signal(executor=pool), Ear("first"), Ear("second"), Thing()
+    connections = [
+        signal.connect(second, sender, tracked=True),
+        signal.connect(first.hear, priority=1, dispatch_uid="menu", tracked=True),
+    ]
+    assert signal.connect(second, sender) is connections[0]
+    assert heard(signal, sender) == [first.hear, second]
+    assert [pair[0] for pair in signal.send_robust(None)] == [first.hear]
+    assert [pair[0] for pair in signal.send_async(sender).results(TIMEOUT)] == [first.hear, second]
+    first.calls.clear()
+    del first
+    assert heard(signal, sender) == [second]
+    assert connections[1].disconnect(wait=True) is False
+    del sender
+    assert signal.receivers == []
+    assert connections[0].disconnect(wait=True) is False
