@@ -4,7 +4,6 @@ Timeouts, and warnings as errors, are set in ``pyproject.toml``.
 """
 
 import gc
-import os
 import sys
 import sysconfig
 import threading
@@ -31,7 +30,7 @@ def pytest_report_header() -> str:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """An extension module can switch the GIL on: then this was no free-threaded run."""
     free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-    if free_threaded and gil_is_on() and os.environ.get("PYTHON_GIL") != "1":
+    if free_threaded and gil_is_on() and getattr(sys.flags, "gil", None) != 1:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         print("\nthe GIL was switched on in the course of a free-threaded run")
 

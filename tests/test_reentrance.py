@@ -22,10 +22,10 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Ear, Thing, ignore
+from helpers import TIMEOUT, Ear, Thing, heard, ignore
 
 import tsignals
-from tsignals import Connection, Signal
+from tsignals import Signal
 
 SEED = int(os.environ.get("TSIGNALS_TEST_SEED", "20240229"))
 PACKAGE = str(Path(tsignals.__file__).parent)
@@ -435,36 +435,38 @@ def test_signal_handler_may_connect_and_send_in_the_middle_of_any_call() -> None
     signal, sender, always = Signal(), Thing(), Ear("always")
     signal.connect(always)
     ears = [Ear(str(n)) for n in range(300)]
-    connections: list[Connection] = []
-    lost: list[str] = []
+    coming, connected, lost = iter(ears), list[Ear](), list[str]()
 
-    def handle() -> None:
-        if len(connections) == len(ears):
+    def handle() -> None:  # may itself be interrupted by the next one
+        ear = next(coming, None)
+        if ear is None:
             return
-        ear = ears[len(connections)]
-        connections.append(signal.connect(ear, sender, dispatch_uid=f"{len(connections)}"))
-        if signal.send(sender)[-1][0] is not ear or not signal.has_listeners(sender):
-            lost.append(ear.name)
-        if len(connections) % 3 == 0 and not connections[-2].disconnect():
-            lost.append(f"{ear.name} to disconnect")
+        connection = signal.connect(ear, sender, dispatch_uid=ear.name)
+        if ear not in heard(signal, sender) or not signal.has_listeners(sender):
+            lost.append(f"connect {ear}")
+        if int(ear.name) % 3 == 0 and not connection.disconnect():
+            lost.append(f"disconnect {ear}")
+        connected.append(ear)
 
     with handler(handle):
         signals.setitimer(signals.ITIMER_REAL, 0.0002, 0.0002)
         deadline = time.monotonic() + TIMEOUT
-        while len(connections) < len(ears) and time.monotonic() < deadline:
+        while len(connected) < len(ears) and time.monotonic() < deadline:
             ear = Ear("mine")
-            mine = [signal.connect(ear, sender, priority=1), signal.connect(ear.hear)]
-            sent = signal.send(sender)
-            assert sent[0][0] is ear
+            connections = [signal.connect(ear, sender, priority=1), signal.connect(ear.hear)]
+            assert heard(signal, sender)[0] is ear
             assert [receiver for receiver, _ in signal.send_robust(None)] == [always, ear.hear]
             assert signal.disconnect(ear, sender)
-            if len(connections) % 2:
-                assert mine[1].disconnect()
-            del ear, sent
+            if len(connected) % 2:
+                assert connections[1].disconnect()
+            ear.calls.clear()
+            del ear
     assert lost == []
-    assert len(connections) == len(ears)
-    kept = [ear for n, ear in enumerate(ears) if n % 3 != 1]
-    assert [receiver for receiver, _ in signal.send(sender)] == [always, *kept]
+    assert len(connected) == len(ears)
+    kept = [ear for ear in ears if int(ear.name) % 3]
+    left = heard(signal, sender)
+    assert left[0] is always
+    assert set(left[1:]) == set(kept)
 
 
 class Interrupt(BaseException):

@@ -568,6 +568,7 @@ class Engine:
 
     def restart(self) -> None:
         """In a forked child: start empty; what the parent's threads had in hand is lost here."""
+        _asleep.clear()
         lost = list(self.unresolved)
         mode = self.cell.value.mode
         self.start_over(State(mode=mode))

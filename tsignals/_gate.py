@@ -10,6 +10,7 @@ close a circle, removes or adds itself and then wakes those announced. Waking is
 ``SimpleQueue.put``, which any thread may do at any point, twice as well as once.
 """
 
+import os
 import queue
 import sys
 import threading
@@ -22,14 +23,19 @@ if TYPE_CHECKING:
     import asyncio
 
 
+# Not the pid, which takes a system call: another object in each process.
+_process: list[object] = [object()]
+
+
 class Call:
     """One running call of a tracked receiver."""
 
-    __slots__ = ("task", "thread")
+    __slots__ = ("process", "task", "thread")
 
     def __init__(self, task: "asyncio.Task[Any] | None" = None, thread: int | None = None) -> None:
         self.thread = threading.get_ident() if thread is None else thread  # 0: not known yet
         self.task = task  # of an async receiver: the task it runs in
+        self.process = _process[0]
 
     def begin(self) -> None:
         """It runs in this thread, as is known only now."""
@@ -163,7 +169,8 @@ class Gate:
     def _to_wait_for(self, wait: _Wait) -> Iterator[Call]:
         waits = [other for other in list(_waits) if other is not wait]
         for call in list(self.running):
-            if not _ends_after(call, wait, waits, set()):
+            # A call that the parent of a fork was in does not run here.
+            if call.process is _process[0] and not _ends_after(call, wait, waits, set()):
                 yield call
 
 
@@ -198,3 +205,12 @@ def _current_task() -> "asyncio.Task[Any] | None":
     except RuntimeError:  # no event loop runs in this thread
         return None
     return task
+
+
+def _after_fork() -> None:
+    _process[0] = object()
+    _waits.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -118,6 +118,8 @@ def head(rounds: int) -> Iterator[str]:
         yield "Not pinned to one core: this system does not offer it."
     else:
         yield f"Pinned to core {where['pinned_to_core']}, but for what says 'on every core'."
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > 0.5:
+        yield f"The machine is busy (load {load:.1f}): expect a wide spread, and less from threads."
     yield f"Peers: {'; '.join(where['peers'])}."
     yield f"{rounds} interleaved rounds; medians, with the least and the most."
     yield ""
