@@ -1,18 +1,17 @@
 """``background``: a receiver that, called by a plain ``send``, runs in a pool."""
 
 import functools
-import inspect
 import types
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, overload
 
-from tsignals._connection import PLAIN, Terms
+from tsignals._connection import Terms
 from tsignals._default import get_default_executor
 from tsignals._delivery import Sending
 from tsignals._dispatch import deliver
 from tsignals._receiver import Background as Background
-from tsignals._receiver import Receiver
+from tsignals._receiver import Receiver, is_async
 from tsignals._signal import Signal, tell
 
 
@@ -63,7 +62,7 @@ class BackgroundReceiver(Background):
         self.__name__: str
         self.__qualname__: str
         self.executor = executor
-        self.ordered = ordered
+        self.terms = Terms(ordered=ordered, is_async=is_async(function))
         functools.update_wrapper(self, function)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -80,11 +79,7 @@ class BackgroundReceiver(Background):
         # Django and tsignals name the sender; blinker passes it last.
         sender = keywords["sender"] if "sender" in keywords else (arguments or (None,))[-1]
         sending = Sending(signal, sender, arguments, keywords, "background", tell, self.function)
-        terms = PLAIN
-        is_async = inspect.iscoroutinefunction(self.function)
-        if self.ordered or is_async:
-            terms = Terms(ordered=self.ordered, is_async=is_async)
-        [(_, future)] = deliver(executor, [(terms, self._receiver(arguments))], sending)
+        [(_, future)] = deliver(executor, [(self, self._receiver(arguments))], sending)
         return future
 
     def _receiver(self, arguments: tuple[Any, ...]) -> Receiver:

@@ -9,7 +9,12 @@ Names can come from outside, and compiled code is never given back: the tables a
 the whole process, and take no more entries once they hold ``LIMIT``. What does not fit, and what
 is no plain identifier, is called with ``**named``, to the same effect.
 
-Thread safety: entries are only added. Two threads may compile the same one; either will do.
+A plan keeps the function for the first names it was sent with, which checks that they are the
+same again and else looks up another: cheaper than looking up each time, and sends write nothing
+that other threads read.
+
+Thread safety: table entries are only added, a plan's function is set once or twice to things that
+do the same. Two threads may compile one entry; either will do.
 """
 
 import keyword
@@ -24,17 +29,16 @@ from tsignals._outcomes import Outcomes
 
 LIMIT = 256
 
-GENERAL = "general"  # the kind of plan for which nothing is compiled
-
 Names = tuple[str, ...]
 Caller = Callable[..., Any]  # (plan, signal, sender, named), and for send_robust also (tell)
 
 _plain_name = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _taken = frozenset({"signal", "sender", "__debug__", *keyword.kwlist})
 
-# Every receiver is resolved, and held, before the first is called. Should one be dead, the plan
-# may have been overtaken: the general way looks into that.
+# The kinds of plan. Every receiver is resolved, and held, before the first is called. Should one
+# be dead, the plan may have been overtaken: the general way looks into that.
 _RESOLVE = {
+    # One function, or anything else that is held in one piece.
     "one": """
     r = plan.first()
     if r is None:
@@ -45,84 +49,142 @@ _RESOLVE = {
     if len(live) != plan.count:
         return anyhow(plan, signal, sender, named{tell})
 """,
-    "methods": """
-    live = [
-        MethodType(f, o)
-        for instance, function in plan.pairs
-        if (o := instance()) is not None and (f := function()) is not None
-    ]
+    # One bound method.
+    "method": """
+    o = plan.first.object()
+    f = plan.first.function()
+    if o is None or f is None:
+        return anyhow(plan, signal, sender, named{tell})
+    r = MethodType(f, o)
+""",
+    # The same method of several objects: their function is one.
+    "siblings": """
+    f = plan.first.function()
+    if f is None:
+        return anyhow(plan, signal, sender, named{tell})
+    bind = f.__get__
+    live = [bind(o) for instance in plan.objects if (o := instance()) is not None]
     if len(live) != plan.count:
         return anyhow(plan, signal, sender, named{tell})
 """,
 }
+KINDS = (*_RESOLVE, GENERAL := "general")  # nothing is compiled for the general kind
 
-_CALL_ONE = """
+_SEND_ONE = """
     return [(r, r({call}))]
 """
 
-_CALL = """
+_SEND_MANY = """
     return [(r, r({call})) for r in live]
 """
 
-_CALL_ROBUST = """
-    outcomes = Outcomes()
-    append = outcomes.append
+_ROBUST_ONE = """
     started = perf_counter()
-    for r in {live}:
+    try:
+        return Outcomes(((r, r({call})),))
+    except Exception as error:
+        outcomes = Outcomes()
+        outcomes.add_error(r, error)
+        tell(signal, sender, r, error, "send_robust", 0.0, perf_counter() - started)
+        return outcomes
+"""
+
+_ROBUST_MANY = """
+    pairs = []
+    raised = []
+    started = perf_counter()
+    for r in live:
         try:
-            append((r, r({call})))
+            pairs.append((r, r({call})))
         except Exception as error:
             ended = perf_counter()
-            outcomes.add_error(r, error)
+            raised.append((r, error))
+            pairs.append(raised[-1])
             tell(signal, sender, r, error, "send_robust", 0.0, ended - started)
             started = ended
+    outcomes = Outcomes(pairs)
+    if raised:
+        outcomes._raised = raised
     return outcomes
 """
 
 
-def _compile(kind: str, names: Names, robust: bool) -> Caller:
-    values = "".join(f'    _{i} = named["{name}"]\n' for i, name in enumerate(names))
-    call = ", ".join(
-        ["signal=signal", "sender=sender", *(f"{name}=_{i}" for i, name in enumerate(names))]
+def _compile(kind: str, names: Names, table: "Table") -> Caller:
+    single = kind in ("one", "method")
+    robust = table.robust
+    body = (
+        (_ROBUST_ONE if single else _ROBUST_MANY)
+        if robust
+        else (_SEND_ONE if single else _SEND_MANY)
     )
-    resolve = _RESOLVE[kind].format(tell=", tell" if robust else "")
-    if robust:
-        body = _CALL_ROBUST.format(call=call, live="(r,)" if kind == "one" else "live")
+    if len(names) == 1:
+        guard = f'len(named) != 1 or "{names[0]}" not in named'
     else:
-        body = (_CALL_ONE if kind == "one" else _CALL).format(call=call)
-    head = f"def call(plan, signal, sender, named{', tell' if robust else ''}):\n"
+        guard = "(*named,) != names" if names else "named"
+    tell = ", tell" if robust else ""
+    values = "".join(f'    _{i} = named["{name}"]\n' for i, name in enumerate(names))
+    given = "".join(f", {name}=_{i}" for i, name in enumerate(names))
+    text = (
+        f"def call(plan, signal, sender, named{tell}):\n"
+        f"    if {guard}:\n"
+        f"        return find(names_of(named))(plan, signal, sender, named{tell})\n"
+        + values
+        + _RESOLVE[kind].format(tell=tell)
+        + body.format(call="signal=signal, sender=sender" + given)
+    )
     scope: dict[str, Any] = {
         "MethodType": MethodType,
         "Outcomes": Outcomes,
+        "anyhow": table.anyhow,
+        "find": table.find,
+        "names": names,
+        "names_of": tuple,
         "perf_counter": perf_counter,
-        "anyhow": send_robust_anyhow if robust else send_anyhow,
     }
-    exec(compile(head + values + resolve + body, f"<tsignals call of {kind}>", "exec"), scope)
+    exec(compile(text, f"<tsignals {kind}>", "exec"), scope)
     caller: Caller = scope["call"]
     return caller
 
 
-class Callers(dict[Names, Caller]):
-    """The callers of one kind of plan, by the names of the values."""
+class Table:
+    """The functions for one kind of plan, by the names of the values."""
 
     def __init__(self, kind: str, robust: bool) -> None:
         self.kind = kind
         self.robust = robust
+        self.anyhow: Caller = send_robust_anyhow if robust else send_anyhow
+        self.callers: dict[Names, Caller] = {}
 
-    def __missing__(self, names: Names) -> Caller:
-        anyhow: Caller = send_robust_anyhow if self.robust else send_anyhow
+    def find(self, names: Names) -> Caller:
+        """The function for ``names``; the general way where there is none and can be none."""
+        try:
+            return self.callers[names]
+        except KeyError:
+            pass
         if (
             self.kind == GENERAL
-            or len(self) >= LIMIT
+            or len(self.callers) >= LIMIT
             or not all(
                 type(name) is str and _plain_name.match(name) and name not in _taken
                 for name in names
             )
         ):
-            return anyhow
-        caller = self[names] = _compile(self.kind, names, self.robust)
+            return self.anyhow
+        caller = self.callers[names] = _compile(self.kind, names, self)
         return caller
 
 
-CALLERS = {kind: Callers(kind, robust=False) for kind in (GENERAL, *_RESOLVE)}
-CALLERS_ROBUST = {kind: Callers(kind, robust=True) for kind in (GENERAL, *_RESOLVE)}
+TABLES = {kind: Table(kind, robust=False) for kind in KINDS}
+TABLES_ROBUST = {kind: Table(kind, robust=True) for kind in KINDS}
+
+
+def call_first(plan: Any, signal: Any, sender: Any, named: dict[str, Any]) -> Any:
+    """Call the receivers of a plan that is used for the first time."""
+    caller = plan.call = TABLES[plan.kind].find(tuple(named))
+    return caller(plan, signal, sender, named)
+
+
+def call_first_robust(plan: Any, signal: Any, sender: Any, named: dict[str, Any], tell: Any) -> Any:
+    """The same for ``send_robust``."""
+    caller = plan.call_robust = TABLES_ROBUST[plan.kind].find(tuple(named))
+    return caller(plan, signal, sender, named, tell)

@@ -7,6 +7,7 @@ from concurrent import futures
 from typing import Any
 
 from tsignals._engine import Engine, Skipped, Work, drop_frame, surrounded
+from tsignals._future import PENDING
 from tsignals._gate import Call, enclosing
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver, direct
@@ -65,7 +66,12 @@ class Delivery(Work):
     def __init__(
         self, engine: Engine, receiver: Receiver, sending: Sending, ordered: bool, gate: Any
     ) -> None:
-        super().__init__(engine)
+        # Spelled out: a chain of __init__ would cost more than all the rest of it.
+        self._phase = PENDING
+        self._owner = []
+        self._meeting = []
+        self._result = self._exception = self.turn = None
+        self._pool = engine
         self.signal = sending.signal
         self.sender = sending.sender
         self.receiver = receiver

@@ -1,8 +1,9 @@
 """From a plan to deliveries: into a ``WorkerPool``, or into any other executor."""
 
 import contextvars
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
-from typing import Any
+from typing import Any, Protocol
 
 from tsignals._connection import Terms
 from tsignals._delivery import Deliveries, Delivery, Sending
@@ -10,31 +11,43 @@ from tsignals._gate import Call, Gate
 from tsignals._pool import WorkerPool
 from tsignals._receiver import Receiver
 
-Targets = list[tuple[Terms, Receiver]]
+
+class HasTerms(Protocol):
+    """A connection, or what calls for a delivery without one."""
+
+    terms: Terms
 
 
-def deliver(executor: Executor, targets: Targets, sending: Sending) -> Deliveries:
+Live = Sequence[tuple[HasTerms, Receiver]]
+
+
+def deliver(executor: Executor, live: Live, sending: Sending) -> Deliveries:
     """Hand one send to ``executor``, as a whole where that is a ``WorkerPool``."""
     if not isinstance(executor, WorkerPool):
-        return _deliver_elsewhere(executor, targets, sending)
+        return _deliver_elsewhere(executor, live, sending)
     engine = executor._engine
     deliveries = Deliveries()
     works = []
-    for terms, receiver in targets:
+    gated = False
+    for row, receiver in live:
+        terms = row.terms
+        if terms.gate is not None:
+            gated = True
         if terms.is_async:
             delivery = engine.async_delivery(receiver, sending, terms.ordered, terms.gate)
         else:
             delivery = Delivery(engine, receiver, sending, terms.ordered, terms.gate)
         works.append(delivery)
         deliveries.append((receiver, delivery))
-    gated = [work for work in works if work.gate is not None]
     try:
-        for work in gated:
-            work.gate.enqueue(work)
+        if gated:
+            for work in works:
+                if work.gate is not None:
+                    work.gate.enqueue(work)
         engine.accept(works)
     except BaseException:
-        for work in gated:
-            work.gate.dequeue(work)
+        for work in works:
+            work.forget()
         raise
     return deliveries
 
@@ -63,16 +76,16 @@ class Elsewhere:
         return {**self.__dict__, "context": None, "call": None}
 
 
-def _deliver_elsewhere(executor: Executor, targets: Targets, sending: Sending) -> Deliveries:
-    for terms, _ in targets:
-        if terms.ordered:
+def _deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deliveries:
+    for row, _ in live:
+        if row.terms.ordered:
             raise TypeError(
                 f"an ordered receiver needs a WorkerPool, and signal {sending.signal.label} has "
                 f"a {type(executor).__name__}; nothing was queued"
             )
     deliveries = Deliveries()
-    for terms, receiver in targets:
-        deliveries.append((receiver, _submit(executor, terms.gate, receiver, sending)))
+    for row, receiver in live:
+        deliveries.append((receiver, _submit(executor, row.terms.gate, receiver, sending)))
     return deliveries
 
 

@@ -163,12 +163,8 @@ class Engine:
         thread can be started to run them.
         """
         try:
-            while True:
+            while not self.enter(works, _state.admit, self.limit):
                 self.refuse_if_not_open()
-                if self.enter(works, _state.admit, self.limit):
-                    return
-                if self.cell.value.mode:
-                    continue
                 if self.overflow == "block":
                     if self.block(works):
                         return
@@ -184,7 +180,8 @@ class Engine:
                     self.drop(works)
                     return
         finally:
-            self.cell.raise_interrupt()
+            if self.cell.interrupts:
+                self.cell.raise_interrupt()
 
     def refuse_if_not_open(self) -> None:
         mode = self.cell.value.mode
@@ -199,15 +196,17 @@ class Engine:
     @critical
     def enter(self, works: "Sequence[Work]", admission: Any, *arguments: Any) -> bool:
         """Admit ``works`` and queue them; False when ``admission`` does not apply."""
-        if self.cell.update(admission, len(works), *arguments) is None:
+        state = self.cell.update(admission, len(works), *arguments)
+        if state is None:
             return False
-        self.queue_admitted(works)
+        self.queue_admitted(works, state)
         return True
 
     @critical
-    def queue_admitted(self, works: "Sequence[Work]") -> None:
+    def queue_admitted(self, works: "Sequence[Work]", state: State) -> None:
         try:
-            self.staff()
+            if state.pending > state.idle and state.workers < self.max_workers:
+                self.staff()
         except BaseException:
             self.cell.update(_state.withdraw, len(works), self.limit)
             raise
@@ -224,10 +223,11 @@ class Engine:
         now = time.perf_counter()
         put = self.queue.put
         unresolved = self.unresolved
+        remember = self.overflow == "drop_oldest"
         for work in works:
             work.queued_at = now
             unresolved[work] = None
-            if self.overflow == "drop_oldest":
+            if remember:
                 self.remember_age(work)
             if work.ordered_receiver is None:
                 put(work)
@@ -267,7 +267,7 @@ class Engine:
         except BaseException as error:
             if in_line and self.cell.update(_state.unblock, blocked, self.limit) is None:
                 if isinstance(error, (queue.Empty, PoolClosed, BrokenThreadPool)):
-                    self.queue_admitted(works)  # admitted at the last moment
+                    self.queue_admitted(works, self.cell.value)  # admitted at the last moment
                     return True
                 self.cell.update(_state.withdraw, len(works), self.limit)
             if isinstance(error, queue.Empty):
@@ -276,7 +276,7 @@ class Engine:
                     f"(max_pending={self.limit}); nothing was queued"
                 ) from None
             raise
-        self.queue_admitted(works)
+        self.queue_admitted(works, self.cell.value)
         return True
 
     def run_here(self, works: "Sequence[Work]") -> None:

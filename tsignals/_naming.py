@@ -8,12 +8,13 @@ from types import FrameType, ModuleType
 from typing import Any
 
 
-class Birthplace:
-    """Where a signal was made: its module, file and line."""
+class Address:
+    """Where a signal is found: in an attribute, or else where it was made."""
 
-    __slots__ = ("line", "module", "where")
+    __slots__ = ("_found", "line", "module", "where")
 
     def __init__(self, signal: object, frame: FrameType | None) -> None:
+        self._found: tuple[str, str] | None | bool = False  # False: not looked yet
         # Past the __init__ of subclasses, which call ours.
         while (
             frame is not None
@@ -28,8 +29,20 @@ class Birthplace:
             self.where = frame.f_code.co_filename
             self.line = frame.f_lineno
 
-    def __str__(self) -> str:
-        return f"made at {self.where}:{self.line}"
+    def find(self, signal: object) -> tuple[str, str] | None:
+        """The module and path of the attribute that is ``signal``, or ``None``."""
+        if isinstance(self._found, tuple) and _get(*self._found) is signal:
+            return self._found
+        self._found = found = find(signal, self.module)
+        return found
+
+    def label(self, signal: object, look: bool = True) -> str:
+        """How to call ``signal``; with ``look=False`` no second search after a vain one."""
+        found = None if self._found is None and not look else self.find(signal)
+        if found is None:
+            return f"made at {self.where}:{self.line}"
+        module, path = found
+        return repr(path if "." in path else f"{module}.{path}")
 
 
 def find(signal: object, first: str) -> tuple[str, str] | None:
@@ -43,7 +56,7 @@ def find(signal: object, first: str) -> tuple[str, str] | None:
     ordered.extend(name for name in modules if name != first)
     for name in ordered:
         module = modules[name]
-        if isinstance(module, ModuleType):
+        if issubclass(type(module), ModuleType):
             path = _find_in(vars(module), signal, name)
             if path is not None:
                 return name, path
@@ -58,11 +71,23 @@ def _find_in(namespace: Mapping[str, Any], signal: object, module: str) -> str |
             return name
     for name, value in items:
         # A class is looked into where it is at home, under its own name: so once.
-        if isinstance(value, type) and value.__module__ == module and value.__name__ == name:
+        if (
+            issubclass(type(value), type)  # not isinstance: that asks lazy objects for a __class__
+            and value.__module__ == module
+            and value.__name__ == name
+        ):
             path = _find_in(vars(value), signal, module)
             if path is not None:
                 return f"{name}.{path}"
     return None
+
+
+def _get(module: str, path: str) -> Any:
+    """The attribute as it is now, or ``None``."""
+    found: Any = sys.modules.get(module)
+    for name in path.split("."):
+        found = getattr(found, "__dict__", {}).get(name)
+    return found
 
 
 def load(module: str, path: str) -> Any:

@@ -1,8 +1,9 @@
 """What one send will call: the connections that hear one sender, in call order, fixed."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tsignals._call import CALLERS, CALLERS_ROBUST, GENERAL, Callers
+from tsignals._call import GENERAL, Caller, call_first, call_first_robust
+from tsignals._each import send_anyhow, send_robust_anyhow
 from tsignals._receiver import Hold, Strong, Tether, WeakMethod
 
 if TYPE_CHECKING:
@@ -12,7 +13,17 @@ if TYPE_CHECKING:
 class Plan:
     """The connections that hear one sender, arranged for being called."""
 
-    __slots__ = ("callers", "callers_robust", "count", "first", "holds", "pairs", "rows", "sender")
+    __slots__ = (
+        "call",
+        "call_robust",
+        "count",
+        "first",
+        "holds",
+        "kind",
+        "objects",
+        "rows",
+        "sender",
+    )
 
     def __init__(self, rows: "tuple[Connection, ...]", sender: "Tether | Strong") -> None:
         self.rows = rows
@@ -20,25 +31,34 @@ class Plan:
         self.count = len(rows)
         self.holds: tuple[Hold, ...] = tuple(row.hold for row in rows)
         self.first = self.holds[0] if self.holds else None
-        self.pairs: tuple[Any, ...] = ()
-        kind = GENERAL
-        if all(row.terms.gate is None and not row.terms.is_async for row in rows):
-            # Nothing to enter and nothing to await: most plans are so.
-            methods = [hold for hold in self.holds if isinstance(hold, WeakMethod)]
-            if len(methods) == self.count:
-                kind = "methods"
-                self.pairs = tuple((method.object, method.function) for method in methods)
-            else:
-                kind = "one" if self.count == 1 else "many"
-        self.callers: Callers = CALLERS[kind]
-        self.callers_robust: Callers = CALLERS_ROBUST[kind]
+        self.objects: tuple[Tether, ...] = ()
+        self.kind = self._kind()
+        self.call: Caller = call_first
+        self.call_robust: Caller = call_first_robust
+
+    def _kind(self) -> str:
+        """Which of ``_call.KINDS`` this is."""
+        if not all(row.terms.gate is None and not row.terms.is_async for row in self.rows):
+            return GENERAL  # something to enter or to await
+        first = self.first
+        if not isinstance(first, WeakMethod):
+            return "one" if self.count == 1 else "many"
+        if self.count == 1:
+            return "method"
+        self.objects = tuple(
+            hold.object
+            for hold in self.holds
+            if isinstance(hold, WeakMethod) and hold.function is first.function
+        )
+        return "siblings" if len(self.objects) == self.count else "many"
 
 
 NOBODY = Strong(object())
 UNBUILT = Plan((), NOBODY)
 """Stands where a plan is still to be built: never the right sender's, never empty."""
-UNBUILT.callers, UNBUILT.callers_robust = CALLERS[GENERAL], CALLERS_ROBUST[GENERAL]
 UNBUILT.count = 1
+UNBUILT.call = send_anyhow
+UNBUILT.call_robust = send_robust_anyhow
 
 
 def build_plan(shown: "tuple[Connection, ...]", sender_id: int) -> Plan:

@@ -45,11 +45,12 @@ if TYPE_CHECKING:
 class Epoch:
     """What sends see from one change to the next; filled in by the first that looks."""
 
-    __slots__ = ("_shown", "general", "plans")
+    __slots__ = ("_shown", "general", "nobody", "plans")
 
     def __init__(self) -> None:
         self.plans: dict[int, Plan] = {}  # by id of a connected sender
         self.general = UNBUILT  # for every other sender
+        self.nobody = False  # nobody is connected at all, as far as is known yet
         # Decided by the first append (R3): the connections, in call order.
         self._shown: list[tuple[Connection, ...]] = []
 
@@ -67,6 +68,7 @@ class Epoch:
                 self.plans.setdefault(row.terms.sender_id, UNBUILT)
         # Last: with it in place, a sender without an entry in ``plans`` is one with no rows.
         self.general = build_plan(first, 0)
+        self.nobody = not first
 
     def plan(self, sender: object) -> Plan:
         """The plan for ``sender``; the same object for all sends of this epoch."""

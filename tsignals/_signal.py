@@ -66,7 +66,7 @@ class Signal:
         self.name = name
         self.executor = executor
         self._registry = Registry()
-        self._birthplace = _naming.Birthplace(self, sys._getframe(1))
+        self._address = _naming.Address(self, sys._getframe(1))
 
     # -- Connections --
 
@@ -168,13 +168,17 @@ class Signal:
         The first exception propagates, and the rest are not called.
         """
         epoch = self._registry.epoch
+        if epoch.nobody:
+            if "signal" in named:
+                check_names(named)
+            return []
         plan = epoch.general
-        if epoch.plans and (own := epoch.plans.get(id(sender))) is not None:
-            if own.sender() is not sender:
-                return send_anyhow(own, self, sender, named)
-            plan = own
+        if epoch.plans and id(sender) in epoch.plans:
+            plan = epoch.plans[id(sender)]
+            if plan.sender() is not sender:
+                return send_anyhow(plan, self, sender, named)
         if plan.count:
-            return plan.callers[(*named,)](plan, self, sender, named)
+            return plan.call(plan, self, sender, named)
         if "signal" in named:
             check_names(named)
         return []
@@ -186,13 +190,17 @@ class Signal:
         failure is logged and told to ``receiver_failed``. What is no ``Exception`` propagates.
         """
         epoch = self._registry.epoch
+        if epoch.nobody:
+            if "signal" in named:
+                check_names(named)
+            return Outcomes()
         plan = epoch.general
-        if epoch.plans and (own := epoch.plans.get(id(sender))) is not None:
-            if own.sender() is not sender:
-                return send_robust_anyhow(own, self, sender, named, tell)
-            plan = own
+        if epoch.plans and id(sender) in epoch.plans:
+            plan = epoch.plans[id(sender)]
+            if plan.sender() is not sender:
+                return send_robust_anyhow(plan, self, sender, named, tell)
         if plan.count:
-            return plan.callers_robust[(*named,)](plan, self, sender, named, tell)
+            return plan.call_robust(plan, self, sender, named, tell)
         if "signal" in named:
             check_names(named)
         return Outcomes()
@@ -206,18 +214,20 @@ class Signal:
         Raises ``PoolClosed``, ``BrokenExecutor``, ``QueueFull``; ``TypeError`` for an ``ordered``
         receiver on an executor that is no ``WorkerPool``; nothing is queued then.
         """
+        if "signal" in named:
+            check_names(named)
         registry = self._registry
         plan = registry.plan(sender)
-        check_names(named)
-        live = resolve(plan, registry, sender) if plan.rows else []
+        if not plan.count:
+            return Deliveries()
+        live = resolve(plan, registry, sender)
         if not live:
             return Deliveries()
         executor = self.executor
         if executor is None:
             executor = get_default_executor()
         keywords = {"signal": self, "sender": sender, **named}
-        sending = Sending(self, sender, (), keywords, "send_async", tell)
-        return deliver(executor, [(row.terms, receiver) for row, receiver in live], sending)
+        return deliver(executor, live, Sending(self, sender, (), keywords, "send_async", tell))
 
     async def asend(self, /, sender: Any, **named: Any) -> Pairs:
         """As ``send``, from a coroutine; see the asyncio guide."""
@@ -240,20 +250,16 @@ class Signal:
     @property
     def label(self) -> str:
         """How logs call this signal."""
-        if self.name is not None:
-            return repr(self.name)
-        found = _naming.find(self, self._birthplace.module)
-        if found is None:
-            return str(self._birthplace)
-        module, path = found
-        return repr(path if "." in path else f"{module}.{path}")
+        # A failing receiver must not cost a search of all modules each time.
+        return repr(self.name) if self.name is not None else self._address.label(self, look=False)
 
     def __repr__(self) -> str:
         args = f", providing_args={self.providing_args!r}" if self.providing_args else ""
-        return f"<{type(self).__name__} {self.label}{args}>"
+        label = self._address.label(self) if self.name is None else repr(self.name)
+        return f"<{type(self).__name__} {label}{args}>"
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
-        found = _naming.find(self, self._birthplace.module)
+        found = self._address.find(self)
         if found is None:
             raise pickle.PicklingError(
                 f"cannot pickle signal {self.label}: it is no attribute of a loaded module or of "

@@ -78,11 +78,11 @@ Node = tuple[State, "list[Any]"]  # a value and its successors
 class Cell:
     """Holds a :class:`State`; replaced by compare-and-swap."""
 
-    __slots__ = ("_interrupts", "_node")
+    __slots__ = ("_node", "interrupts")
 
     def __init__(self, state: State) -> None:
         self._node: Node = (state, [])
-        self._interrupts: list[BaseException] = []
+        self.interrupts: list[BaseException] = []
 
     @property
     def value(self) -> State:
@@ -106,7 +106,9 @@ class Cell:
         that came after waits for ``raise_interrupt``, or the caller could not know.
         """
         while True:
-            node = self._last()
+            node = self._node
+            if node[1]:
+                node = self._last()
             before = node[0]
             after = change(before, *arguments)
             if after is None:
@@ -123,14 +125,14 @@ class Cell:
             except BaseException as interrupt:
                 if not node[1] or node[1][0] is not successor:
                     raise
-                self._interrupts.append(interrupt)
+                self.interrupts.append(interrupt)
                 wake(before, after)  # twice does no harm
                 return after
 
     def raise_interrupt(self) -> None:
         """Raise what interrupted a change that was made all the same; where that has ended."""
-        if self._interrupts:
-            raise self._interrupts.pop()
+        if self.interrupts:
+            raise self.interrupts.pop()
 
 
 def wake(before: State, after: State) -> None:

@@ -72,9 +72,8 @@ class Statement:
         self.number = 1
         self._calls = calls
         setup = "\n".join(f"{key} = _{key}" for key in names) or "pass"
-        self._timer = timeit.Timer(
-            source, setup, globals={f"_{key}": value for key, value in names.items()}
-        )
+        scope = {f"_{key}": value for key, value in names.items()}
+        self._timer = timeit.Timer(source, setup, globals=scope)
 
     def fill(self, milliseconds: float) -> None:
         """Choose the repetitions so that a sample takes about that long; it warms up, too."""

@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     seed = seed_of(arguments)
     print(f"soak: {python()}, seed {seed}, {arguments.threads} threads", flush=True)
+    faulthandler.enable(file=sys.__stderr__ or 2)
     features = available()
     started = time.monotonic()
     counted: dict[str, Any] = {}
