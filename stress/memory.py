@@ -132,7 +132,7 @@ def deliveries() -> Cycle:
 
     def cycle(n: int) -> None:
         sent = signal.send_async(Thing(), **{f"name_{n}": n})
-        if n % 100 == 0:
+        if n % 100 == 99:
             sent.results(timeout=30)
 
     return cycle
@@ -170,16 +170,15 @@ def resident_bytes() -> int:
 def measure(name: str, cycles: int, hang: float) -> dict[str, Any]:
     """Run one scenario in this process."""
     cycle = SCENARIOS[name]()
-    with hang_detector(hang) as alive:
+    with hang_detector(hang) as alive, progress(cycles, "cycle", name) as bar:
         for n in range(WARM_UP):
             cycle(n)
         objects, resident = _live_objects(), resident_bytes()
-        with progress(cycles, "cycle", name) as bar:
-            for n in range(WARM_UP, cycles):
-                cycle(n)
-                if n % 1000 == 0:
-                    bar.update(1000)
-                    alive()
+        for n in range(WARM_UP, cycles):
+            cycle(n)
+            if n % 1000 == 0:
+                bar.update(1000)
+                alive()
         grown = _live_objects() - objects
     return {
         "scenario": name,

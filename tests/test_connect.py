@@ -95,7 +95,7 @@ def test_arguments_may_be_given_by_position_in_djangos_order() -> None:
     assert (connection.sender, connection.dispatch_uid) == (sender, "uid")
     assert len(heard(signal, sender)) == 1
     with pytest.raises(TypeError):
-        signal.connect(ignore, None, True, "uid", 1)  # type: ignore[misc]
+        signal.connect(ignore, None, True, "uid", 1)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

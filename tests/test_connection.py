@@ -94,7 +94,7 @@ def test_context_manager_does_not_mind_a_disconnect_inside() -> None:
 def test_handle_keeps_neither_receiver_nor_sender_alive() -> None:
     signal, ear, sender = Signal(), Ear(), Thing()
     connection = signal.connect(ear.hear, sender)
-    references = [weakref.ref(ear), weakref.ref(sender)]
+    references: list[weakref.ref[Any]] = [weakref.ref(ear), weakref.ref(sender)]
     del ear, sender
     for reference in references:
         assert_gone(reference)

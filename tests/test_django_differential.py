@@ -27,9 +27,9 @@ import tsignals
 
 django = pytest.importorskip("django")
 
-from django.conf import settings  # noqa: E402
-from django.dispatch import Signal as DjangoSignal  # noqa: E402
-from django.utils import inspect as django_inspect  # noqa: E402
+from django.conf import settings  # type: ignore[import-untyped]  # noqa: E402
+from django.dispatch import Signal as DjangoSignal  # type: ignore[import-untyped]  # noqa: E402
+from django.utils import inspect as django_inspect  # type: ignore[import-untyped]  # noqa: E402
 
 SEED = int(os.environ.get("TSIGNALS_TEST_SEED", "20240229"))
 SLOTS = 5

@@ -37,7 +37,7 @@ findable = pytest.mark.parametrize("signal", FINDABLE.values(), ids=FINDABLE.key
 
 
 @pytest.fixture
-def module() -> Iterator[types.ModuleType]:
+def module() -> Iterator[Any]:
     """A module of the test's own."""
     made = types.ModuleType("made_for_a_test")
     sys.modules[made.__name__] = made
@@ -103,25 +103,25 @@ def test_signal_of_an_instance_is_nowhere_to_be_found() -> None:
         del Order.instance  # type: ignore[attr-defined]
 
 
-def test_signal_is_found_in_any_loaded_module(module: types.ModuleType) -> None:
+def test_signal_is_found_in_any_loaded_module(module: Any) -> None:
     signal = make()
     with pytest.raises(pickle.PicklingError):
         pickle.dumps(signal)
-    module.late = signal  # type: ignore[attr-defined]
+    module.late = signal
     pickled = pickle.dumps(signal)
     assert pickle.loads(pickled) is signal
     assert b"made_for_a_test" in pickled
 
 
-def test_signal_is_found_in_a_class_of_any_loaded_module(module: types.ModuleType) -> None:
+def test_signal_is_found_in_a_class_of_any_loaded_module(module: Any) -> None:
     signal = make()
-    module.Box = type("Box", (), {"late": signal})  # type: ignore[attr-defined]
-    module.Box.__module__ = module.__name__  # type: ignore[attr-defined]
+    module.Box = type("Box", (), {"late": signal})
+    module.Box.__module__ = module.__name__
     assert pickle.loads(pickle.dumps(signal)) is signal
 
 
-def test_module_that_made_the_signal_is_looked_through_first(module: types.ModuleType) -> None:
-    module.copied = signals_for_tests.saved  # type: ignore[attr-defined]
+def test_module_that_made_the_signal_is_looked_through_first(module: Any) -> None:
+    module.copied = signals_for_tests.saved
     sys.modules.pop(module.__name__)
     sys.modules = {module.__name__: module, **sys.modules}  # before the one that made it
     try:
@@ -131,20 +131,20 @@ def test_module_that_made_the_signal_is_looked_through_first(module: types.Modul
 
 
 def test_signal_is_found_by_identity_not_by_the_name_it_once_had(
-    module: types.ModuleType,
+    module: Any,
 ) -> None:
     first, second = make(), make()
-    module.signal = first  # type: ignore[attr-defined]
+    module.signal = first
     assert pickle.loads(pickle.dumps(first)) is first
-    module.signal = second  # type: ignore[attr-defined]
+    module.signal = second
     assert pickle.loads(pickle.dumps(second)) is second
     with pytest.raises(pickle.PicklingError):
         pickle.dumps(first)
-    module.other_name = first  # type: ignore[attr-defined]
+    module.other_name = first
     assert pickle.loads(pickle.dumps(first)) is first
 
 
-def test_modules_that_dislike_being_looked_at_do_no_harm(module: types.ModuleType) -> None:
+def test_modules_that_dislike_being_looked_at_do_no_harm(module: Any) -> None:
     class Hostile(types.ModuleType):
         def __getattribute__(self, name: str) -> Any:
             raise AssertionError(name)
@@ -155,12 +155,12 @@ def test_modules_that_dislike_being_looked_at_do_no_harm(module: types.ModuleTyp
 
         __hash__ = None  # type: ignore[assignment]
 
-        @property
+        @property  # type: ignore[misc]
         def __class__(self) -> Any:  # a lazy object would make itself here
             raise AssertionError("asked for its class")
 
     odd: dict[str, Any] = {"odd_none": None, "odd_3": 3, "odd_hostile": Hostile("odd_hostile")}
-    module.touchy = Touchy()  # type: ignore[attr-defined]
+    module.touchy = Touchy()
     module.__dict__["no identifier"] = kept_here
     signal = make()
     sys.modules.update(odd)
@@ -168,7 +168,7 @@ def test_modules_that_dislike_being_looked_at_do_no_harm(module: types.ModuleTyp
         with pytest.raises(pickle.PicklingError):
             pickle.dumps(signal)
         assert "Signal" in repr(signal)
-        module.late = signal  # type: ignore[attr-defined]
+        module.late = signal
         assert pickle.loads(pickle.dumps(signal)) is signal
     finally:
         for name in odd:

@@ -133,7 +133,7 @@ def test_success_is_not_told(
     way: Way, mode: str, told: Told, log: pytest.LogCaptureFixture, pool: WorkerPool
 ) -> None:
     way(Signal(executor=pool), Ear(response=Boom("returned")), None)
-    assert told.failures == log.records == []
+    assert (told.failures, log.records) == ([], [])
 
 
 @pytest.mark.parametrize("way", [by_send_async, by_background])
@@ -152,7 +152,7 @@ def test_plain_send_tells_nobody(told: Told, log: pytest.LogCaptureFixture) -> N
         signal.send(None)
     with signal.connect(raising), pytest.raises(Boom):
         awaited(signal.asend, None)
-    assert told.failures == log.records == []
+    assert (told.failures, log.records) == ([], [])
 
 
 def test_every_failure_of_a_send_is_told_in_order(told: Told) -> None:
@@ -203,7 +203,7 @@ def test_cancelled_deliveries_are_no_failures(told: Told, log: pytest.LogCapture
         with signal.connect(raising):
             assert signal.send_async(None).cancel() == 1
         gate.opened.set()
-    assert told.failures == log.records == []
+    assert (told.failures, log.records) == ([], [])
 
 
 def test_dropped_deliveries_are_no_failures(told: Told) -> None:
@@ -227,7 +227,7 @@ def test_submit_and_map_are_neither_logged_nor_told(
         pool.submit(raiser(Boom())).result(TIMEOUT)
     with pytest.raises(ZeroDivisionError):
         list(pool.map(lambda n: 1 // n, [0]))
-    assert told.failures == log.records == []
+    assert (told.failures, log.records) == ([], [])
 
 
 def test_failures_under_another_executor_are_told(told: Told) -> None:
@@ -308,7 +308,7 @@ def test_failure_is_told_while_no_lock_is_held(pool: WorkerPool) -> None:
 
 
 def test_failure_is_a_value_of_eight_fields() -> None:
-    values = (Signal(), Thing(), raiser, Boom(), "send_async", "worker", 0.25, 1.5)
+    values: Any = (Signal(), Thing(), raiser, Boom(), "send_async", "worker", 0.25, 1.5)
     names = (
         "signal",
         "sender",
@@ -319,7 +319,7 @@ def test_failure_is_a_value_of_eight_fields() -> None:
         "queued_seconds",
         "ran_seconds",
     )
-    failure = Failure(*values)  # type: ignore[arg-type]
+    failure = Failure(*values)
     assert tuple(getattr(failure, name) for name in names) == values
-    assert Failure(**dict(zip(names, values, strict=True))) == failure  # type: ignore[arg-type]
+    assert Failure(**dict(zip(names, values, strict=True))) == failure
     assert "send_async" in repr(failure)

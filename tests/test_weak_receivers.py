@@ -52,7 +52,7 @@ def test_receiver_is_held_weakly_unless_asked_otherwise(make: Callable[[], Any])
     assert heard(signal) == [receiver]
     del receiver
     assert_gone(reference)
-    assert signal.send(None) == signal.send_robust(None) == signal.receivers == []
+    assert (signal.send(None), signal.send_robust(None), signal.receivers) == ([], [], [])
     assert not signal.has_listeners()
     assert (connection.receiver, connection.connected) == (None, False)
 

@@ -54,8 +54,7 @@ def check(receiver: object) -> bool:
     Nothing is kept, neither the receiver nor its signature.
     """
     function = receiver.__func__ if isinstance(receiver, types.MethodType) else receiver
-    if type(function) is types.FunctionType and not function.__dict__:
-        # Nothing (``__wrapped__``, ``__signature__``, a mark) overrides what the code says.
+    if type(function) is types.FunctionType and not _overridden(function):
         flags = function.__code__.co_flags
         if not flags & inspect.CO_VARKEYWORDS:
             raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
@@ -70,6 +69,15 @@ def check(receiver: object) -> bool:
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
     return is_async(receiver)
+
+
+def _overridden(function: types.FunctionType) -> bool:
+    """Whether an attribute says other than the code; asks one by one, or a ``__dict__`` is made."""
+    return (
+        hasattr(function, "__wrapped__")
+        or hasattr(function, "__signature__")
+        or hasattr(function, "_is_coroutine_mark")  # inspect.markcoroutinefunction
+    )
 
 
 def is_async(receiver: object) -> bool:

@@ -10,12 +10,14 @@ is held, an exception there, or a fork, leaves nothing held.
 Invariants
     R1  A connection enters ``_rows`` once, under a key object that is its own, and never again.
         Nothing overwrites a row, so ``pop(Only(key))`` removes that connection or nothing.
-    R2  Every change, also one that found nothing to change, puts a *new* epoch in place after
-        its dictionary step and before it returns or raises. Epochs never come back.
+    R2  Every change, also one that found nothing to change, puts ``STALE`` in the epoch's place
+        after its dictionary step and before it returns or raises. That is one store, which
+        nothing can interrupt half-way. ``STALE`` shows nothing; the next send puts a new epoch
+        in its place, and reads ``_rows`` only then. No epoch comes back once replaced.
     R3  What an epoch shows is decided once, by the first builder that read ``_rows`` while the
         epoch was the current one. All sends of an epoch agree.
     R4  A builder whose epoch was replaced while it read uses what it read, for its own send
-        only, and puts a new epoch in place itself, so that nobody later sees less than it saw.
+        only, and puts ``STALE`` in place itself, so that nobody later sees less than it saw.
 
 Why that is linearizable. By R2 and R3 a send that starts after a change has returned reads an
 epoch that was put in place after the change's dictionary step, and by R3 its rows were read
@@ -25,8 +27,8 @@ step of ours: a plan resolves weak references while it holds those resolved alre
 alive at its end was alive together. If one was dead, the plan is compared with the current one,
 and resolved anew if they differ: else a send could miss a disconnect that came before the death.
 
-The collector may run a callback in the middle of any line here. It calls ``discard``, a ``pop``
-and a new epoch. Should it be late, or interrupted, the dead row stays until the next builder or
+The collector may run a callback in the middle of any line here. It calls ``discard``: a ``pop``
+and ``STALE``. Should it be late, or interrupted, the dead row stays until the next builder or
 the next ``add`` under its key removes it.
 """
 
@@ -45,14 +47,13 @@ if TYPE_CHECKING:
 class Epoch:
     """What sends see from one change to the next; filled in by the first that looks."""
 
-    __slots__ = ("_shown", "general", "nobody", "plans")
+    __slots__ = ("_shown", "general", "plans")
 
     def __init__(self) -> None:
         self.plans: dict[int, Plan] = {}  # by id of a connected sender
         self.general = UNBUILT  # for every other sender
-        self.nobody = False  # nobody is connected at all, as far as is known yet
-        # Decided by the first append (R3): the connections, in call order.
-        self._shown: list[tuple[Connection, ...]] = []
+        # Decided by the first setdefault (R3): the connections, in call order.
+        self._shown: dict[int, tuple[Connection, ...]] = {}
 
     @property
     def rows(self) -> "tuple[Connection, ...]":
@@ -61,14 +62,13 @@ class Epoch:
 
     def show(self, rows: "tuple[Connection, ...]") -> None:
         """Decide what this epoch shows, unless that is decided already."""
-        self._shown.append(rows)
-        first = self._shown[0]
-        for row in first:
-            if row.terms.sender_id:
-                self.plans.setdefault(row.terms.sender_id, UNBUILT)
-        # Last: with it in place, a sender without an entry in ``plans`` is one with no rows.
-        self.general = build_plan(first, 0)
-        self.nobody = not first
+        rows = self._shown.setdefault(0, rows)
+        senders = {row.terms.sender_id for row in rows}
+        senders.discard(0)
+        if senders:
+            self.plans = dict.fromkeys(senders, UNBUILT)
+        # After the plans: where a sender has none, the general one holds.
+        self.general = build_plan(rows, 0)
 
     def plan(self, sender: object) -> Plan:
         """The plan for ``sender``; the same object for all sends of this epoch."""
@@ -83,6 +83,10 @@ class Epoch:
         return plan if plan.sender() is sender else self.general
 
 
+STALE = Epoch()
+"""Stands for the epoch that the next send will make; shows nothing."""
+
+
 class Registry:
     """The connections of one signal.
 
@@ -93,7 +97,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._rows: dict[Hashable, Connection] = {}
-        self.epoch = Epoch()
+        self.epoch = STALE
         # Of tracked connections, with their keys: connected, or gone but still running.
         self.gates: dict[Gate, Hashable] = {}
         # Weak, or each signal would be a reference cycle through its connections.
@@ -106,7 +110,6 @@ class Registry:
         gate = connection.terms.gate
         if gate is not None:
             self.gates[gate] = key
-        fresh = Epoch()
         try:
             while True:
                 found = self._rows.setdefault(key, connection)
@@ -118,7 +121,7 @@ class Registry:
                     return found
                 self._rows.pop(Only(found.key), None)
         finally:
-            self.epoch = fresh
+            self.epoch = STALE
 
     def get(self, key: Hashable) -> "Connection | None":
         """The connection under ``key``, dead or alive, without making it visible to sends."""
@@ -130,11 +133,10 @@ class Registry:
 
     def pop(self, key: Hashable) -> "Connection | None":
         """Remove what stands under ``key`` and return it."""
-        fresh = Epoch()
         try:
             removed = self._rows.pop(key, None)
         finally:
-            self.epoch = fresh
+            self.epoch = STALE
         if removed is not None and removed.terms.gate is not None:
             removed.terms.gate.close()
         return removed
@@ -148,12 +150,15 @@ class Registry:
         epoch = self.epoch
         if epoch.general is not UNBUILT:
             return epoch
+        if epoch is STALE:
+            self.epoch = Epoch()
+            epoch = self.epoch  # ours, or that of another thread which did the same
+            if epoch is STALE:
+                epoch = Epoch()
         rows = self._read()
         if self.epoch is not epoch:
             epoch = Epoch()
-            epoch.show(rows)
-            self.epoch = Epoch()  # R4
-            return epoch
+            self.epoch = STALE  # R4
         epoch.show(rows)
         return epoch
 

@@ -168,15 +168,14 @@ class Signal:
         The first exception propagates, and the rest are not called.
         """
         epoch = self._registry.epoch
-        if epoch.nobody:
-            if "signal" in named:
-                check_names(named)
-            return []
-        plan = epoch.general
-        if epoch.plans and id(sender) in epoch.plans:
-            plan = epoch.plans[id(sender)]
-            if plan.sender() is not sender:
-                return send_anyhow(plan, self, sender, named)
+        if not epoch.plans:
+            plan = epoch.general
+        elif (own := epoch.plans.get(id(sender))) is None:
+            plan = epoch.general
+        elif own.sender() is sender:
+            plan = own
+        else:
+            return send_anyhow(own, self, sender, named)
         if plan.count:
             return plan.call(plan, self, sender, named)
         if "signal" in named:
@@ -190,15 +189,14 @@ class Signal:
         failure is logged and told to ``receiver_failed``. What is no ``Exception`` propagates.
         """
         epoch = self._registry.epoch
-        if epoch.nobody:
-            if "signal" in named:
-                check_names(named)
-            return Outcomes()
-        plan = epoch.general
-        if epoch.plans and id(sender) in epoch.plans:
-            plan = epoch.plans[id(sender)]
-            if plan.sender() is not sender:
-                return send_robust_anyhow(plan, self, sender, named, tell)
+        if not epoch.plans:
+            plan = epoch.general
+        elif (own := epoch.plans.get(id(sender))) is None:
+            plan = epoch.general
+        elif own.sender() is sender:
+            plan = own
+        else:
+            return send_robust_anyhow(own, self, sender, named, tell)
         if plan.count:
             return plan.call_robust(plan, self, sender, named, tell)
         if "signal" in named:

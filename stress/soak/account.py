@@ -1,6 +1,7 @@
 """Keeping account of every call: who was called with what, and what came back."""
 
 import random
+import time
 from collections import Counter, deque
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -127,7 +128,7 @@ class Sent:
         """How each delivery ended, in the words of PoolStats."""
         ends, ran = [], []
         for receiver, delivery in self.pairs:
-            end = end_of(delivery, self.ticket, self.mode, account)
+            end = end_of(delivery, self.ticket, self.mode, account, prompt=self.counted)
             ends.append(end)
             if end in ("completed", "failed"):
                 ran.append(name_of(receiver))
@@ -136,8 +137,13 @@ class Sent:
         return ends
 
 
-def end_of(delivery: "Future[Any]", ticket: Ticket, mode: str, account: Account) -> str:
-    """Wait for one delivery; how it ended, in the words of PoolStats."""
+def end_of(
+    delivery: "Future[Any]", ticket: Ticket, mode: str, account: Account, prompt: bool
+) -> str:
+    """Wait for one delivery; how it ended, in the words of PoolStats.
+
+    ``prompt``: a failure is told of before the future resolves; executors other than ours cannot.
+    """
     try:
         response = delivery.result(timeout=PATIENCE)
     except CancelledError:
@@ -145,6 +151,9 @@ def end_of(delivery: "Future[Any]", ticket: Ticket, mode: str, account: Account)
     except DeliveryDropped:
         return "dropped"
     except Boom as error:
+        deadline = time.monotonic() + PATIENCE
+        while not (prompt or error.told) and time.monotonic() < deadline:
+            time.sleep(1e-4)
         account.check_told(error, mode, ticket)
         return "failed"
     except TimeoutError:

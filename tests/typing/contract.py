@@ -36,7 +36,7 @@ saved = Signal()
 Signal(["size"], True, name="order.saved", executor=ThreadPoolExecutor())
 Signal(providing_args=("size",), use_caching=False, name=None, executor=None)
 Signal(name=3)  # type: ignore[arg-type]
-Signal(None, False, "saved")  # type: ignore[misc]
+Signal(None, False, "saved")  # type: ignore[call-arg]
 
 
 @receiver(saved)
@@ -113,12 +113,13 @@ def sending_async() -> None:
     deliveries = saved.send_async(int, size=3)
     assert_type(deliveries, Deliveries)
     for _, delivery in deliveries:
-        future: Future[Any] = delivery
+        assert_type(delivery, Delivery)
         assert_type(delivery.result(3), Any)
-        assert_type(delivery.signal, Signal)
+        assert_type(delivery.signal, Any)
         assert_type(delivery.sender, Any)
-        assert delivery.receiver is not None
-        del future
+        delivery.receiver(signal=delivery.signal, sender=delivery.sender)
+        futures: list[Future[Any]] = [delivery]
+        futures.clear()
     assert_type(deliveries.wait(), bool)
     assert_type(deliveries.cancel(), int)
     assert_type(deliveries.outcomes(1.5), Outcomes)
@@ -177,7 +178,7 @@ def pools() -> None:
         ):
             assert_type(count, int)
         pool.shutdown(wait=False, cancel_futures=True)
-    WorkerPool(overflow="drop")  # type: ignore[arg-type]
+    WorkerPool(overflow=3)  # type: ignore[arg-type]
     assert_type(get_default_executor(), Executor)
     former = set_default_executor(executor)
     if former is not None:
