@@ -390,7 +390,7 @@ class Noise:
         self.chance = chance
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> "Noise | None":
-        if not frame.f_code.co_filename.startswith(LIBRARY):
+        if not frame.f_code.co_filename.startswith((LIBRARY, "<tsignals")):
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False

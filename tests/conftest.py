@@ -14,6 +14,10 @@ from collections.abc import Iterator
 import pytest
 
 import tsignals
+from tsignals import _aside
+
+# Threads that asend has used wait for more work, and would hold up each test for that long.
+_aside.PATIENCE = 0.05
 
 GRACE = 10.0
 """Seconds that the threads a test has started get to end, all together."""

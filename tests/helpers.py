@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import os
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -56,12 +59,12 @@ class Equal(Ear):
 
 
 class Unhashable(Ear):
-    """An ear that neither compares nor hashes."""
+    """An ear that cannot be hashed."""
 
     __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:
-        raise AssertionError("compared with ==")
+        return self is other
 
 
 class Boom(Exception):
@@ -104,6 +107,36 @@ def assert_gone(reference: "weakref.ref[Any]") -> None:
     if reference() is not None:
         gc.collect()
     assert reference() is None
+
+
+def in_new_process(function: Callable[..., object], *arguments: object) -> None:
+    """Call a test module's ``function(*arguments)`` in a new Python; fail if it fails."""
+    module, name = function.__module__, function.__name__
+    code = f"import {module}; {module}.{name}(*{arguments!r})"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=3 * TIMEOUT,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+class Addresses:
+    """Sees to it that addresses are used again: loop until ``enough()``, ``add`` each object."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        self.reused = 0
+
+    def add(self, thing: object) -> None:
+        self.reused += id(thing) in self.seen
+        self.seen.add(id(thing))
+
+    def enough(self) -> bool:
+        assert len(self.seen) < 20_000, "no address is used again"
+        return self.reused >= 50
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -131,6 +131,29 @@ def test_a_request_that_fails_is_named(
     assert "background: access log entries: 1 lost (request 4)" in errors
 
 
+def test_an_answer_that_is_no_success_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_demo.Handler, "do_GET", lambda handler: handler.send_error(503))
+    assert main(["demo", "--requests", "1"]) == 1
+    assert "inline: a request failed: request 1: HTTPException('status 503')" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_receiver_that_fails_otherwise_than_planned_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def audit(self: _demo.Run, **named: object) -> None:
+        raise KeyError("no such account")
+
+    monkeypatch.setattr(_demo.Run, "audit", audit)
+    assert main(["demo", "--requests", "1"]) == 1
+    errors = capsys.readouterr().err
+    assert "inline: audits: 1 lost (request 1)" in errors
+    assert "inline: audit errors collected: 1 too many (request 1)" in errors
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 @pytest.mark.parametrize("phase", ["inline", "background"])
 def test_ctrl_c_drains_and_still_prints_the_table(phase: str) -> None:

@@ -13,6 +13,7 @@ be read, an unhashable ``dispatch_uid``, sends within an event loop, and what ``
 
 import functools
 import gc
+import inspect
 import logging
 import os
 import random
@@ -185,6 +186,8 @@ class Side:
         elif kind == "equal object":
             made = EqualToAll(receive)
             made.__qualname__ = "equal object"
+            # Older versions of inspect compare what they look at with ==.
+            made.__signature__ = inspect.signature(receive)
         elif kind == "same object's method":
             owner = next(iter(self.owners.values()), None) or Plain(receive)
             self.owners[slot] = owner

@@ -1,18 +1,15 @@
 """Pickling and copying: a signal is an address, not a value."""
 
 import copy
-import os
 import pickle
-import subprocess
 import sys
 import types
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import signals_for_tests
-from helpers import Ear
+from helpers import Ear, in_new_process
 from signals_for_tests import Order, make
 
 from tsignals import Signal, receiver_failed
@@ -62,24 +59,13 @@ def test_pickle_holds_no_receivers() -> None:
 
 def test_other_process_finds_the_signal_by_its_address() -> None:
     signals = [signals_for_tests.saved, Order.placed, Order.Line.added, receiver_failed]
-    code = (
-        "import pickle, sys\n"
-        "signals = pickle.load(sys.stdin.buffer)\n"
-        "import signals_for_tests as s, tsignals\n"
-        "expected = [s.saved, s.Order.placed, s.Order.Line.added, tsignals.receiver_failed]\n"
-        "assert all(a is b for a, b in zip(signals, expected, strict=True))\n"
-        "print('found')\n"
-    )
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=pickle.dumps(signals),
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        timeout=50,
-    )
-    assert (done.stdout.strip(), done.returncode) == (b"found", 0), done.stderr.decode()
+    in_new_process(find_again, pickle.dumps(signals))
+
+
+def find_again(pickled: bytes) -> None:
+    found = pickle.loads(pickled)
+    expected = [signals_for_tests.saved, Order.placed, Order.Line.added, receiver_failed]
+    assert [id(signal) for signal in found] == [id(signal) for signal in expected]
 
 
 def test_signal_that_is_nowhere_to_be_found_cannot_be_pickled() -> None:

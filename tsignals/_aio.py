@@ -1,10 +1,342 @@
-"""The asyncio side."""
+"""Async receivers, and senders that are coroutines.
 
-from typing import Any
+A send calls its sync receivers one after the other, then awaits the async ones side by side in one
+task group. ``asend`` does the former on another thread, ``send`` the latter on an event loop made
+for it. Receivers that do not run in the sender's own context share one copy of it; what they set
+there is set for the sender at the end.
+
+This module is imported when it is first needed, for it imports asyncio.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import time
+import types
+from collections.abc import Callable, Collection, Coroutine, Generator, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from tsignals._aside import run_aside
+from tsignals._each import Live, Named, Pairs, Tell, call_each, call_each_robust
+from tsignals._gate import Call, Gate, enclosing
+from tsignals._outcomes import Outcomes
+from tsignals._receiver import Receiver
+
+P = TypeVar("P", bound=Pairs)
+
+SKIPPED = object()
+"""In place of a response: the receiver is tracked and was disconnected, so it was not called."""
 
 
-def send(*a: Any) -> Any:
-    raise NotImplementedError("async receivers")
+# -- One receiver --
 
 
-send_robust = asend = asend_robust = await_results = iterate_results = send
+async def respond(
+    receiver: Receiver, gate: Gate | None, arguments: tuple[Any, ...], keywords: Named
+) -> Any:
+    """Await the response of an async receiver; ``SKIPPED`` behind a closed gate."""
+    if gate is None:
+        return await receiver(*arguments, **keywords)
+    call = Call(asyncio.current_task())
+    try:
+        if gate.enter(call):
+            return await _inside(call, respond(receiver, None, arguments, keywords))
+        return SKIPPED
+    finally:
+        gate.leave(call)
+
+
+@types.coroutine
+def _inside(call: Call, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Await ``coroutine`` with ``call`` among the enclosing ones in its every step.
+
+    Not once and for all: the others that share the context are not inside ``call``.
+    """
+    step = functools.partial(coroutine.send, None)
+    while True:
+        token = enclosing.set((*enclosing.get(), call))
+        try:
+            wanted = step()
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            enclosing.reset(token)
+        try:
+            step = functools.partial(coroutine.send, (yield wanted))
+        except BaseException as error:
+            step = functools.partial(coroutine.throw, error)
+
+
+class _Failed:
+    """In place of a response: what the receiver raised; it has been told."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+async def _respond_robust(
+    receiver: Receiver, gate: Gate | None, keywords: Named, mode: str, tell: Tell
+) -> Any:
+    started = time.perf_counter()
+    try:
+        return await respond(receiver, gate, (), keywords)
+    except Exception as error:
+        ran = time.perf_counter() - started
+        tell(keywords["signal"], keywords["sender"], receiver, error, mode, 0.0, ran)
+        return _Failed(error)
+
+
+# -- The async receivers of a send --
+
+Respond = Callable[[Receiver, Gate | None], Coroutine[Any, Any, Any]]
+Pair = tuple[Receiver, "Future[Any]"]
+
+
+async def _together(later: Live, context: contextvars.Context, each: Respond) -> Pairs:
+    """Await the responses of all at once, in one ``context``; in the end none is left running.
+
+    The first to raise has the others cancelled, and is raised; if some of these raise as well, all
+    are raised as a group.
+    """
+    tasks, errors = await _group(later, context, each)
+    if errors:
+        try:
+            if len(errors) == 1:
+                raise errors[0]
+            raise BaseExceptionGroup(f"{len(errors)} receivers failed", errors)
+        finally:
+            del errors  # or the traceback, this frame and the error form a cycle
+    return [
+        (receiver, response)
+        for receiver, task in tasks
+        if (response := task.result()) is not SKIPPED
+    ]
+
+
+async def _group(
+    later: Live, context: contextvars.Context, each: Respond
+) -> "tuple[list[tuple[Receiver, asyncio.Task[Any]]], tuple[BaseException, ...]]":
+    tasks = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            for row, receiver in later:
+                task = group.create_task(each(receiver, row.terms.gate), context=context)
+                tasks.append((receiver, task))
+                if task.done() and not task.cancelled() and task.exception():
+                    break  # tasks of this loop start eagerly, and the group takes no more
+    except BaseExceptionGroup as raised:
+        return [], raised.exceptions
+    return tasks, ()
+
+
+def _respond_plainly(signal: Any, sender: Any, named: Named) -> Respond:
+    keywords = {"signal": signal, "sender": sender, **named}
+    return lambda receiver, gate: respond(receiver, gate, (), keywords)
+
+
+def _respond_robustly(signal: Any, sender: Any, named: Named, mode: str, tell: Tell) -> Respond:
+    keywords = {"signal": signal, "sender": sender, **named}
+    return lambda receiver, gate: _respond_robust(receiver, gate, keywords, mode, tell)
+
+
+def _add(outcomes: Outcomes, responses: Pairs) -> Outcomes:
+    for receiver, response in responses:
+        if isinstance(response, _Failed):
+            outcomes.add_error(receiver, response.error)
+        else:
+            outcomes.append((receiver, response))
+    return outcomes
+
+
+def _async_ones(live: Live) -> Live:
+    return [pair for pair in live if pair[0].terms.is_async]
+
+
+@contextlib.contextmanager
+def _shared_context() -> Iterator[contextvars.Context]:
+    """A copy of this context; variables that have been set there in the end are set here."""
+    before = contextvars.copy_context()
+    context = before.copy()
+    try:
+        yield context
+    finally:
+        for variable, value in context.items():
+            if before.get(variable, SKIPPED) is not value:
+                variable.set(value)
+
+
+# -- Senders that are none --
+
+
+def send(live: Live, signal: Any, sender: Any, named: Named) -> Pairs:
+    """``Signal.send`` where some receivers are async."""
+    _refuse_running_loop(signal, "send")
+    pairs = call_each(live, signal, sender, named)
+    with _shared_context() as context:
+        each = _respond_plainly(signal, sender, named)
+        pairs += run(_together, _async_ones(live), context, each)
+    return pairs
+
+
+def send_robust(live: Live, signal: Any, sender: Any, named: Named, tell: Tell) -> Outcomes:
+    """``Signal.send_robust`` where some receivers are async."""
+    _refuse_running_loop(signal, "send_robust")
+    outcomes = call_each_robust(live, signal, sender, named, "send_robust", tell)
+    with _shared_context() as context:
+        each = _respond_robustly(signal, sender, named, "send_robust", tell)
+        return _add(outcomes, run(_together, _async_ones(live), context, each))
+
+
+def _refuse_running_loop(signal: Any, verb: str) -> None:
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            f"cannot {verb} signal {signal.label} here: it has async receivers, and this thread "
+            f"runs an event loop; use await signal.a{verb}(...). No receiver was called"
+        )
+
+
+def run(function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any, **keywords: Any) -> Any:
+    """Await ``function(...)`` on an event loop of its own; the thread's current one stays."""
+    # With a factory, the runner sets no event loop.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(function(*arguments, **keywords))
+
+
+# -- Senders that are coroutines --
+
+
+async def asend(live: Live, signal: Any, sender: Any, named: Named) -> Pairs:
+    """``Signal.asend``."""
+    later = _async_ones(live)
+    pairs: Pairs = []
+    with _shared_context() as context:
+        if len(later) < len(live):
+            pairs = await _aside(context, call_each, live, signal, sender, named)
+        if later:
+            pairs += await _together(later, context, _respond_plainly(signal, sender, named))
+    return pairs
+
+
+async def asend_robust(live: Live, signal: Any, sender: Any, named: Named, tell: Tell) -> Outcomes:
+    """``Signal.asend_robust``."""
+    mode = "asend_robust"
+    later = _async_ones(live)
+    outcomes = Outcomes()
+    with _shared_context() as context:
+        if len(later) < len(live):
+            outcomes = await _aside(
+                context, call_each_robust, live, signal, sender, named, mode, tell
+            )
+        if later:
+            each = _respond_robustly(signal, sender, named, mode, tell)
+            _add(outcomes, await _together(later, context, each))
+    return outcomes
+
+
+class _Aside:
+    """Sync receivers that are called on another thread, until they are told to stop."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+        self.loop = asyncio.get_running_loop()
+        self.waiter = self.loop.create_future()
+        self.stopped = False
+        self.outcome: list[tuple[Any, BaseException | None]] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        for pair in self.live:
+            if self.stopped:
+                return
+            yield pair
+
+    def call(self, function: Callable[[], Any]) -> None:
+        try:
+            self.outcome.append((function(), None))
+        except BaseException as error:
+            self.outcome.append((None, error))
+
+    def report(self) -> None:
+        notify(self.loop, self.wake)
+
+    def wake(self) -> None:
+        if not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+async def _aside(
+    context: contextvars.Context, function: Callable[..., P], live: Live, *arguments: Any
+) -> P:
+    """Call ``function(live, ...)`` on another thread; no event loop runs there.
+
+    When this is cancelled it waits for the receiver that runs, and no further one is called.
+    """
+    aside = _Aside(live)
+    calls = functools.partial(context.run, function, aside, *arguments)
+    run_aside(functools.partial(aside.call, calls), aside.report)
+    cancelled = None
+    while not aside.outcome:
+        try:
+            await aside.waiter
+        except asyncio.CancelledError as error:
+            cancelled = error
+            aside.stopped = True
+            aside.waiter = aside.loop.create_future()
+    result, failed = aside.outcome.pop()
+    try:
+        if cancelled or failed:
+            raise cancelled or failed
+        return result
+    finally:
+        del cancelled, failed  # or the traceback, this frame and the error form a cycle
+
+
+# -- Waiting for deliveries --
+
+
+async def await_results(deliveries: Collection[Pair]) -> Pairs:
+    """``await deliveries``: as ``Deliveries.results``."""
+    pairs = []
+    for receiver, future in deliveries:
+        await _until_done(future)
+        pairs.append((receiver, future.result(0)))
+    return pairs
+
+
+async def _until_done(future: "Future[Any]") -> None:
+    if not future.done():
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+        future.add_done_callback(lambda _: notify(loop, done.set))
+        await done.wait()
+
+
+class Completed:
+    """What ``async for`` goes through: results as they come in."""
+
+    # Not an async generator: left half way, that would have to be closed by its event loop.
+
+    def __init__(self, deliveries: Collection[Pair]) -> None:
+        loop = asyncio.get_running_loop()
+        self._left = len(deliveries)
+        self._done: asyncio.Queue[Pair] = asyncio.Queue()
+        for pair in deliveries:
+            put = functools.partial(self._done.put_nowait, pair)
+            pair[1].add_done_callback(lambda _, put=put: notify(loop, put))
+
+    def __aiter__(self) -> "Completed":
+        return self
+
+    async def __anext__(self) -> tuple[Receiver, Any]:
+        if not self._left:
+            raise StopAsyncIteration
+        receiver, future = await self._done.get()
+        self._left -= 1
+        return receiver, future.result(0)
+
+
+def notify(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+    """Have ``function()`` called on ``loop``, from any thread; not if it is closed by now."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)

@@ -18,7 +18,16 @@ Wait = bool | float
 class Terms:
     """What was agreed on at ``connect`` beyond the receiver; most connections share one."""
 
-    __slots__ = ("dispatch_uid", "gate", "is_async", "ordered", "priority", "sender", "sender_id")
+    __slots__ = (
+        "dispatch_uid",
+        "gate",
+        "is_async",
+        "on_loop",
+        "ordered",
+        "priority",
+        "sender",
+        "sender_id",
+    )
 
     def __init__(
         self,
@@ -29,6 +38,7 @@ class Terms:
         ordered: bool = False,
         is_async: bool = False,
         gate: Gate | None = None,
+        on_loop: bool = False,
     ) -> None:
         self.sender = sender
         self.sender_id = sender_id
@@ -37,6 +47,7 @@ class Terms:
         self.ordered = ordered
         self.is_async = is_async
         self.gate = gate
+        self.on_loop = is_async or on_loop  # send_async runs it on the pool's event loop
 
 
 PLAIN = Terms()

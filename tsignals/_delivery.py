@@ -104,19 +104,20 @@ class Delivery(Work):
                 arguments = sending.arguments
                 response = run(surrounded, around, target, *arguments, **sending.keywords)
         except BaseException as error:
-            ended = time.perf_counter()
-            drop_frame(error)
-            sending.tell(
-                sending.signal,
-                sending.sender,
-                receiver,
-                error,
-                sending.mode,
-                started - self.queued_at,
-                ended - started,
-            )
+            self.fail(error, started)
             return None, error
         return response, None
+
+    def fail(self, error: BaseException, started: float) -> None:
+        """Tell of what the receiver, ``started`` then, has raised just now."""
+        ran = time.perf_counter() - started
+        queued = started - self.queued_at
+        sending = self.sending
+        assert sending is not None
+        drop_frame(error)
+        sending.tell(
+            sending.signal, sending.sender, self.receiver, error, sending.mode, queued, ran
+        )
 
     def forget(self) -> None:
         """Let go of what is needed only to run."""
@@ -189,7 +190,7 @@ class Deliveries(list[Pair]):
             yield receivers[future], future
 
     def cancel(self) -> int:
-        """Cancel all that have not started; return how many this call cancelled."""
+        """Cancel all that have not started, and async ones that run; return how many."""
         return sum(not future.cancelled() and future.cancel() for _, future in self)
 
     def __await__(self) -> Generator[Any, None, list[tuple[Receiver, Any]]]:
@@ -203,9 +204,9 @@ class Deliveries(list[Pair]):
 
     def __aiter__(self) -> AsyncIterator[tuple[Receiver, Any]]:
         """Yield ``(receiver, response)`` as they are done; a failed one raises in its turn."""
-        from tsignals._aio import iterate_results
+        from tsignals._aio import Completed
 
-        return iterate_results(self)
+        return Completed(self)
 
 
 def _await(future: "futures.Future[Any]", timeout: float | None) -> BaseException | None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tsignals._connection import Terms
 from tsignals._delivery import Deliveries, Delivery, Sending
+from tsignals._engine import Engine
 from tsignals._gate import Call, Gate
 from tsignals._pool import WorkerPool
 from tsignals._receiver import Receiver
@@ -27,29 +28,40 @@ def deliver(executor: Executor, live: Live, sending: Sending) -> Deliveries:
         return _deliver_elsewhere(executor, live, sending)
     engine = executor._engine
     deliveries = Deliveries()
-    works = []
+    works: list[Delivery] = []
+    on_loop: list[Delivery] = []  # these come last
     gated = False
     for row, receiver in live:
         terms = row.terms
         if terms.gate is not None:
             gated = True
-        if terms.is_async:
-            delivery = engine.async_delivery(receiver, sending, terms.ordered, terms.gate)
+        if terms.on_loop:
+            delivery = async_delivery(engine, receiver, sending, terms.ordered, terms.gate)
+            on_loop.append(delivery)
         else:
             delivery = Delivery(engine, receiver, sending, terms.ordered, terms.gate)
-        works.append(delivery)
+            works.append(delivery)
         deliveries.append((receiver, delivery))
-    try:
-        if gated:
-            for work in works:
-                if work.gate is not None:
-                    work.gate.enqueue(work)
-        engine.accept(works)
-    except BaseException:
+    if on_loop:
+        works += on_loop
+    engine.accept(works)
+    if gated:
+        # Not before: one that is cancelled must have been counted.
         for work in works:
-            work.forget()
-        raise
+            if work.gate is not None:
+                work.gate.enqueue(work)
+                if work.owner is not None:
+                    work.gate.dequeue(work)  # it has started meanwhile
     return deliveries
+
+
+def async_delivery(engine: Engine, *arguments: Any) -> Delivery:
+    """A delivery on the event loop of ``engine``, which runs from now on."""
+    from tsignals._loop import AsyncDelivery, ensure_loop  # imports asyncio
+
+    engine.refuse_if_not_open()
+    ensure_loop(engine)
+    return AsyncDelivery(engine, *arguments)
 
 
 class Elsewhere:

@@ -5,7 +5,7 @@ send after a change, and when a receiver has died.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tsignals._gate import Call
@@ -24,7 +24,8 @@ Tell = Callable[["Signal", Any, Receiver, BaseException, str, float, float], Non
 """Tells of a failure: signal, sender, receiver, exception, mode, queued and ran seconds."""
 
 
-Live = list[tuple["Connection", Receiver]]
+Pair = tuple["Connection", Receiver]
+Live = list[Pair]
 
 
 def resolve(plan: "Plan", registry: "Registry", sender: object) -> Live:
@@ -47,7 +48,7 @@ def check_names(named: Mapping[str, Any]) -> None:
         raise TypeError("a signal cannot carry a value named 'signal': receivers get the signal")
 
 
-def call_each(live: Live, signal: "Signal", sender: Any, named: Named) -> Pairs:
+def call_each(live: Iterable[Pair], signal: "Signal", sender: Any, named: Named) -> Pairs:
     """Call the sync receivers of ``live``; the first exception propagates."""
     pairs: Pairs = []
     for row, receiver in live:
@@ -68,7 +69,7 @@ def call_each(live: Live, signal: "Signal", sender: Any, named: Named) -> Pairs:
 
 
 def call_each_robust(
-    live: Live, signal: "Signal", sender: Any, named: Named, mode: str, tell: Tell
+    live: Iterable[Pair], signal: "Signal", sender: Any, named: Named, mode: str, tell: Tell
 ) -> Outcomes:
     """Call the sync receivers of ``live``; what they raise is told and becomes the response."""
     outcomes = Outcomes()

@@ -25,9 +25,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures.thread import BrokenThreadPool
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tsignals import _state
@@ -56,6 +56,7 @@ class Work(PoolFuture):
     __slots__ = ("queued_at", "turn")
 
     ordered_receiver: Any = None  # whose lane it belongs to; None: to no lane
+    on_loop = False  # it runs on the event loop, not in a worker
 
     def __init__(self, pool: "Engine") -> None:
         super().__init__(pool)
@@ -102,18 +103,27 @@ def drop_frame(error: BaseException) -> None:
         error.__traceback__ = error.__traceback__.tb_next
 
 
-def surrounded(around: Around, function: Callable[..., Any], *arguments: Any) -> Any:
+def surrounded(
+    around: Around, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
+) -> Any:
     """Call ``function`` inside a new context manager, which cannot swallow what it raises."""
+    with surrounding(around):
+        return function(*arguments, **keywords)
+
+
+@contextmanager
+def surrounding(around: Around) -> Iterator[None]:
+    """A new context manager, kept from swallowing what is raised inside."""
     raised: BaseException | None = None
     try:
         with around():
             try:
-                return function(*arguments)
+                yield
             except BaseException as error:
                 raised = error
                 raise
-        assert raised is not None  # the context manager swallowed it
-        raise raised
+        if raised is not None:
+            raise raised
     finally:
         del raised
 
@@ -152,6 +162,10 @@ class Engine:
         self.by_age: deque[Work] = deque()  # overflow="drop_oldest" only
         self.threads: dict[threading.Thread, None] = {}
         self.idents: dict[int, None] = {}  # of the worker threads
+        self.loops: list[Any] = []  # the first is the event loop's thread; see _loop
+        # Of what is pending, for the event loop: no worker need be hired for it. Never too many:
+        # they enter after they were counted, and leave before they no longer are.
+        self.for_loop: dict[Work, None] = {}
         self.drops_logged = 0.0
 
     # -- Taking work --
@@ -163,7 +177,7 @@ class Engine:
         thread can be started to run them.
         """
         try:
-            while not self.enter(works, _state.admit, self.limit):
+            while not self.enter(works):
                 self.refuse_if_not_open()
                 if self.overflow == "block":
                     if self.block(works):
@@ -194,20 +208,28 @@ class Engine:
             )
 
     @critical
-    def enter(self, works: "Sequence[Work]", admission: Any, *arguments: Any) -> bool:
-        """Admit ``works`` and queue them; False when ``admission`` does not apply."""
-        state = self.cell.update(admission, len(works), *arguments)
-        if state is None:
+    def enter(self, works: "Sequence[Work]") -> bool:
+        """Admit ``works`` and queue them; False when there is no room or somebody waits for it."""
+        numbers = self.cell.admit(len(works), self.limit)
+        if numbers is None:
             return False
-        self.queue_admitted(works, state)
+        self.queue_admitted(works, numbers)
         return True
 
     @critical
-    def queue_admitted(self, works: "Sequence[Work]", state: State) -> None:
+    def enter_over(self, works: "Sequence[Work]") -> None:
+        """The same over the limit."""
+        self.cell.update(_state.admit_over, len(works))
+        self.queue_admitted(works, self.cell.value.numbers)
+
+    @critical
+    def queue_admitted(self, works: "Sequence[Work]", numbers: int) -> None:
         try:
-            if state.pending > state.idle and state.workers < self.max_workers:
-                self.staff()
+            if len(self.threads) < self.max_workers and _state.more_wait_than_idle(numbers):
+                self.staff(works)
         except BaseException:
+            for work in works:
+                self.for_loop.pop(work, None)
             self.cell.update(_state.withdraw, len(works), self.limit)
             raise
         try:
@@ -224,15 +246,20 @@ class Engine:
         put = self.queue.put
         unresolved = self.unresolved
         remember = self.overflow == "drop_oldest"
+        for_loop: list[Work] = []
         for work in works:
             work.queued_at = now
             unresolved[work] = None
             if remember:
                 self.remember_age(work)
+            if work.on_loop:
+                put = for_loop.append
             if work.ordered_receiver is None:
                 put(work)
             elif join(self.lanes, work.ordered_receiver, work).before is None:
                 put(work)
+        if for_loop:
+            self.loops[0].take(for_loop)
 
     # -- When the queue is full --
 
@@ -267,7 +294,8 @@ class Engine:
         except BaseException as error:
             if in_line and self.cell.update(_state.unblock, blocked, self.limit) is None:
                 if isinstance(error, (queue.Empty, PoolClosed, BrokenThreadPool)):
-                    self.queue_admitted(works, self.cell.value)  # admitted at the last moment
+                    # Admitted at the last moment.
+                    self.queue_admitted(works, self.cell.value.numbers)
                     return True
                 self.cell.update(_state.withdraw, len(works), self.limit)
             if isinstance(error, queue.Empty):
@@ -276,17 +304,25 @@ class Engine:
                     f"(max_pending={self.limit}); nothing was queued"
                 ) from None
             raise
-        self.queue_admitted(works, self.cell.value)
+        self.queue_admitted(works, self.cell.value.numbers)
         return True
 
     def run_here(self, works: "Sequence[Work]") -> None:
-        """Run ``works`` in the calling thread, each in its lane's turn."""
+        """Run ``works`` in the calling thread, each in its lane's turn.
+
+        Async ones run on the pool's event loop all the same, and the thread waits for them.
+        """
+        if works[-1].on_loop and _loop_runs_here():
+            raise QueueFull(
+                f"cannot wait for async receivers, for which pool {self.name!r} has no room, on a "
+                "thread that runs an event loop; nothing was queued"
+            )
         interrupt: BaseException | None = None
         for work in works:
             if work.ordered_receiver is not None:
                 if self.runs_lane_of(work.ordered_receiver):
                     # Its turn can only come after this call has returned.
-                    self.enter([work], _state.admit_over)
+                    self.enter_over([work])
                     continue
                 join(self.lanes, work.ordered_receiver, work)
             work.queued_at = time.perf_counter()
@@ -296,11 +332,11 @@ class Engine:
                     self.run(before)
                     self.await_running(before, threading.get_ident(), None)
             except RuntimeError:  # they wait for this thread
-                self.enter([work], _state.admit_over)
+                self.enter_over([work])
                 continue
             mark = ("run", threading.get_ident())
             work.claim(mark)
-            self.insist(_state.start_at_once)
+            self.count(_state.START_AT_ONCE)
             try:
                 self.run_claimed(work, mark, 0)
             except BaseException as error:
@@ -374,12 +410,17 @@ class Engine:
 
     # -- Workers --
 
-    def staff(self) -> None:
+    def staff(self, works: "Sequence[Work]") -> None:
         """Start a worker for each delivery that waits for one, as far as that is allowed.
 
         Raises what starting a thread raises if there is no worker at all.
         """
-        while self.cell.update(_state.hire, self.max_workers) is not None:
+        for work in works:
+            if work.on_loop:
+                self.for_loop[work] = None
+                if work.owner is not None:  # resolved already
+                    self.for_loop.pop(work, None)
+        while self.cell.update(_state.hire, self.max_workers, self.for_loop) is not None:
             contract: list[bool] = []
             thread = threading.Thread(
                 target=_work, args=(self, contract), name=self._next_name(), daemon=True
@@ -404,7 +445,7 @@ class Engine:
         """Run ``work`` unless somebody else does or did; ``idle`` is 1 in an idle worker."""
         mark = ("run", threading.get_ident())
         if work.claim(mark):
-            self.insist(_state.start, idle, self.limit)
+            self.count(_state.START - idle * _state.IDLE)
             self.run_claimed(work, mark, idle)
         elif (owner := work.owner) is not None and owner[0] != "run":
             self.pass_on(work)  # its turn came after it was resolved unrun
@@ -419,12 +460,12 @@ class Engine:
         if work.owner is not mark:
             return  # forked meanwhile: the future is the parent's
         work.forget()
-        skipped = isinstance(error, Skipped)
+        skipped = error is not None and isinstance(error, Skipped)
         try:
             # Idle before the future is done: its callbacks may send again, and that send should
             # find this worker instead of starting another.
             ended = "completed" if error is None else "cancelled" if skipped else "failed"
-            after = self.insist(_state.finish, idle, ended)
+            self.count(_state.FINISH[ended] + idle * _state.IDLE)
         finally:
             try:
                 if skipped:
@@ -435,25 +476,32 @@ class Engine:
                 del error
                 self.release(work)
                 self.pass_on(work)
-        if after.mode and not after.pending:
-            self.queue.put(None)
 
-    def insist(self, change: Any, *arguments: Any) -> State:
-        """Make a change that must be made even if this thread is interrupted."""
+    def count(self, change: int) -> None:
+        """Change the numbers, even if this thread is interrupted meanwhile (E2)."""
         try:
-            after = self.cell.update(change, *arguments)
-        except BaseException:
-            self.cell.update(change, *arguments)
+            if self.cell.add(change) is not None:
+                return
+            self.cell.update(_state.shift, change, self.limit)
+        except BaseException:  # before the change was made: both say so by raising
+            self.cell.update(_state.shift, change, self.limit)
+            self.let_go()
             raise
-        assert after is not None
-        return after
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Closing, and nothing is left: the threads may go."""
+        state = self.cell.value
+        if state.mode and not state.pending:
+            self.queue.put(None)
+        if state.mode and state.quiet:
+            for loop in self.loops:
+                loop.stop()
 
     def count_ended(self, work: Any, counter: str) -> None:
         """Count one that ended without having run."""
         work.forget()
-        after = self.insist(_state.resolve, counter, self.limit)
-        if after.mode and not after.pending:
-            self.queue.put(None)
+        self.count(_state.RESOLVE[counter])
 
     def release(self, work: Any) -> None:
         self.unresolved.pop(work, None)
@@ -464,7 +512,9 @@ class Engine:
         if turn is not None:
             following = turn.pass_on()
             work.turn = None
-            if following is not None:
+            if following is not None and following.on_loop:
+                self.loops[0].take([following])
+            elif following is not None:
                 self.queue.put(following)
 
     def break_down(self, error: BaseException) -> None:
@@ -476,7 +526,7 @@ class Engine:
                 "failed",
                 BrokenThreadPool(f"the initializer of pool {self.name!r} failed: {error!r}"),
             )
-        self.queue.put(None)
+        self.let_go()
 
     # -- Waiting --
 
@@ -489,13 +539,15 @@ class Engine:
         deadline = None if timeout is None else time.monotonic() + timeout
         me = threading.get_ident()
         if me not in self.idents:
+            if timeout is None or timeout > 0:
+                self.refuse_on_loop()
             work.doze(timeout)
             return
         for before in (work,) if work.turn is None else (*_before(work), work):
             if before.owner is None:
                 mark = ("run", me)
                 if before.claim(mark):
-                    self.insist(_state.start, 0, self.limit)
+                    self.count(_state.START)
                     self.run_claimed(before, mark, 0)
             self.await_running(before, me, deadline)
 
@@ -521,10 +573,23 @@ class Engine:
     def refuse_endless_wait(self, work: Any) -> None:
         """Raise if this thread, a worker, runs what ``work`` waits for."""
         me = threading.get_ident()
+        self.refuse_on_loop()
         if me in self.idents:
             for before in [*_before(work), work]:
                 if before.owner is not None:
                     _refuse_circle(before, me)
+
+    def on_loop(self) -> bool:
+        """Whether this is the event loop's thread."""
+        return any(loop.thread.ident == threading.get_ident() for loop in self.loops)
+
+    def refuse_on_loop(self) -> None:
+        """Raise on the event loop's thread, which a wait would block, and with it all its work."""
+        if self.on_loop():
+            raise RuntimeError(
+                f"cannot wait on the event loop of pool {self.name!r}; use await, or wait in "
+                "another thread with asyncio.to_thread"
+            )
 
     def drain(self, timeout: float | None) -> bool:
         """Wait until nothing is pending or running and all that was is resolved."""
@@ -552,7 +617,7 @@ class Engine:
     def close(self) -> None:
         """Take no more work; what was accepted still runs, and then the workers go."""
         self.cell.update(_state.turn, Mode.CLOSING)
-        self.queue.put(None)
+        self.let_go()
         self.log_drops()
         self.cell.raise_interrupt()
 
@@ -563,12 +628,14 @@ class Engine:
         for work in left:
             work.end("cancelled", DeliveryLost(why))
         self.log_drops()
-        self.queue.put(None)
+        self.let_go()
         return left
 
     def restart(self) -> None:
         """In a forked child: start empty; what the parent's threads had in hand is lost here."""
         _asleep.clear()
+        for loop in self.loops:
+            loop.abandon()
         lost = list(self.unresolved)
         mode = self.cell.value.mode
         self.start_over(State(mode=mode))

@@ -110,7 +110,7 @@ class Gate:
         """Remember a delivery that waits to run; cancel it if the gate is closed already."""
         self.queued[delivery] = None
         if self.closed:
-            delivery.cancel()
+            _cancel(delivery)
 
     def dequeue(self, delivery: Any) -> None:
         """Forget a delivery that has started or was resolved."""
@@ -120,7 +120,7 @@ class Gate:
         """Let nobody in from now on; cancel what is queued. Harmless when repeated."""
         self.closed = True
         for delivery in list(self.queued):
-            delivery.cancel()
+            _cancel(delivery)
         self._settle()
 
     def _settle(self) -> None:
@@ -172,6 +172,11 @@ class Gate:
             # A call that the parent of a fork was in does not run here.
             if call.process is _process[0] and not _ends_after(call, wait, waits, set()):
                 yield call
+
+
+def _cancel(delivery: Any) -> None:
+    """Cancel a delivery unless it has started; some can be cancelled even then."""
+    getattr(delivery, "cancel_unstarted", delivery.cancel)()
 
 
 def wait_for(gates: list[Gate], seconds: float | bool) -> None:

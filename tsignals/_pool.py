@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from tsignals import _lifetime
+from tsignals import _lifetime, _state
 from tsignals._engine import Around, Engine, Initializer, Submitted
 from tsignals._future import PoolFuture, refuse_if_critical
 
@@ -120,8 +120,8 @@ class WorkerPool(Executor):
         ``timeout``: seconds; None waits. Returns False when the time is up. Changes no state.
         Raises ``RuntimeError`` from a worker of this pool, which could never see its end.
         """
-        if threading.get_ident() in self._engine.idents:
-            raise RuntimeError("cannot drain a pool from one of its own workers")
+        if self._inside():
+            raise RuntimeError("cannot drain a pool from one of its own threads")
         return self._engine.drain(timeout)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -131,17 +131,21 @@ class WorkerPool(Executor):
         cancel what has not started. May be called again, as ``Executor.shutdown``.
         """
         engine = self._engine
-        outside = threading.get_ident() not in engine.idents
+        outside = not self._inside()
         if wait and outside:
             refuse_if_critical("shutdown(wait=True)")
         engine.close()
         if cancel_futures:
             for work in list(engine.unresolved):
-                work.cancel()
+                PoolFuture.cancel(work)  # an async one's own would also cancel what runs
         if wait and outside:
             engine.drain(None)
-            for thread in list(engine.threads):
+            for thread in [*engine.threads, *(loop.thread for loop in engine.loops)]:
                 thread.join()
+
+    def _inside(self) -> bool:
+        """Whether this is one of the pool's threads."""
+        return threading.get_ident() in self._engine.idents or self._engine.on_loop()
 
     def stats(self) -> PoolStats:
         """One consistent snapshot of the counters; takes no lock."""
@@ -151,11 +155,11 @@ class WorkerPool(Executor):
             idle=state.idle,
             pending=state.pending,
             running=state.running,
-            submitted=state.submitted,
-            completed=state.completed,
-            failed=state.failed,
-            cancelled=state.cancelled,
-            dropped=state.dropped,
+            submitted=state.number(_state.SUBMITTED),
+            completed=state.number(_state.COMPLETED),
+            failed=state.number(_state.FAILED),
+            cancelled=state.number(_state.CANCELLED),
+            dropped=state.number(_state.DROPPED),
         )
 
     # Bound now: while the interpreter ends, module globals go before the last pools do.

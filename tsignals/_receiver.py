@@ -47,8 +47,10 @@ def connection_key(receiver: object, sender: object, dispatch_uid: Hashable) -> 
     return who if sender is None else (who, id(sender), 0)
 
 
-def check(receiver: object) -> bool:
-    """Raise unless ``receiver`` can be called with any keywords; return whether it is async.
+def check(receiver: object) -> tuple[bool, bool]:
+    """Raise unless ``receiver`` can be called with any keywords.
+
+    Return whether it is async for a send, and for ``send_async``, which sees through ``background``.
 
     Django's two messages, word for word. A callable whose signature cannot be read is accepted.
     Nothing is kept, neither the receiver nor its signature.
@@ -58,7 +60,8 @@ def check(receiver: object) -> bool:
         flags = function.__code__.co_flags
         if not flags & inspect.CO_VARKEYWORDS:
             raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
-        return bool(flags & inspect.CO_COROUTINE)
+        awaited = bool(flags & inspect.CO_COROUTINE)
+        return awaited, awaited
     if not callable(receiver):
         raise TypeError("Signal receivers must be callable.")
     try:
@@ -68,7 +71,7 @@ def check(receiver: object) -> bool:
     else:
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
-    return is_async(receiver)
+    return is_async(receiver), is_async(direct(receiver))
 
 
 def _overridden(function: types.FunctionType) -> bool:
@@ -97,6 +100,8 @@ class Background:
 
 def direct(receiver: Receiver) -> Receiver:
     """What to call where a pool runs the receiver already: the function behind ``background``."""
+    if type(receiver) is types.FunctionType:
+        return receiver  # as nearly all are
     if isinstance(receiver, Background):
         return receiver.function
     if isinstance(receiver, types.MethodType) and isinstance(receiver.__func__, Background):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-from tsignals import _aio, _naming
+from tsignals import _naming
 from tsignals._connection import PLAIN, Connection, Terms, Wait
 from tsignals._default import get_default_executor
 from tsignals._delivery import Deliveries, Sending
@@ -97,14 +97,14 @@ class Signal:
         Raises ``TypeError`` for what is not callable or cannot be held weakly, ``ValueError`` for
         a receiver without ``**kwargs``; the signal is then unchanged. The rules are Django's.
         """
-        is_async = check(receiver)
+        is_async, on_loop = check(receiver)
         if type(priority) is not int and not isinstance(priority, int):
             raise TypeError(f"priority must be an int, not {type(priority).__name__!r}")
         registry = self._registry
         key = connection_key(receiver, sender, dispatch_uid)
         hold = hold_receiver(receiver, weak, key, registry.on_death)
         terms = PLAIN
-        if not (sender is None and not dispatch_uid) or priority or ordered or tracked or is_async:
+        if not (sender is None and not dispatch_uid) or priority or ordered or tracked or on_loop:
             terms = Terms(
                 None if sender is None else hold_sender(sender, key, registry.on_death),
                 0 if sender is None else id(sender),
@@ -113,6 +113,7 @@ class Signal:
                 bool(ordered),
                 is_async,
                 Gate(registry.gates) if tracked else None,
+                on_loop,
             )
         return registry.add(Connection(registry.ref, key, hold, terms))
 
@@ -229,6 +230,8 @@ class Signal:
 
     async def asend(self, /, sender: Any, **named: Any) -> Pairs:
         """As ``send``, from a coroutine; see the asyncio guide."""
+        from tsignals import _aio
+
         registry = self._registry
         plan = registry.plan(sender)
         check_names(named)
@@ -237,6 +240,8 @@ class Signal:
 
     async def asend_robust(self, /, sender: Any, **named: Any) -> Outcomes:
         """As ``send_robust``, from a coroutine; see the asyncio guide."""
+        from tsignals import _aio
+
         registry = self._registry
         plan = registry.plan(sender)
         check_names(named)

@@ -12,14 +12,15 @@ Lock
 
 Invariants, by construction of every change below
     S1  submitted = pending + running + completed + failed + cancelled + dropped.
-    S2  room in use = pending + async_running <= max_pending, but for the excess the contract names.
+    S2  room in use = pending + running on the event loop <= max_pending, but for the excess that
+        the contract names.
     S3  Blocked senders are admitted in the order in which they stand in ``blocked``; nobody is
         admitted past them.
     S4  ``mode`` only grows.
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, NamedTuple
 
 
@@ -30,36 +31,66 @@ class Mode(enum.IntEnum):
     BROKEN = 3
 
 
+# All numbers stand in one integer, each in a field of its own, so that any change of several is one
+# addition. A field never goes below zero nor, in less than years, beyond its width.
+_WIDTH = 48
+_MASK = (1 << _WIDTH) - 1
+ROOM, PENDING, RUNNING, IDLE, SUBMITTED, COMPLETED, FAILED, CANCELLED, DROPPED = (
+    1 << _WIDTH * place for place in range(9)
+)
+_BUSY = _MASK * (PENDING | RUNNING)
+_ENDED = {"completed": COMPLETED, "failed": FAILED, "cancelled": CANCELLED, "dropped": DROPPED}
+_ADMITTED = ROOM + PENDING + SUBMITTED
+
+_new = tuple.__new__  # a NamedTuple's own constructor and ``_replace`` take much longer
+
+
 class State(NamedTuple):
-    pending: int = 0
-    running: int = 0
-    async_running: int = 0  # of those running, on the event loop: these still take up room
-    submitted: int = 0
-    completed: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    dropped: int = 0
+    """What a pool is at one moment."""
+
+    numbers: int = 0
     workers: int = 0
-    idle: int = 0
     mode: Mode = Mode.OPEN
     blocked: "tuple[Blocked, ...]" = ()
     idlers: tuple[Callable[[], None], ...] = ()  # wake those who wait for quiet: drain, shutdown
 
+    def plus(self, change: int) -> "State":
+        """The same with other numbers."""
+        numbers, *others = self
+        return _new(State, (numbers + change, *others))
+
+    def number(self, unit: int) -> int:
+        """The number in the field of ``unit``."""
+        return self.numbers // unit & _MASK
+
+    @property
+    def room_used(self) -> int:
+        """Deliveries that count against the limit: pending, and running on the event loop."""
+        return self.numbers & _MASK
+
+    @property
+    def pending(self) -> int:
+        return self.number(PENDING)
+
+    @property
+    def running(self) -> int:
+        return self.number(RUNNING)
+
+    @property
+    def idle(self) -> int:
+        return self.number(IDLE)
+
     @property
     def quiet(self) -> bool:
         """Whether nothing is pending or running."""
-        return not (self.pending or self.running)
+        return not self.numbers & _BUSY
 
     def fits(self, count: int, limit: int | None) -> bool:
         """Whether ``count`` more may wait; more than ``limit`` may when nothing else waits."""
         if limit is None:
             return True
-        used = self.pending + self.async_running
+        used = self.numbers & _MASK
         return used + count <= limit or not used
-
-
-# What every delivery goes through is spelled out below: ``_replace`` takes four times as long.
-_new = tuple.__new__
 
 
 class Blocked:
@@ -72,7 +103,8 @@ class Blocked:
         self.wake = wake
 
 
-Node = tuple[State, "list[Any]"]  # a value and its successors
+Rest = tuple[int, Mode, "tuple[Blocked, ...]", "tuple[Callable[[], None], ...]"]
+Node = tuple[int, Rest, "list[Any]"]  # a value, as numbers and the rest of it, and its successors
 
 
 class Cell:
@@ -81,17 +113,19 @@ class Cell:
     __slots__ = ("_node", "interrupts")
 
     def __init__(self, state: State) -> None:
-        self._node: Node = (state, [])
+        numbers, *rest = state
+        self._node: Node = (numbers, tuple(rest), [])  # type: ignore[assignment]
         self.interrupts: list[BaseException] = []
 
     @property
     def value(self) -> State:
-        return self._last()[0]
+        numbers, rest, _ = self._last()
+        return State(numbers, *rest)
 
     def _last(self) -> Node:
         node = self._node
-        while node[1]:  # the winner has not moved on yet
-            node = node[1][0]
+        while node[2]:  # the winner has not moved on yet
+            node = node[2][0]
         return node
 
     def update(self, change: Callable[..., State | None], *arguments: Any) -> State | None:
@@ -106,28 +140,60 @@ class Cell:
         that came after waits for ``raise_interrupt``, or the caller could not know.
         """
         while True:
-            node = self._node
-            if node[1]:
-                node = self._last()
-            before = node[0]
+            node = self._last()
+            before = State(node[0], *node[1])
             after = change(before, *arguments)
             if after is None:
                 return None
-            successor: Node = (after, [])
-            try:
-                node[1].append(successor)
-                if node[1][0] is not successor:
-                    continue
-                self._node = successor
-                if before.blocked or after.idlers:
+            numbers, *rest = after
+            if self._replace(node, (numbers, tuple(rest), [])):  # type: ignore[arg-type]
+                try:
                     wake(before, after)
+                except BaseException as interrupt:
+                    self.interrupts.append(interrupt)
+                    wake(before, after)  # twice does no harm
                 return after
-            except BaseException as interrupt:
-                if not node[1] or node[1][0] is not successor:
-                    raise
-                self.interrupts.append(interrupt)
-                wake(before, after)  # twice does no harm
-                return after
+
+    def add(self, change: int) -> int | None:
+        """``update(shift, change, limit)`` without a detour; return the new numbers.
+
+        Each delivery comes through here twice. ``None``: the pool is closing, or somebody may have
+        to be let in or woken, which takes ``update``; nothing has changed.
+        """
+        while True:
+            node = self._last()
+            numbers, rest, _ = node
+            if rest[1] or rest[2] or rest[3]:
+                return None
+            if self._replace(node, (numbers + change, rest, [])):
+                return numbers + change
+
+    def admit(self, count: int, limit: int | None) -> int | None:
+        """Accept ``count`` deliveries, which then wait; return the new numbers.
+
+        ``None``: there is no room, others wait for it, or the pool takes no more; nothing changes.
+        """
+        while True:
+            node = self._last()
+            numbers, rest, _ = node
+            used = numbers & _MASK
+            if rest[1] or rest[2] or (limit is not None and used and used + count > limit):
+                return None
+            if self._replace(node, (numbers + count * _ADMITTED, rest, [])):
+                return numbers + count * _ADMITTED
+
+    def _replace(self, node: Node, successor: Node) -> bool:
+        """Make ``successor`` follow ``node``; False if something else does."""
+        try:
+            node[2].append(successor)
+            if node[2][0] is not successor:
+                return False
+            self._node = successor
+        except BaseException as interrupt:
+            if not node[2] or node[2][0] is not successor:
+                raise
+            self.interrupts.append(interrupt)
+        return True
 
     def raise_interrupt(self) -> None:
         """Raise what interrupted a change that was made all the same; where that has ended."""
@@ -148,22 +214,14 @@ def wake(before: State, after: State) -> None:
 # -- The changes. Each takes a state and returns the next one, or None where it does not apply. --
 
 
-def admit(state: State, count: int, limit: int | None) -> State | None:
-    """``count`` deliveries are accepted and wait, if there is room and nobody waits for it."""
-    if state.mode or state.blocked or not state.fits(count, limit):
-        return None
-    pending, running, on_loop, submitted, *others = state
-    return _new(State, (pending + count, running, on_loop, submitted + count, *others))
-
-
 def admit_over(state: State, count: int) -> State:
     """The same over the limit, for those whose place in a lane leaves no choice."""
-    return state._replace(pending=state.pending + count, submitted=state.submitted + count)
+    return state.plus(count * _ADMITTED)
 
 
 def drop_new(state: State, count: int) -> State:
     """``count`` deliveries are dropped as they come."""
-    return state._replace(dropped=state.dropped + count, submitted=state.submitted + count)
+    return state.plus(count * (SUBMITTED + DROPPED))
 
 
 def block(state: State, blocked: Blocked, limit: int | None) -> State | None:
@@ -184,82 +242,52 @@ def unblock(state: State, blocked: Blocked, limit: int | None) -> State | None:
 def let_in(state: State, limit: int | None) -> State:
     """Those at the head of the line enter as far as there is room (S3)."""
     while not state.mode and state.blocked and state.fits(state.blocked[0].count, limit):
-        count = state.blocked[0].count
-        state = state._replace(
-            pending=state.pending + count,
-            submitted=state.submitted + count,
-            blocked=state.blocked[1:],
-        )
+        admitted = admit_over(state, state.blocked[0].count)
+        state = admitted._replace(blocked=state.blocked[1:])
     return state
 
 
-def start(state: State, idle: int, limit: int | None) -> State:
-    """A pending delivery starts; ``idle`` is 1 where an idle worker takes it."""
-    pending, running, on_loop, sub, com, fai, can, dro, workers, idlers, *others = state
-    state = _new(
-        State,
-        (
-            pending - 1,
-            running + 1,
-            on_loop,
-            sub,
-            com,
-            fai,
-            can,
-            dro,
-            workers,
-            idlers - idle,
-            *others,
-        ),
-    )
-    return let_in(state, limit) if state.blocked else state
+def shift(state: State, change: int, limit: int | None) -> State:
+    """The numbers change by one of the sums below; what that makes room for enters."""
+    numbers, workers, mode, blocked, idlers = state
+    after = _new(State, (numbers + change, workers, mode, blocked, idlers))
+    return let_in(after, limit) if blocked else after
 
 
-def start_at_once(state: State) -> State:
-    """A delivery starts in the thread that sends it, never having waited."""
-    return state._replace(submitted=state.submitted + 1, running=state.running + 1)
-
-
-def finish(state: State, idle: int, ended: str) -> State:
-    """A running delivery ends; ``ended`` names the counter."""
-    if ended == "completed":
-        pending, running, on_loop, sub, com, fai, can, dro, workers, idlers, *others = state
-        return _new(
-            State,
-            (pending, running - 1, on_loop, sub, com + 1, fai, can, dro, workers, idlers + idle)
-            + tuple(others),
-        )
-    return state._replace(
-        running=state.running - 1,
-        idle=state.idle + idle,
-        **{ended: getattr(state, ended) + 1},
-    )
-
-
-def resolve(state: State, ended: str, limit: int | None) -> State:
-    """A pending delivery ends without having run; ``ended`` names the counter."""
-    return let_in(
-        state._replace(pending=state.pending - 1, **{ended: getattr(state, ended) + 1}), limit
-    )
+START = RUNNING - PENDING - ROOM
+"""A pending delivery starts."""
+START_AT_ONCE = SUBMITTED + RUNNING
+"""A delivery starts in the thread that sends it, never having waited."""
+FINISH = {name: ended - RUNNING for name, ended in _ENDED.items()}
+"""A running delivery ends, by how it ended."""
+RESOLVE = {name: ended - PENDING - ROOM for name, ended in _ENDED.items()}
+"""A pending delivery ends without having run."""
+START_ON_LOOP = RUNNING - PENDING
+"""A pending delivery starts on the event loop, and keeps its room."""
+LEAVE_LOOP = -ROOM
+"""A delivery that ran on the event loop is about to end."""
 
 
 def withdraw(state: State, count: int, limit: int | None) -> State:
     """What was admitted and not queued is taken back, as if never submitted."""
-    return let_in(
-        state._replace(pending=state.pending - count, submitted=state.submitted - count), limit
-    )
+    return let_in(state.plus(-count * _ADMITTED), limit)
 
 
-def hire(state: State, most: int) -> State | None:
+def more_wait_than_idle(numbers: int) -> bool:
+    """Whether another worker would find work."""
+    return numbers // PENDING & _MASK > numbers // IDLE & _MASK
+
+
+def hire(state: State, most: int, for_loop: Sized) -> State | None:
     """A worker is about to start, if there is work for it and not too many work."""
-    if state.workers >= most or state.pending <= state.idle:
+    if state.workers >= most or state.pending - len(for_loop) <= state.idle:
         return None
-    return state._replace(workers=state.workers + 1, idle=state.idle + 1)
+    return state._replace(workers=state.workers + 1).plus(IDLE)
 
 
 def leave(state: State) -> State:
     """An idle worker is gone, or could not start."""
-    return state._replace(workers=state.workers - 1, idle=state.idle - 1)
+    return state._replace(workers=state.workers - 1).plus(-IDLE)
 
 
 def retire(state: State) -> State | None:

@@ -1,0 +1,5 @@
+"""All models."""
+
+from stress.models import registry
+
+MODELS = registry.MODELS

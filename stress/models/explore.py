@@ -1,0 +1,179 @@
+"""What a model is, and how it is explored."""
+
+import contextlib
+import gc
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import interleave_test
+
+import tsignals
+from tsignals import _call, _pool
+
+LIBRARY = os.path.dirname(tsignals.__file__)
+# Where threads may be interrupted: in the library, and in the wrong versions of it.
+INTERRUPTIBLE = [LIBRARY, os.path.dirname(__file__)]
+WARM_UP = 30
+MOST_SCHEDULES = 100_000
+
+
+class Broken(AssertionError):
+    """A model saw what must never be."""
+
+
+def require(holds: object, what: str) -> None:
+    if not holds:
+        raise Broken(what)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The library with one protection taken out; entered around an exploration."""
+
+    name: str
+    applied: Callable[[], AbstractContextManager[Any]]
+    preemptions: int = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """Sets up, runs threads that meet, and requires; deterministic but for their order."""
+
+    name: str
+    play: Callable[[], None]
+    mutants: tuple[Mutant, ...]
+
+
+@dataclass(frozen=True)
+class Explored:
+    schedules: int
+    failure: str | None
+
+
+def at_once(*functions: Callable[[], object]) -> None:
+    """Run these in threads that may be interrupted; return when all have ended."""
+    with interleave_test.no_interleave():
+        tasks = [interleave_test.spawn(function) for function in functions]
+        for task in tasks:
+            task.join()
+
+
+def explore(model: Model) -> Explored:
+    """Every schedule with one preemption; it is an error if there are too many."""
+    result = _explore(model.play, 1)
+    failure = None if result.failure is None else result.failure.format()
+    if failure is None and not result.exhausted:
+        failure = f"not exhausted after {result.schedules_run} schedules"
+    return Explored(result.schedules_run, failure)
+
+
+def kill(model: Model, mutant: Mutant) -> bool:
+    """Whether the model fails under the mutant, in the way that models fail."""
+    with mutant.applied():
+        result = _explore(model.play, mutant.preemptions)
+    failure = result.failure
+    if failure is None:
+        return False
+    if failure.kind == "exception" and not isinstance(failure.exception, Broken):
+        raise RuntimeError(f"mutant {mutant.name!r} is no mutant:\n{failure.format()}")
+    return True
+
+
+def _explore(play: Callable[[], None], preemptions: int) -> Any:
+    def played() -> None:
+        with interleave_test.no_interleave():
+            play()
+
+    with _prepared():
+        # Caches fill up in the first runs, which would make them unlike later ones.
+        warmed = _search(played, "random", preemptions, WARM_UP)
+        if warmed.failure is not None:
+            return warmed
+        return _search(played, "dfs", preemptions, MOST_SCHEDULES)
+
+
+def _search(play: Callable[[], None], strategy: str, preemptions: int, schedules: int) -> Any:
+    return interleave_test.explore(
+        play,
+        iterations=schedules,
+        seed=0,
+        strategy=strategy,
+        granularity="opcode",
+        max_preemptions=preemptions,
+        include=INTERRUPTIBLE,
+        raise_on_failure=False,
+    )
+
+
+@contextlib.contextmanager
+def _prepared() -> Iterator[None]:
+    """Keep out what would make runs differ, or outlive them."""
+    gc.collect()
+    gc.disable()
+    unraisable = sys.unraisablehook
+    sys.unraisablehook = lambda info: None  # threads of a failed run are torn down anywhere
+    try:
+        with (
+            replaced(threading, "current_thread", _current_thread),
+            replaced(interleave_test.Thread, "run", _run),
+            # Pools of a failed run are left as they are; at exit nobody must wait for them.
+            replaced(_pool._lifetime, "watch", lambda engine: None),
+            _generated_code_shown(),
+        ):
+            yield
+    finally:
+        sys.unraisablehook = unraisable
+        gc.enable()
+        gc.collect()
+
+
+@contextlib.contextmanager
+def _generated_code_shown() -> Iterator[None]:
+    """Generated code has no file, and code without one is not interrupted: give it one."""
+
+    def compiled(text: str, name: str, mode: str) -> Any:
+        return compile(text, os.path.join(LIBRARY, "generated.py"), mode)
+
+    tables = [*_call.TABLES.values(), *_call.TABLES_ROBUST.values()]
+    for table in tables:
+        table.callers.clear()
+    _call.__dict__["compile"] = compiled
+    try:
+        yield
+    finally:
+        del _call.__dict__["compile"]
+        for table in tables:
+            table.callers.clear()
+
+
+_here = threading.local()
+_real_run = interleave_test.Thread.run
+
+
+def _run(thread: Any) -> None:
+    _here.thread = thread
+    _real_run(thread)
+
+
+class _Spawned:
+    name = "spawned"
+
+
+def _current_thread() -> Any:
+    """A worker finds itself; the standard library knows nothing of explored threads."""
+    return getattr(_here, "thread", _Spawned)
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, by: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, by)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

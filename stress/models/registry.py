@@ -1,0 +1,493 @@
+"""Models of connections: who is heard when calls on one signal meet."""
+
+import weakref
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from stress.models.explore import Model, Mutant, at_once, replaced, require
+from tsignals import Connection, Signal
+from tsignals._connection import PLAIN
+from tsignals._gate import Call, Gate
+from tsignals._plan import UNBUILT, build_plan
+from tsignals._receiver import connection_key, hold_receiver
+from tsignals._registry import STALE, Epoch, Registry, _Sweeper
+
+Heard = list[Any]
+
+
+def hear(signal: Signal, sender: object, **named: Any) -> None:
+    pass
+
+
+def hear_too(signal: Signal, sender: object, **named: Any) -> None:
+    pass
+
+
+class Thing:
+    def hear(self, signal: Signal, sender: object, **named: Any) -> None:
+        pass
+
+
+def heard(signal: Signal, sender: object = None) -> Heard:
+    """Which receivers a send calls now."""
+    return [receiver for receiver, _ in signal.send(sender)]
+
+
+def wrong(owner: Any, name: str, by: Any) -> Callable[[], AbstractContextManager[None]]:
+    return lambda: replaced(owner, name, by)
+
+
+# -- connect / connect, one key --
+
+
+def connect_connect() -> None:
+    signal, made = Signal(), list[Connection]()
+    at_once(
+        lambda: made.append(signal.connect(hear)),
+        lambda: made.append(signal.connect(hear)),
+    )
+    require(made[0] is made[1], "one key gave two connections")
+    require(heard(signal) == [hear], "the receiver is not called once")
+    require(made[0].disconnect(), "the connection handed out is not the one that stands")
+    require(not signal.receivers, "one was left")
+
+
+def add_looking_first(self: Registry, connection: Connection) -> Connection:
+    """Look and then enter, in two steps."""
+    found = self._rows.get(connection.key)
+    if found is None or not found.alive:
+        self._rows[connection.key] = found = connection
+    self.epoch = STALE
+    return found
+
+
+# -- connect / disconnect --
+
+
+def connect_disconnect() -> None:
+    """An old handle takes the old connection out, and never the new one."""
+    signal = Signal()
+    old = signal.connect(hear)
+    removed, made = [], list[Connection]()
+
+    def anew() -> None:
+        removed.append(signal.disconnect(hear))
+        made.append(signal.connect(hear))
+
+    at_once(lambda: removed.append(old.disconnect()), anew)
+    require(sorted(removed) == [False, True], f"the disconnects say {removed}")
+    require(made[0] is not old and made[0].connected, "the new connection is gone")
+    require(heard(signal) == [hear], "the new connection is not heard")
+
+
+def discard_looking_first(self: Registry, key: Hashable) -> Connection | None:
+    """See whether the row is ours and then remove what stands under the key."""
+    found = self._rows.get(key)
+    removed = None
+    if found is not None and found.key is key:
+        removed = self._rows.pop(key, None)
+    self.epoch = STALE
+    return removed
+
+
+# -- disconnect / disconnect, with a death --
+
+
+def disconnect_disconnect_death() -> None:
+    """One of two disconnects removed it, unless death came first."""
+    signal = Signal()
+    things = [Thing()]
+    handle = signal.connect(things[0].hear)
+    removed = []
+
+    def disconnect_and_let_die() -> None:
+        removed.append(signal.disconnect(things[0].hear))
+        things.clear()
+
+    at_once(lambda: removed.append(handle.disconnect()), disconnect_and_let_die)
+    require(sorted(removed) == [False, True], f"the disconnects say {removed}")
+
+
+def disconnect_asking_later(self: Connection, wait: Any = False) -> bool:
+    """See only afterwards whether it was alive."""
+    registry = self._registry()
+    removed = registry.discard(self.key) if registry is not None else None
+    return removed is not None and self.alive
+
+
+# -- connect / send --
+
+
+def connect_send() -> None:
+    """Whoever has connected is heard from then on, also while others send."""
+    signal = Signal()
+    signal.connect(hear)
+    mine, other = list[Heard](), list[Heard]()
+
+    def connect() -> None:
+        signal.connect(hear_too)
+        mine.append(heard(signal))
+
+    at_once(connect, lambda: other.append(heard(signal)))
+    require(mine == [[hear, hear_too]], f"after the connect {mine} heard it")
+    require(other[0] in ([hear], [hear, hear_too]), f"meanwhile {other} heard it")
+    require(heard(signal) == [hear, hear_too], "later sends do not see the change")
+
+
+def add_announced_first(self: Registry, connection: Connection) -> Connection:
+    """Put the new epoch in place before the change, and not after it."""
+    self.epoch = STALE
+    return self._rows.setdefault(connection.key, connection)
+
+
+# -- disconnect / send --
+
+
+def disconnect_send() -> None:
+    """Whoever has disconnected is heard no more, also while others send."""
+    signal = Signal()
+    handle = signal.connect(hear)
+    signal.connect(hear_too)
+    mine, other = list[Heard](), list[Heard]()
+
+    def disconnect() -> None:
+        handle.disconnect()
+        mine.append(heard(signal))
+
+    at_once(disconnect, lambda: other.append(heard(signal)))
+    require(mine == [[hear_too]], f"after the disconnect {mine} heard it")
+    require(other[0] in ([hear_too], [hear, hear_too]), f"meanwhile {other} heard it")
+    require(heard(signal) == [hear_too], "later sends do not see the change")
+
+
+def pop_announced_first(self: Registry, key: Hashable) -> Connection | None:
+    self.epoch = STALE
+    return self._rows.pop(key, None)
+
+
+# -- send / send after a change --
+
+
+def send_send_after_change() -> None:
+    """Two sends that both build the plan; each sees what is connected to all and to its sender."""
+    signal, sender = Signal(), Thing()
+    signal.connect(hear)
+    signal.connect(hear_too, sender=sender)
+    found = list[Heard]()
+    at_once(
+        lambda: found.append(heard(signal, sender)),
+        lambda: found.append(heard(signal, sender)),
+    )
+    require(found == [[hear, hear_too]] * 2, f"the sends reached {found}")
+
+
+def show_general_first(self: Epoch, rows: tuple[Connection, ...]) -> None:
+    """Let the general plan be found before it is known which senders have their own."""
+    rows = self._shown.setdefault(0, rows)
+    self.general = build_plan(rows, 0)
+    for row in rows:
+        if row.terms.sender_id:
+            self.plans.setdefault(row.terms.sender_id, build_plan(rows, row.terms.sender_id))
+
+
+# -- send / send, while one builds --
+
+
+def send_while_another_builds() -> None:
+    """A send that meets an epoch which is just being filled in."""
+    signal, sender = Signal(), Thing()
+    signal.connect(hear)
+    signal.connect(hear_too, sender=sender)
+    registry = signal._registry
+    # A builder that is interrupted between its two steps.
+    registry.epoch = epoch = Epoch()
+    rows = registry._read()
+    found = list[Heard]()
+    at_once(lambda: found.append(heard(signal, sender)), lambda: epoch.show(rows))
+    require(found == [[hear, hear_too]], f"the send reached {found}")
+
+
+# -- send / send during a change: what one has seen, no later one has not --
+
+
+def half_connect(signal: Signal) -> None:
+    """A connect that is interrupted after its first step, and never goes on."""
+    registry = signal._registry
+    key = connection_key(hear_too, None, None)
+    hold = hold_receiver(hear_too, True, key, registry.on_death)
+    registry._rows.setdefault(key, Connection(registry.ref, key, hold, PLAIN))
+
+
+def send_send_one_epoch() -> None:
+    """The first builder of an epoch decides what it shows (R3)."""
+    signal = Signal()
+    signal.connect(hear)
+    registry = signal._registry
+    # A builder that is interrupted between its two steps.
+    registry.epoch = epoch = Epoch()
+    rows = registry._read()
+    first, second = list[Heard](), list[Heard]()
+
+    def second_send() -> None:
+        epoch.show(rows)  # it goes on
+        seen = list(first)
+        second.append(heard(signal))
+        if seen:
+            require(
+                len(seen[0]) <= len(second[0]), f"one send reached {seen[0]}, a later {second[0]}"
+            )
+
+    at_once(lambda: signal.connect(hear_too), lambda: first.append(heard(signal)), second_send)
+
+
+def show_last(self: Epoch, rows: tuple[Connection, ...]) -> None:
+    """Let the last builder decide."""
+    self._shown[0] = rows
+    self.general = build_plan(rows, 0)
+
+
+def send_send_other_epoch() -> None:
+    """A builder whose epoch was replaced leaves none in place that shows less (R4)."""
+    signal = Signal()
+    signal.connect(hear)
+    found = list[Heard]()
+
+    def send_twice() -> None:
+        found.append(heard(signal))
+        found.append(heard(signal))
+
+    def change() -> None:
+        signal.disconnect(hear_too)
+        heard(signal)
+        half_connect(signal)
+
+    at_once(send_twice, change)
+    require(len(found[0]) <= len(found[1]), f"two sends in a row reached {found}")
+
+
+def current_silent(self: Registry) -> Epoch:
+    """Use what was read although the epoch was replaced meanwhile, and leave the other there."""
+    epoch = self.epoch
+    if epoch.general is not UNBUILT:
+        return epoch
+    if epoch is STALE:
+        epoch = self.epoch = Epoch()
+    rows = self._read()
+    if self.epoch is not epoch:
+        epoch = Epoch()
+    epoch.show(rows)
+    return epoch
+
+
+# -- receiver death / send --
+
+
+def receiver_death_send() -> None:
+    """A death is a disconnect at that moment: a send misses nothing that came before it."""
+    signal = Signal()
+    things = [Thing()]
+    signal.connect(things[0].hear)
+    found = list[Heard]()
+
+    def connect_and_let_die() -> None:
+        signal.connect(hear)
+        things.clear()
+
+    at_once(connect_and_let_die, lambda: found.append(heard(signal)))
+    require(found[0], "a send reached nobody, though at each moment somebody was connected")
+    found.clear()
+    require(heard(signal) == [hear], "the dead is still heard")
+
+
+def read_dropping_the_dead(self: Registry) -> tuple[Connection, ...]:
+    """Leave out the dead without looking again for what came before they died."""
+    return tuple(row for row in list(self._rows.values()) if row.alive)
+
+
+# -- receiver death / asking --
+
+
+def receiver_death_list() -> None:
+    """The list of receivers, too, is of one moment."""
+    signal = Signal()
+    things = [Thing()]
+    signal.connect(things[0].hear)
+    listed, heard_at_all = list[Any](), list[bool]()
+
+    def connect_and_let_die() -> None:
+        signal.connect(hear)
+        things.clear()
+
+    def ask() -> None:
+        listed.append(len(signal.receivers))
+        heard_at_all.append(signal.has_listeners())
+
+    at_once(connect_and_let_die, ask)
+    require(listed[0], "nobody was listed, though at each moment somebody was connected")
+    require(heard_at_all[0], "has_listeners() denied them")
+
+
+# -- sender death / connect --
+
+
+def sender_death_connect() -> None:
+    """A dead sender's callback, however late, leaves alone who connects to its address."""
+    signal = Signal()
+    senders, heir = [Thing()], Thing()
+    alive = weakref.ref(senders[0])
+    found = list[Heard]()
+
+    def connect_to_heir() -> None:
+        # Only then can another object be at that address.
+        if alive() is None:
+            signal.connect(hear, sender=heir)
+            found.append(heard(signal, heir))
+
+    with replaced_id({senders[0]: 1000, heir: 1000}):
+        signal.connect(hear, sender=senders[0])
+        at_once(senders.clear, connect_to_heir)
+        if found:
+            found.append(heard(signal, heir))
+    require(
+        all(reached == [hear] for reached in found),
+        f"sends of a new sender at the old address reached {found}",
+    )
+
+
+class replaced_id:
+    """Have the library take these objects to be at these addresses."""
+
+    def __init__(self, addresses: dict[Any, int]) -> None:
+        self._addresses = {id(thing): address for thing, address in addresses.items()}
+        addresses.clear()  # they may die
+
+    def __call__(self, thing: object) -> int:
+        return self._addresses.get(id(thing), id(thing))
+
+    def __enter__(self) -> None:
+        import tsignals._receiver
+        import tsignals._registry
+        import tsignals._signal
+
+        self._modules = (tsignals._receiver, tsignals._registry, tsignals._signal)
+        for module in self._modules:
+            module.__dict__["id"] = self
+
+    def __exit__(self, *exception: object) -> None:
+        for module in self._modules:
+            del module.__dict__["id"]
+
+
+def sweep_by_key(self: _Sweeper, tether: Any) -> None:
+    """Remove whatever stands under the dead one's key."""
+    registry = self._registry()
+    if registry is not None:
+        registry.pop(tether.key)
+
+
+# -- tracked disconnect / send --
+
+
+def tracked_disconnect_send() -> None:
+    """Once ``disconnect(wait=True)`` has returned, the receiver does not run."""
+    signal = Signal()
+    gone, ran = list[bool](), list[bool]()
+
+    def receiver(signal: Signal, sender: object, **named: Any) -> None:
+        ran.append(bool(gone))
+        repr(signal)  # long enough for others to come in between
+        ran.append(bool(gone))
+
+    connection = signal.connect(receiver, tracked=True)
+
+    def disconnect() -> None:
+        connection.disconnect(wait=True)
+        gone.append(True)
+
+    at_once(disconnect, lambda: signal.send(None))
+    require(True not in ran, f"it ran after disconnect(wait=True): {ran}")
+
+
+def enter_looking_first(self: Gate, call: Call) -> bool:
+    """See that the gate is open and then go in."""
+    if self.closed:
+        return False
+    self.running[call] = None
+    return True
+
+
+def wait_for_nobody(self: Gate, seconds: float | bool) -> None:
+    pass
+
+
+MODELS = (
+    Model(
+        "connect/connect",
+        connect_connect,
+        (Mutant("look, then enter", wrong(Registry, "add", add_looking_first)),),
+    ),
+    Model(
+        "connect/disconnect",
+        connect_disconnect,
+        (Mutant("look, then remove", wrong(Registry, "discard", discard_looking_first)),),
+    ),
+    Model(
+        "disconnect/disconnect/death",
+        disconnect_disconnect_death,
+        (Mutant("ask afterwards", wrong(Connection, "disconnect", disconnect_asking_later)),),
+    ),
+    Model(
+        "connect/send",
+        connect_send,
+        (Mutant("announce, then change", wrong(Registry, "add", add_announced_first)),),
+    ),
+    Model(
+        "disconnect/send",
+        disconnect_send,
+        (Mutant("announce, then change", wrong(Registry, "pop", pop_announced_first)),),
+    ),
+    Model(
+        "send/send after a change",
+        send_send_after_change,
+        (Mutant("general plan first", wrong(Epoch, "show", show_general_first)),),
+    ),
+    Model(
+        "send/building send",
+        send_while_another_builds,
+        (Mutant("general plan first", wrong(Epoch, "show", show_general_first)),),
+    ),
+    Model(
+        "send/send in one epoch",
+        send_send_one_epoch,
+        (Mutant("the last builder wins", wrong(Epoch, "show", show_last)),),
+    ),
+    Model(
+        "send/send in two epochs",
+        send_send_other_epoch,
+        (Mutant("say nothing of what was seen", wrong(Registry, "current", current_silent)),),
+    ),
+    Model(
+        "receiver death/send",
+        receiver_death_send,
+        (Mutant("drop the dead", wrong(Registry, "_read", read_dropping_the_dead)),),
+    ),
+    Model(
+        "receiver death/receivers",
+        receiver_death_list,
+        (Mutant("drop the dead", wrong(Registry, "_read", read_dropping_the_dead)),),
+    ),
+    Model(
+        "sender death/connect",
+        sender_death_connect,
+        (Mutant("sweep by key", wrong(_Sweeper, "__call__", sweep_by_key)),),
+    ),
+    Model(
+        "tracked disconnect/send",
+        tracked_disconnect_send,
+        (
+            Mutant("look, then enter", wrong(Gate, "enter", enter_looking_first)),
+            Mutant("wait for nobody", wrong(Gate, "wait", wait_for_nobody)),
+        ),
+    ),
+)

@@ -1,0 +1,551 @@
+"""Deliveries and Delivery: waiting, collecting, cancelling; futures like any other."""
+
+import asyncio
+import concurrent.futures
+import gc
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
+    CancelledError,
+    Future,
+    InvalidStateError,
+    ThreadPoolExecutor,
+)
+from typing import Any
+
+import pytest
+from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, Thing, raiser, together, wait_until
+from pools import add_up, held, signal_to
+
+from tsignals import Deliveries, DeliveryDropped, Outcomes, Signal, WorkerPool
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkerPool]:
+    with WorkerPool(2) as pool:
+        yield pool
+
+
+def signal_of(pool: WorkerPool, *receivers: Callable[..., Any]) -> Signal:
+    signal = Signal(executor=pool)
+    for receiver in receivers:
+        signal.connect(receiver, weak=False)
+    return signal
+
+
+# Collecting
+
+
+def test_futures_are_the_deliveries_alone(pool: WorkerPool) -> None:
+    deliveries = signal_of(pool, Ear(), Ear()).send_async(None)
+    futures = deliveries.futures
+    assert futures == [deliveries[0][1], deliveries[1][1]]
+    futures.clear()
+    assert len(deliveries.futures) == 2
+
+
+def test_results_are_pairs_in_receiver_order(pool: WorkerPool) -> None:
+    gate, ear = Gate(), Ear(response="ear")
+    deliveries = signal_of(pool, gate, ear).send_async(None)
+    assert deliveries[1][1].result(TIMEOUT) == "ear"
+    gate.opened.set()
+    assert deliveries.results(TIMEOUT) == [(gate, "through"), (ear, "ear")]
+
+
+def test_results_raise_at_the_first_failed_one_in_receiver_order(pool: WorkerPool) -> None:
+    first, second = Boom("first"), BaseBoom("second")
+    gate = Gate()
+
+    def slow(**named: Any) -> None:
+        gate()
+        raise first
+
+    deliveries = signal_of(pool, Ear(), slow, raiser(second)).send_async(None)
+    assert deliveries[2][1].exception(TIMEOUT) is second
+    gate.opened.set()
+    with pytest.raises(Boom) as caught:
+        deliveries.results(TIMEOUT)
+    assert caught.value is first
+
+
+def test_outcomes_collect_every_exception_of_a_delivery() -> None:
+    with WorkerPool(1, max_pending=3, overflow="drop_oldest") as pool:
+        error, last = Boom(), BaseBoom()
+        ear, raises, dropped, cancelled = Ear(), raiser(error), Ear(), raiser(last)
+        signal, other = signal_of(pool, ear, raises), signal_of(pool, dropped)
+        with held(pool):
+            deliveries = Deliveries()
+            deliveries += other.send_async(None)
+            deliveries += signal.send_async(None)
+            deliveries += signal_of(pool, cancelled).send_async(None)
+            assert deliveries[3][1].cancel()
+            deliveries += signal_of(pool, cancelled).send_async(None)
+        outcomes = deliveries.outcomes(TIMEOUT)
+    assert type(outcomes) is Outcomes
+    assert [receiver for receiver, _ in outcomes] == [dropped, ear, raises, cancelled, cancelled]
+    assert [type(outcome) for _, outcome in outcomes] == [
+        DeliveryDropped,
+        type(None),
+        Boom,
+        CancelledError,
+        BaseBoom,
+    ]
+    assert [receiver for receiver, _ in outcomes.errors] == [dropped, raises, cancelled, cancelled]
+    with pytest.raises(BaseExceptionGroup) as caught:
+        outcomes.raise_errors()
+    assert len(caught.value.exceptions) == 4
+
+
+def test_outcomes_of_success_have_no_errors(pool: WorkerPool) -> None:
+    outcomes = signal_of(pool, Ear(response=Boom("returned"))).send_async(None).outcomes(TIMEOUT)
+    assert outcomes.errors == []
+    assert outcomes.raise_errors() is None
+
+
+def test_as_completed_yields_pairs_as_they_are_done(pool: WorkerPool) -> None:
+    gate, ear, raises = Gate(), Ear(), raiser(Boom())
+    deliveries = signal_of(pool, gate, ear, raises).send_async(None)
+    completed = deliveries.as_completed(TIMEOUT)
+    first = [next(completed), next(completed)]
+    assert sorted(map(id, (receiver for receiver, _ in first))) == sorted(map(id, (ear, raises)))
+    assert all(delivery.done() for _, delivery in first)
+    gate.opened.set()
+    assert next(completed) == deliveries[0]
+    assert next(completed, None) is None
+
+
+def test_every_way_to_wait_can_be_used_again_and_together(pool: WorkerPool) -> None:
+    deliveries = signal_of(pool, ear := Ear(response=1)).send_async(None)
+    for _ in range(2):
+        assert deliveries.results(TIMEOUT) == [(ear, 1)]
+        assert deliveries.outcomes(TIMEOUT) == [(ear, 1)]
+        assert list(deliveries.as_completed(TIMEOUT)) == deliveries
+        assert deliveries.wait(TIMEOUT) is True
+
+
+def test_no_deliveries_are_done() -> None:
+    deliveries = Deliveries()
+    assert deliveries.wait(0) is True
+    assert deliveries.results(0) == []
+    assert deliveries.outcomes(0) == []
+    assert list(deliveries.as_completed(0)) == []
+    assert deliveries.cancel() == 0
+    assert deliveries.futures == []
+
+
+# Time
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, 0.02, -1])
+def test_expired_timeout_raises_and_cancels_nothing(seconds: float, pool: WorkerPool) -> None:
+    gate, ear = Gate(), Ear()
+    deliveries = signal_of(pool, gate, ear).send_async(None)
+    assert deliveries.wait(seconds) is False
+    for wait in (deliveries.results, deliveries.outcomes):
+        with pytest.raises(TimeoutError):
+            wait(seconds)
+    with pytest.raises(TimeoutError):
+        list(deliveries.as_completed(seconds))
+    for method in (deliveries[0][1].result, deliveries[0][1].exception):
+        with pytest.raises(TimeoutError):
+            method(seconds)
+    gate.opened.set()
+    assert deliveries.results(TIMEOUT) == [(gate, "through"), (ear, None)]
+
+
+def test_timeout_is_for_all_together(pool: WorkerPool) -> None:
+    """What the first used up the others do not get: with none left, they must be done."""
+    gates = [Gate(), Gate()]
+    deliveries = signal_of(pool, *gates).send_async(None)
+    assert all(gate.entered.wait(TIMEOUT) for gate in gates)
+    waiting = Running(deliveries.wait, 0.2)
+    assert waiting.result() is False
+    for gate in gates:
+        gate.opened.set()
+    assert deliveries.wait(TIMEOUT)
+
+
+def test_receivers_own_timeout_error_is_its_outcome(pool: WorkerPool) -> None:
+    error = TimeoutError("the receiver's")
+    deliveries = signal_of(pool, raiser(error)).send_async(None)
+    assert deliveries.wait(TIMEOUT) is True
+    with pytest.raises(TimeoutError) as caught:
+        deliveries.results(TIMEOUT)
+    assert caught.value is error
+    assert deliveries.outcomes(TIMEOUT)[0][1] is error
+
+
+# Cancelling
+
+
+def test_cancel_counts_what_had_not_started(pool: WorkerPool) -> None:
+    gates = [Gate(), Gate()]
+    signal = signal_of(pool, *gates, ear := Ear(), Ear())
+    deliveries = signal.send_async(None)
+    assert all(gate.entered.wait(TIMEOUT) for gate in gates)
+    assert deliveries.cancel() == 2
+    assert deliveries.cancel() == 0
+    assert [delivery.cancelled() for delivery in deliveries.futures] == [False, False, True, True]
+    for gate in gates:
+        gate.opened.set()
+    assert pool.drain(TIMEOUT)
+    assert deliveries.cancel() == 0
+    assert ear.calls == []
+    assert (pool.stats().completed, pool.stats().cancelled) == (2, 2)
+
+
+def test_cancelled_delivery_says_so_everywhere(pool: WorkerPool) -> None:
+    with held(pool, 2):
+        [(_, delivery)] = deliveries = signal_of(pool, Ear()).send_async(None)
+        called = list[Future[Any]]()
+        delivery.add_done_callback(called.append)
+        assert delivery.cancel() is True
+        assert delivery.cancel() is True
+        assert called == [delivery]
+        assert delivery.cancelled()
+        assert delivery.done()
+        assert not delivery.running()
+        for method in (delivery.result, delivery.exception):
+            with pytest.raises(CancelledError):
+                method(0)
+        with pytest.raises(CancelledError):
+            deliveries.results(0)
+        assert deliveries.wait(0)
+        assert concurrent.futures.wait([delivery], 0).done == {delivery}
+
+
+def test_running_or_ended_delivery_cannot_be_cancelled(pool: WorkerPool) -> None:
+    gate = Gate()
+    [(_, delivery)] = signal_of(pool, gate).send_async(None)
+    assert gate.entered.wait(TIMEOUT)
+    assert delivery.running()
+    assert delivery.cancel() is False
+    gate.opened.set()
+    assert delivery.result(TIMEOUT) == "through"
+    assert delivery.cancel() is False
+    assert not delivery.running()
+    assert pool.stats().cancelled == 0
+
+
+def test_cancelling_frees_room_at_once() -> None:
+    with WorkerPool(1, max_pending=2, overflow="raise") as pool, held(pool):
+        signal = signal_of(pool, Ear(), Ear())
+        for _ in range(10):
+            assert signal.send_async(None).cancel() == 2
+        assert pool.stats().pending == 0
+
+
+def test_delivery_either_runs_or_is_cancelled_however_close_they_come(pool: WorkerPool) -> None:
+    ran = list[int]()
+    signal = signal_of(pool, lambda n, **named: ran.append(n))
+    expected = list[int]()
+    for n in range(300):
+        barrier = threading.Barrier(2)
+        delivery: list[Future[Any]] = []
+
+        def send(n: int = n) -> bool:
+            delivery.append(signal.send_async(None, n=n)[0][1])
+            barrier.wait(TIMEOUT)
+            return False
+
+        def cancel() -> bool:
+            barrier.wait(TIMEOUT)
+            return delivery[0].cancel()
+
+        cancelled = together(send, cancel)[1]
+        assert concurrent.futures.wait(delivery, TIMEOUT).not_done == set()
+        assert delivery[0].cancelled() is cancelled
+        if not cancelled:
+            expected.append(n)
+    assert ran == expected
+    assert pool.drain(TIMEOUT)
+    stats = pool.stats()
+    assert (stats.completed, stats.cancelled) == (len(ran), 300 - len(ran))
+
+
+def test_all_who_cancel_at_once_agree(pool: WorkerPool) -> None:
+    with held(pool, 2):
+        for _ in range(100):
+            [(_, delivery)] = signal_of(pool, Ear()).send_async(None)
+            assert together(*[delivery.cancel] * 3) == [True] * 3
+        assert pool.stats().cancelled == 100
+
+
+# Callbacks
+
+
+def test_callback_is_called_once_when_done_or_at_once(pool: WorkerPool) -> None:
+    called = list[str]()
+    with held(pool, 2):
+        [(_, delivery)] = signal_of(pool, Ear()).send_async(None)
+        delivery.add_done_callback(lambda future: called.append("first"))
+        delivery.add_done_callback(lambda future: called.append("second"))
+        assert called == []
+    delivery.result(TIMEOUT)
+    wait_until(lambda: called == ["first", "second"])
+    delivery.add_done_callback(lambda future: called.append("late"))
+    assert called == ["first", "second", "late"]
+
+
+def test_callback_gets_the_delivery_when_it_is_done(pool: WorkerPool) -> None:
+    got = list[Any]()
+    with held(pool, 2):
+        deliveries = signal_of(pool, Ear(response=1), raiser(Boom())).send_async(None)
+        for delivery in deliveries.futures:
+            delivery.add_done_callback(
+                lambda future: got.append((future, future.done(), future.exception(0)))
+            )
+    deliveries.wait(TIMEOUT)
+    assert pool.drain(TIMEOUT)
+    wait_until(lambda: len(got) == 2)
+    assert {entry[0] for entry in got} == set(deliveries.futures)
+    assert all(entry[1] for entry in got)
+
+
+def test_callback_that_raises_is_logged_and_the_others_are_called(
+    pool: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = list[Any]()
+    with held(pool, 2):
+        [(_, delivery)] = signal_of(pool, Ear(response=1)).send_async(None)
+        delivery.add_done_callback(raiser_of(Boom()))
+        delivery.add_done_callback(called.append)
+    assert delivery.result(TIMEOUT) == 1
+    wait_until(lambda: called)
+    [record] = [r for r in caplog.records if r.name == "concurrent.futures"]
+    assert record.levelno == logging.ERROR
+    assert pool.submit(int).result(TIMEOUT) == 0
+
+
+def raiser_of(error: BaseException) -> Callable[[Any], None]:
+    def callback(future: Any) -> None:
+        raise error
+
+    return callback
+
+
+def test_callback_that_exits_stops_neither_worker_nor_pool(
+    pool: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = list[Any]()
+    for error in (SystemExit(), KeyboardInterrupt(), BaseBoom()):
+        with held(pool, 2):
+            [(_, delivery)] = signal_of(pool, Ear(response=1)).send_async(None)
+            delivery.add_done_callback(raiser_of(error))
+            delivery.add_done_callback(called.append)
+        assert delivery.result(TIMEOUT) == 1
+    wait_until(lambda: len(called) == 3)
+    assert pool.stats().workers == 2
+    assert add_up(pool.stats())
+    with held(pool, 2):
+        [(_, delivery)] = signal_of(pool, Ear(response=1)).send_async(None)
+        delivery.add_done_callback(raiser_of(SystemExit()))
+        pool.shutdown(wait=False)
+    Running(pool.shutdown).result()
+
+
+def test_callback_may_send_and_wait_again(pool: WorkerPool) -> None:
+    answers = list[Any]()
+    signal = signal_of(pool, Ear(response="again"))
+
+    def callback(future: Any) -> None:
+        answers.append(signal.send_async(None)[0][1].result(TIMEOUT))
+
+    with held(pool, 2):
+        [(_, delivery)] = signal.send_async(None)
+        delivery.add_done_callback(callback)
+    wait_until(lambda: answers == ["again"])
+
+
+def test_callback_of_a_delivery_finds_its_worker_idle() -> None:
+    """A chain of sends from callbacks needs one worker, and no other is started for it."""
+    with WorkerPool(8) as pool:
+        left, over = [50], threading.Event()
+        signal = signal_of(pool, Ear())
+
+        def again(future: Any = None) -> None:
+            if not left[0]:
+                over.set()
+                return
+            left[0] -= 1
+            signal.send_async(None)[0][1].add_done_callback(again)
+
+        gate = Gate()
+        pool.submit(gate).add_done_callback(again)
+        gate.opened.set()
+        assert over.wait(TIMEOUT)
+        assert pool.stats().workers == 1
+
+
+def test_callbacks_added_at_the_moment_it_ends_are_all_called(pool: WorkerPool) -> None:
+    for _ in range(200):
+        called = list[int]()
+        [(_, delivery)] = signal_of(pool, Ear()).send_async(None)
+        for n in range(3):
+            delivery.add_done_callback(lambda future, n=n: called.append(n))
+        delivery.result(TIMEOUT)
+        wait_until(lambda: len(called) == 3)
+        assert sorted(called) == [0, 1, 2]
+
+
+# A future like any other
+
+
+def test_wait_returns_when_it_was_told_to(pool: WorkerPool) -> None:
+    gate, raises = Gate(), raiser(Boom())
+    futures = signal_of(pool, gate, Ear(), raises).send_async(None).futures
+    wait = concurrent.futures.wait
+    assert futures[0] in wait(futures, TIMEOUT, FIRST_COMPLETED).not_done
+    assert futures[2] in wait(futures, TIMEOUT, FIRST_EXCEPTION).done
+    assert wait(futures, 0.01, ALL_COMPLETED).not_done == {futures[0]}
+    gate.opened.set()
+    assert wait(futures, TIMEOUT).not_done == set()
+    assert wait(futures, 0).done == set(futures)
+
+
+def test_deliveries_and_futures_of_others_are_waited_for_together(pool: WorkerPool) -> None:
+    gate = Gate()
+    with ThreadPoolExecutor(1) as other:
+        ours = signal_of(pool, gate, Ear()).send_async(None).futures
+        theirs = other.submit(gate)
+        futures = [*ours, theirs]
+        assert concurrent.futures.wait(futures, 0.01).done == {ours[1]}
+        waiting = [Running(concurrent.futures.wait, futures, TIMEOUT) for _ in range(3)]
+        completing = Running(lambda: list(concurrent.futures.as_completed(futures, TIMEOUT)))
+        gate.opened.set()
+        assert all(thread.result().not_done == set() for thread in waiting)
+        assert set(completing.result()) == set(futures)
+
+
+def test_many_wait_for_one_in_every_way_at_once(pool: WorkerPool) -> None:
+    for _ in range(30):
+        gate = Gate()
+        deliveries = signal_of(pool, gate).send_async(None)
+        delivery = deliveries[0][1]
+        waiting: list[Running[Any]] = [
+            Running(delivery.result, TIMEOUT),
+            Running(delivery.exception, TIMEOUT),
+            Running(concurrent.futures.wait, [delivery], TIMEOUT),
+            Running(lambda: list(concurrent.futures.as_completed([delivery], TIMEOUT))),
+            Running(deliveries.wait, TIMEOUT),
+        ]
+        gate.opened.set()
+        assert waiting[0].result() == "through"
+        assert waiting[1].result() is None
+        assert waiting[2].result().done == {delivery}
+        assert waiting[3].result() == [delivery]
+        assert waiting[4].result() is True
+
+
+def test_result_is_seen_by_whoever_waits_whenever_they_come(pool: WorkerPool) -> None:
+    """The wait begins at every moment from before the start to after the end."""
+    signal = signal_of(pool, Ear(response=1))
+    ways: list[Callable[[Any], Any]] = [
+        lambda d: d[0][1].result(TIMEOUT),
+        lambda d: concurrent.futures.wait(d.futures, TIMEOUT).done.pop().result(0),
+        lambda d: next(d.as_completed(TIMEOUT))[1].result(0),
+        lambda d: d.outcomes(TIMEOUT)[0][1],
+    ]
+    for n in range(1200):
+        assert ways[n % 4](signal.send_async(None)) == 1
+
+
+def test_asyncio_wraps_a_delivery(pool: WorkerPool) -> None:
+    async def main() -> None:
+        gate = Gate()
+        deliveries = signal_of(pool, gate, raiser(Boom()), Ear()).send_async(None)
+        wrapped = [asyncio.wrap_future(future) for future in deliveries.futures]
+        with pytest.raises(Boom):
+            await wrapped[1]
+        assert not wrapped[0].done()
+        gate.opened.set()
+        assert await wrapped[0] == "through"
+        assert await wrapped[2] is None
+
+    asyncio.run(main())
+
+
+def test_cancelling_the_wrapper_cancels_what_has_not_started(pool: WorkerPool) -> None:
+    async def main() -> None:
+        with held(pool, 2):
+            [(_, delivery)] = signal_of(pool, Ear()).send_async(None)
+            asyncio.wrap_future(delivery).cancel()
+            await asyncio.sleep(0)
+            assert delivery.cancelled()
+
+    asyncio.run(main())
+
+
+def test_only_its_pool_resolves_a_delivery(pool: WorkerPool) -> None:
+    gate = Gate()
+    deliveries = signal_of(pool, gate, Ear(response=1)).send_async(None)
+    with held(pool):
+        assert gate.entered.wait(TIMEOUT)
+        for _, delivery in deliveries:
+            with pytest.raises(InvalidStateError):
+                delivery.set_result(2)
+            with pytest.raises(InvalidStateError):
+                delivery.set_exception(Boom())
+            with pytest.raises(InvalidStateError):
+                delivery.set_running_or_notify_cancel()
+        gate.opened.set()
+    assert [result for _, result in deliveries.results(TIMEOUT)] == ["through", 1]
+    with held(pool, 2):
+        [(_, delivery)] = signal_of(pool, Ear()).send_async(None)
+        delivery.cancel()
+        assert delivery.set_running_or_notify_cancel() is False
+    assert pool.drain(TIMEOUT)
+    assert add_up(pool.stats())
+
+
+def test_repr_tells_the_state(pool: WorkerPool) -> None:
+    gate = Gate()
+    [(_, delivery)] = signal_of(pool, gate).send_async(None)
+    assert gate.entered.wait(TIMEOUT)
+    assert "running" in repr(delivery)
+    gate.opened.set()
+    delivery.result(TIMEOUT)
+    assert "finished" in repr(delivery)
+
+
+def test_done_delivery_and_its_error_leave_no_cycle(pool: WorkerPool) -> None:
+    """They go when the last reference does, without the collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        for receiver in (Ear(response=Thing()), raiser(Boom())):
+            deliveries = signal_of(pool, receiver).send_async(None)
+            deliveries.wait(TIMEOUT)
+            concurrent.futures.wait(deliveries.futures, TIMEOUT)
+            list(deliveries.as_completed(TIMEOUT))
+            deliveries.outcomes(TIMEOUT)
+            with_errors = deliveries[0][1].exception(0)
+            del with_errors
+            assert pool.drain(TIMEOUT)
+            reference = weakref.ref(deliveries[0][1])
+            del deliveries
+            wait_until(lambda: reference() is None)
+    finally:
+        gc.enable()
+
+
+def test_waiting_leaves_nothing_in_a_delivery_that_goes_on(pool: WorkerPool) -> None:
+    gate = Gate()
+    deliveries = signal_of(pool, gate).send_async(None)
+    delivery = deliveries[0][1]
+    for _ in range(20):
+        deliveries.wait(0)
+        concurrent.futures.wait([delivery], 0)
+        with pytest.raises(TimeoutError):
+            list(deliveries.as_completed(0))
+    referrers = [r for r in gc.get_referrers(delivery) if type(r).__name__.endswith("Waiter")]
+    assert referrers == []
+    gate.opened.set()
+    assert deliveries.wait(TIMEOUT)
+
+

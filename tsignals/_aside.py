@@ -1,0 +1,66 @@
+"""Threads on which ``asend`` calls sync receivers: as many as are needed, none of them any pool's.
+
+Lock
+    None. A thread that has nothing to do stands in ``_idle``; who takes it out (``popitem``) has
+    it, and puts work into its inbox. An idle one leaves after ``PATIENCE`` by taking itself out;
+    if somebody else came first, there will be work, and it stays.
+"""
+
+import itertools
+import os
+import queue
+import threading
+from collections.abc import Callable
+
+PATIENCE = 1.0
+"""Seconds that a thread waits for more work."""
+
+Task = tuple[Callable[[], object], Callable[[], object]]
+
+_numbers = itertools.count()
+_idle: "dict[_Aside, None]" = {}
+
+
+class _Aside(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(name=f"tsignals-asend_{next(_numbers)}", daemon=True)
+        self.inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        idle = _idle
+        while True:
+            try:
+                work, report = self.inbox.get(timeout=PATIENCE)
+            except queue.Empty:
+                if idle.pop(self, self) is None:
+                    return
+                continue
+            work()
+            if idle is not _idle:
+                return  # this is a forked child: who waits for the report is in the parent
+            # Idle before it reports: what comes next should find this thread, not start another.
+            idle[self] = None
+            report()
+            del work, report
+
+
+def run_aside(work: Callable[[], object], report: Callable[[], object]) -> None:
+    """Have ``work()`` and then ``report()`` called on another thread; neither may raise.
+
+    Raises ``RuntimeError`` when no thread can be started.
+    """
+    try:
+        thread, _ = _idle.popitem()
+    except KeyError:
+        thread = _Aside()
+        thread.start()
+    thread.inbox.put((work, report))
+
+
+def _after_fork() -> None:
+    global _idle
+    _idle = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

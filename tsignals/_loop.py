@@ -1,0 +1,241 @@
+"""A pool's event loop, in a thread of its own, where the pool's async deliveries run.
+
+Lock
+    None. What happens to a task happens on the loop's thread, where other threads ask for it by
+    ``call_soon_threadsafe``.
+
+Life
+    Whoever first has an async delivery for a pool makes its loop; of several at once, the first in
+    ``engine.loops`` counts. The thread ends, and closes the loop, when the pool takes no more work
+    and nothing is pending or running: then nothing can be handed over any more. In a forked child
+    it is left as it is, for the parent's is registered in the same selector; the child makes
+    another.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tsignals import _state
+from tsignals._aio import SKIPPED, respond
+from tsignals._delivery import Delivery, Sending
+from tsignals._engine import Engine, Skipped, surrounding
+from tsignals._future import Mark, PoolFuture
+
+log = logging.getLogger("tsignals")
+
+Task = asyncio.Task[tuple[Any, BaseException | None]]
+
+
+class AsyncDelivery(Delivery):
+    """One async receiver's call on the event loop of a :class:`WorkerPool`.
+
+    It can be cancelled while it runs, too: as its task is, and it is done when that is.
+    """
+
+    __slots__ = ("_cancelling", "_task", "handed_over")
+
+    on_loop = True
+
+    def __init__(
+        self, engine: Engine, receiver: Any, sending: Sending, ordered: bool, gate: Any
+    ) -> None:
+        super().__init__(engine, receiver, sending, ordered, gate)
+        self._task: Task | None = None
+        self._cancelling = False
+        self.handed_over = False
+
+    def claim(self, mark: Mark) -> bool:
+        # What the loop will run, a worker that waits for it need not.
+        if self.handed_over and mark[0] == "run" and mark[1] > 0:
+            return False
+        won = super().claim(mark)
+        self._pool.for_loop.pop(self, None)
+        return won
+
+    cancel_unstarted = Delivery.cancel
+
+    def cancel(self) -> bool:
+        """Cancel it, or the task in which it runs; ``False`` if it is done otherwise.
+
+        What runs is done, and shows as cancelled, once the receiver has ended that way.
+        """
+        if super().cancel():
+            return True
+        if self.done():
+            return False
+        self._pool.loops[0].call(self._cancel_task)
+        return True
+
+    # On the loop's thread:
+
+    def start(self, ended: Callable[[Task], object]) -> None:
+        assert self.sending is not None
+        context = self.sending.context.copy()
+        self._task = asyncio.get_running_loop().create_task(self._main(), context=context)
+        self._task.add_done_callback(ended)
+        if self._cancelling:
+            self._task.cancel()
+
+    def _cancel_task(self) -> None:
+        # Once: a second time would disturb a receiver that tidies up.
+        if self._task is not None and not self._cancelling:
+            self._task.cancel()
+        self._cancelling = True
+
+    async def _main(self) -> tuple[Any, BaseException | None]:
+        """Call the receiver; tell of its failure."""
+        sending, gate, around = self.sending, self.gate, self._pool.around
+        assert sending is not None
+        target = sending.target_for(self.receiver)
+        started = time.perf_counter()
+        try:
+            if gate is not None:
+                gate.dequeue(self)
+            with contextlib.nullcontext() if around is None else surrounding(around):
+                response = await respond(target, gate, sending.arguments, sending.keywords)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            self.fail(error, started)
+            return None, error
+        return (None, Skipped()) if response is SKIPPED else (response, None)
+
+    # On the thread that ends it:
+
+    def perform(self) -> tuple[Any, BaseException | None]:
+        """Return what became of its task; where there is none yet, have the loop run it."""
+        if self._task is None:
+            self._have_it_run()
+        assert self._task is not None
+        try:
+            return self._task.result()
+        except asyncio.CancelledError:
+            return None, Skipped()
+
+    def _have_it_run(self) -> None:
+        ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._pool.loops[0].loop.call_soon_threadsafe(self.start, ended.put)
+        try:
+            ended.get()
+        except BaseException:  # interrupted
+            self.cancel()
+            raise
+
+    def forget(self) -> None:
+        super().forget()
+        self._task = None
+
+
+class LoopThread:
+    """An event loop and its thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.loop = asyncio.new_event_loop()
+        self._context = contextvars.Context()  # not that of whoever happens to hand work over
+        self._stopped = False
+        self._forked = False
+        contract: list[bool] = []
+        self.thread = threading.Thread(
+            target=self._run, args=(contract,), name=f"{engine.name}_loop", daemon=True
+        )
+        try:
+            self.thread.start()
+        except BaseException:
+            # The thread may start yet; the first entry decides who closes the loop.
+            contract.append(False)
+            if not contract[0]:
+                self.loop.close()
+            raise
+
+    def call(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Have ``function`` called on the loop's thread, from any thread, unless all is over."""
+        with contextlib.suppress(RuntimeError):  # closed
+            self.loop.call_soon_threadsafe(function, *arguments, context=self._context)
+
+    def take(self, works: Sequence[AsyncDelivery]) -> None:
+        """Run ``works``, each unless somebody else resolves it first; twice does no harm."""
+        for work in works:
+            work.handed_over = True
+        self.call(self._start, works)
+
+    def _start(self, works: Sequence[AsyncDelivery]) -> None:
+        for work in works:
+            mark = ("run", -id(work))
+            if work.claim(mark):
+                self.engine.count(_state.START_ON_LOOP)
+                work.begin()
+                work.start(functools.partial(self._ended, work, mark))
+            elif (owner := work.owner) is not None and owner[0] != "run":
+                self.engine.pass_on(work)  # its turn came after it was resolved unrun
+
+    def _ended(self, work: AsyncDelivery, mark: Mark, task: Task) -> None:
+        if work.owner is not mark:
+            return  # forked meanwhile: the future is the parent's
+        self.engine.count(_state.LEAVE_LOOP)
+        try:
+            self.engine.run_claimed(work, mark, 0)
+        except BaseException:
+            log.exception("a callback of a delivery in pool %r raised", self.engine.name)
+
+    # -- Its life --
+
+    def _run(self, contract: list[bool]) -> None:
+        contract.append(True)
+        engine = self.engine
+        engine.loops.append(self)
+        if not contract[0]:
+            return
+        if engine.loops[0] is not self:
+            self.loop.close()
+            return
+        if engine.initializer is not None:
+            try:
+                engine.initializer(*engine.initargs)
+            except BaseException as error:
+                engine.break_down(error)
+        engine.let_go()  # the pool may have been closed before this could be found
+        while not self._stopped:
+            try:
+                self.loop.run_forever()
+            except BaseException:
+                # A receiver's delivery holds what it raises; this comes from a task of its own.
+                log.exception("a task on the event loop of pool %r raised", engine.name)
+        if not self._forked:
+            with asyncio.Runner(loop_factory=lambda: self.loop):
+                pass  # ends what receivers have left behind: tasks, async generators, threads
+
+    def stop(self) -> None:
+        """End, when the pool takes no more work and nothing is left; twice does no harm."""
+        self.call(self._stop)
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self.loop.stop()
+
+    def abandon(self) -> None:
+        """In a forked child: never touch it again, nor let it be collected, which closes it."""
+        _abandoned.append(self)
+        self._forked = True
+        if self.thread.ident == threading.get_ident():
+            self._stop()
+
+
+_abandoned: list[LoopThread] = []
+
+
+def ensure_loop(engine: Engine) -> None:
+    """Start the loop of ``engine`` if it has none.
+
+    Raises what making it raises: ``RuntimeError`` for the thread, ``OSError`` for its sockets.
+    """
+    if not engine.loops:
+        engine.loops.append(LoopThread(engine))
