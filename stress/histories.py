@@ -12,17 +12,17 @@ import gc
 import os
 import random
 import signal as signals
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import FrameType
+from types import CodeType
 from typing import Any
 
 import tsignals
+from stress._bytecode import hooked, watching
 from stress._run import (
     Breach,
     add_common,
@@ -389,14 +389,9 @@ class Noise:
     def __init__(self, chance: float) -> None:
         self.chance = chance
 
-    def __call__(self, frame: FrameType, event: str, argument: object) -> "Noise | None":
-        if not frame.f_code.co_filename.startswith((LIBRARY, "<tsignals")):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
+    def __call__(self, code: CodeType, offset: int) -> None:
         if random.random() < self.chance:
             time.sleep(random.random() * 1e-4)
-        return self
 
 
 class Stage:
@@ -410,7 +405,7 @@ class Stage:
         self._names = [f"thread {n}" for n in range(threads)]
         self._others = ThreadPoolExecutor(threads - 1)
         self._start = threading.Barrier(threads)
-        self._noise = Noise(noise) if noise else None
+        self._noise = Noise(noise)
         self._interrupt: Callable[[], None] | None = None
 
     def __enter__(self) -> "Stage":
@@ -440,12 +435,11 @@ class Stage:
         def play(performer: Performer) -> None:
             self._start.wait(timeout=60)
             try:
-                sys.settrace(self._noise)
-                performer.play(length)
+                with hooked(self._noise) if self._noise.chance else contextlib.nullcontext():
+                    performer.play(length)
             except Exception as error:
                 history.problems.append(f"{performer.thread}: {error!r}")
             finally:
-                sys.settrace(None)
                 still_playing.pop()
             # Without the GIL some objects can die only when the thread that made them runs.
             while still_playing:
@@ -498,6 +492,7 @@ def run(arguments: argparse.Namespace) -> int:
         hang_detector(arguments.hang) as alive,
         fast_switching(),
         collecting_often(),
+        watching((LIBRARY, "<tsignals")),
         Stage(arguments.threads, arguments.noise) as stage,
         progress(arguments.count, "history", "histories") as bar,
     ):

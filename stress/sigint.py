@@ -37,7 +37,10 @@ parent = os.getppid()
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 while not select.select([sys.stdin], [], [], 0)[0]:
     time.sleep(chance.uniform(0, 4e-4))
-    os.kill(parent, signal.SIGINT)
+    try:
+        os.kill(parent, signal.SIGINT)
+    except ProcessLookupError:
+        break
 """
 BETWEEN_CHECKS = 200  # interrupts
 ROOM = 40
@@ -69,9 +72,10 @@ class Ticket:
 class Trial:
     """One signal, one pool, and calls on them that may be interrupted anywhere."""
 
-    def __init__(self, seed: int, interrupts: Interrupts) -> None:
+    def __init__(self, seed: int, interrupts: Interrupts, patience: float = 10.0) -> None:
         self.random = random.Random(seed)
         self.interrupts = interrupts
+        self.patience = patience  # seconds that anything may take afterwards
         self.calls: dict[str, int] = {}
         self.problems: list[str] = []
         self.renew()
@@ -170,15 +174,15 @@ class Trial:
             return True
         return False
 
-    def go_on_until(self, interrupts: int) -> None:
-        calls: list[Callable[[], None]] = [
+    @property
+    def under_test(self) -> list[Callable[[], None]]:
+        return [
             self.connect,
             self.disconnect,
             self.disconnect_handle,
             self.ask,
             self.send,
             self.send_robust,
-            self.send_async,
             self.send_async,
             self.results,
             self.wait,
@@ -188,6 +192,9 @@ class Trial:
             self.weak,
             self.whole_pool,
         ]
+
+    def go_on_until(self, interrupts: int) -> None:
+        calls = self.under_test
         deadline = time.monotonic() + 60
         while self.interrupts.raised < interrupts:
             self.attempt(self.random.choice(calls))
@@ -196,10 +203,11 @@ class Trial:
 
     # -- What must hold afterwards --
 
-    def check(self) -> None:
+    def check(self, closed: bool = False) -> None:
         self.check_signal()
         self.check_deliveries()
-        self.check_room()
+        if not closed:
+            self.check_room()
         self.check_shutdown()
 
     def check_signal(self) -> None:
@@ -227,7 +235,7 @@ class Trial:
 
     def check_deliveries(self) -> None:
         """What was accepted ran once; what was not, not at all; nothing half."""
-        if not self.pool.drain(timeout=30):
+        if not self.pool.drain(timeout=self.patience):
             raise Breach(f"the pool does not come to rest: {self.pool.stats()}")
         for ticket in self.tickets:
             whole = len(ticket.ran) == ticket.receivers
@@ -254,7 +262,7 @@ class Trial:
             for _ in range(2):
                 self.pool.submit(block)
             for _ in range(2):
-                if not inside.acquire(timeout=30):
+                if not inside.acquire(timeout=self.patience):
                     raise Breach(f"a worker is missing: {self.pool.stats()}")
             futures = [self.pool.submit(int) for _ in range(ROOM)]
             if self.pool.stats().pending != ROOM:
@@ -262,14 +270,16 @@ class Trial:
         finally:
             gate.set()
         for future in futures:
-            future.result(timeout=30)
+            future.result(timeout=self.patience)
 
     def check_shutdown(self) -> None:
         """An interrupted shutdown can be made again and ends the threads."""
-        before = _threads_of(self.pool)
+        before = [t for t in threading.enumerate() if t is not threading.main_thread()]
         for _ in range(3):
             self.attempt(self.shutdown)
         self.pool.shutdown()
+        for thread in before:
+            thread.join(timeout=self.patience)  # of pools that nobody refers to, in their time
         alive = [thread.name for thread in before if thread.is_alive()]
         if alive:
             raise Breach(f"after shutdown these threads are left: {alive}")
@@ -294,10 +304,6 @@ def _receiver() -> Callable[..., None]:
         ran.append(None)
 
     return receiver
-
-
-def _threads_of(pool: WorkerPool) -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t is not threading.main_thread()]
 
 
 @contextlib.contextmanager

@@ -14,11 +14,15 @@ from tsignals import Failure, PoolStats, Signal, WorkerPool, receiver_failed
 @contextlib.contextmanager
 def held(pool: WorkerPool, workers: int = 1) -> Iterator[Gate]:
     """Hold ``workers`` workers of the pool up; the gate is opened at the end at the latest."""
-    gate = Gate()
-    before = pool.stats().running
-    futures = [pool.submit(gate) for _ in range(workers)]
+    gate, held = Gate(), list[None]()
+
+    def wait() -> None:
+        held.append(None)
+        gate()
+
+    futures = [pool.submit(wait) for _ in range(workers)]
     try:
-        wait_until(lambda: pool.stats().running == before + workers)
+        wait_until(lambda: len(held) == workers)
         yield gate
     finally:
         gate.opened.set()

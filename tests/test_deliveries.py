@@ -547,5 +547,3 @@ def test_waiting_leaves_nothing_in_a_delivery_that_goes_on(pool: WorkerPool) -> 
     assert referrers == []
     gate.opened.set()
     assert deliveries.wait(TIMEOUT)
-
-

@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import io
+import logging
 import os
 import pkgutil
 import re
@@ -60,10 +61,15 @@ def examples(page: Path) -> Iterator[Example]:
             yield Example(code, line, printed, dict(w.split("=") for w in words.split()))
 
 
+@pytest.mark.foreign_threads("Trio thread")
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_examples_of_a_page_run_and_print_what_it_says(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.NOTSET, "tsignals")  # and back at the end, whatever the page sets
     module = types.ModuleType("example")
     monkeypatch.setitem(sys.modules, "example", module)
     monkeypatch.syspath_prepend(tmp_path)

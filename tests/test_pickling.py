@@ -132,7 +132,7 @@ def test_signal_is_found_by_identity_not_by_the_name_it_once_had(
 
 def test_modules_that_dislike_being_looked_at_do_no_harm(module: Any) -> None:
     class Hostile(types.ModuleType):
-        def __getattribute__(self, name: str) -> Any:
+        def __getattribute__(self, name: str) -> Any:  # a lazy module would load itself here
             raise AssertionError(name)
 
     class Touchy:

@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import inspect
+import itertools
 import pkgutil
 import subprocess
 import sys
@@ -172,6 +173,7 @@ def test_importing_the_package_starts_no_thread_and_loads_no_other_package() -> 
         "before = set(sys.modules)\n"
         "import tsignals\n"
         "assert threading.active_count() == 1\n"
+        "assert 'asyncio' not in sys.modules\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(sorted(new - sys.stdlib_module_names))\n"
     )
@@ -181,83 +183,107 @@ def test_importing_the_package_starts_no_thread_and_loads_no_other_package() -> 
     assert (done.stdout.strip(), done.returncode) == ("['tsignals']", 0), done.stderr
 
 
-# The rooms. Each may import those that stand before it, and nothing that stands after.
+# The rooms, as docs/explanation/design.md draws them.
 
-ORDER = [
-    "_errors",
-    "_receiver",
-    "_gate",
-    "_outcomes",
-    "_connection",
-    "_plan",
-    "_registry",
-    "_delivery",
-    "_pool",
-    "_aio",
-    "_background",
-    "_signal",
-    "__init__",
-    "_demo",
-    "__main__",
-]
+DESIGN = PACKAGE.parent / "docs" / "explanation" / "design.md"
+LATE = {"_aio", "_loop"}  # import asyncio; imported when they are first needed, from anywhere
+
+
+def drawing() -> list[list[str]]:
+    """The rooms, line by line, from the top."""
+    _, _, block = DESIGN.read_text().partition("```rooms\n")
+    known = {*rooms(), "__init__"}
+    lines = block.partition("```")[0].splitlines()
+    return [list(itertools.takewhile(known.__contains__, line.split())) for line in lines]
 
 
 def is_type_checking(test: ast.expr) -> bool:
     return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
 
 
-def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """All statements that run, at any depth; not those for the type checker alone."""
+def statements(body: list[ast.stmt], late: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
+    """All statements that run, and whether within a function; not those for the type checker."""
     for statement in body:
-        yield statement
+        yield statement, late
         if isinstance(statement, ast.If) and is_type_checking(statement.test):
-            yield from statements(statement.orelse)
+            yield from statements(statement.orelse, late)
             continue
+        within = late or isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef)
         for field in ("body", "orelse", "finalbody"):
-            yield from statements(getattr(statement, field, []))
+            yield from statements(getattr(statement, field, []), within)
         for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
-            yield from statements(part.body)
+            yield from statements(part.body, within)
 
 
-def imports(room: str) -> set[str]:
-    """The modules that a room imports, by full name, wherever in it the import stands."""
+def imports(room: str) -> set[tuple[str, bool]]:
+    """The modules that a room imports, by full name, and whether it does so late."""
     found = set()
-    for statement in statements(ast.parse((PACKAGE / f"{room}.py").read_text()).body):
+    for statement, late in statements(ast.parse((PACKAGE / f"{room}.py").read_text()).body):
         if isinstance(statement, ast.Import):
-            found |= {alias.name for alias in statement.names}
+            found |= {(alias.name, late) for alias in statement.names}
         elif isinstance(statement, ast.ImportFrom):
             assert statement.level == 0, f"{room} imports relatively"
             assert statement.module is not None
             if statement.module == "tsignals":
-                for alias in statement.names:
-                    part = alias.name if alias.name in rooms() else "__init__"
-                    found.add(f"tsignals.{part}")
+                names = {alias.name for alias in statement.names}
+                parts = {name if name in rooms() else "__init__" for name in names}
+                found |= {(f"tsignals.{part}", late) for part in parts}
             else:
-                found.add(statement.module)
+                found.add((statement.module, late))
     return found
 
 
 def own_imports(room: str) -> set[str]:
-    return {name.removeprefix("tsignals.") for name in imports(room) if name[:9] == "tsignals."}
+    """The rooms that a room imports, but for the late ones that it imports late."""
+    return {
+        part
+        for name, late in imports(room)
+        if name.startswith("tsignals.")
+        and not ((part := name.removeprefix("tsignals.")) in LATE and late)
+    }
 
 
-def test_every_room_has_its_place() -> None:
-    assert sorted([*rooms(), "__init__"]) == sorted(ORDER)
+EVERY_ROOM = [*rooms(), "__init__"]
 
 
-@pytest.mark.parametrize("room", ORDER)
-def test_rooms_import_in_one_direction(room: str) -> None:
-    assert own_imports(room) <= set(ORDER[: ORDER.index(room)])
+def test_every_room_is_in_the_drawing() -> None:
+    assert sorted(itertools.chain(*drawing())) == sorted(EVERY_ROOM)
+
+
+@pytest.mark.parametrize("room", EVERY_ROOM)
+def test_rooms_import_from_the_lines_below_their_own(room: str) -> None:
+    lines = drawing()
+    [own] = [number for number, line in enumerate(lines) if room in line]
+    assert own_imports(room) <= set(itertools.chain(*lines[own + 1 :]))
+
+
+def reach(room: str) -> set[str]:
+    """A room, and all that it imports through others."""
+    found, left = set[str](), {room}
+    while left:
+        found |= left
+        left = set[str]().union(*map(own_imports, left)) - found
+    return found
 
 
 def test_the_pool_knows_nothing_of_signals() -> None:
-    assert own_imports("_delivery") <= {"_errors"}
-    assert own_imports("_pool") <= {"_errors", "_delivery"}
+    assert not reach("_pool") & {"_signal", "_registry", "_plan", "_connection", "_dispatch"}
 
 
-@pytest.mark.parametrize("room", ORDER)
+def test_the_registry_knows_nothing_of_threads_and_pools() -> None:
+    assert not reach("_registry") & {"_pool", "_engine", "_delivery", "_dispatch", "_future"}
+
+
+@pytest.mark.parametrize("late", sorted(LATE))
+def test_asyncio_is_imported_when_it_is_first_needed(late: str) -> None:
+    importing = {room for room in EVERY_ROOM if f"tsignals.{late}" in dict(imports(room))}
+    assert importing
+    assert all((f"tsignals.{late}", False) not in imports(room) for room in importing - LATE)
+
+
+@pytest.mark.parametrize("room", EVERY_ROOM)
 def test_rooms_import_the_standard_library_and_nothing_else(room: str) -> None:
-    top = {name.partition(".")[0] for name in imports(room)}
+    top = {name.partition(".")[0] for name, _ in imports(room)}
     assert top <= sys.stdlib_module_names | {"tsignals"}
 
 
@@ -269,7 +295,7 @@ def test_the_shop_window_holds_no_logic() -> None:
 
 def test_no_room_asserts_what_a_caller_may_get_wrong() -> None:
     """``assert`` is gone under ``-O``: arguments are checked with ``raise``."""
-    for room in ORDER:
+    for room in EVERY_ROOM:
         for function in ast.walk(ast.parse((PACKAGE / f"{room}.py").read_text())):
             if isinstance(function, ast.FunctionDef) and not function.name.startswith("_"):
                 parameters = {each.arg for each in function.args.args} - {"self"}

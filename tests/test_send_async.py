@@ -20,6 +20,7 @@ from tsignals import (
     Signal,
     WorkerPool,
     get_default_executor,
+    receiver_failed,
     set_default_executor,
 )
 
@@ -340,8 +341,6 @@ def test_failure_is_told_once_whoever_looks(pool: WorkerPool) -> None:
 def test_interrupt_in_the_telling_leaves_the_receivers_error(pool: WorkerPool) -> None:
     """Should a receiver of ``receiver_failed`` exit, the delivery still has its own error."""
     error = Boom()
-    from tsignals import receiver_failed
-
     with receiver_failed.connect(raiser(SystemExit()), weak=False):
         delivery = signal_to(raiser(error), pool).send_async(None)[0][1]
         assert delivery.exception(TIMEOUT) is error

@@ -336,7 +336,7 @@ def test_delivery_of_a_receiver_that_is_disconnected_before_it_is_queued_is_canc
 
     class Interrupted(Signal):
         @property
-        def executor(self) -> WorkerPool:  # type: ignore[override]
+        def executor(self) -> WorkerPool:
             connection.disconnect(wait=True)
             return pool
 
@@ -387,7 +387,7 @@ def test_another_executor_cancels_what_it_can_and_waits_for_the_rest() -> None:
 @pytest.mark.parametrize("verb", ["send", "send_robust", "send_async"])
 def test_receiver_never_runs_after_the_wait_however_many_send(verb: str) -> None:
     over, late = threading.Event(), list[str]()
-    with WorkerPool(2) as pool:
+    with WorkerPool(2, max_pending=8) as pool:
         signal = Signal(executor=pool)
         signal.connect(ignore)
 

@@ -16,10 +16,12 @@ import time
 import types
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterator
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from tsignals import _engine
 from tsignals._aside import run_aside
 from tsignals._each import Live, Named, Pairs, Tell, call_each, call_each_robust
+from tsignals._future import PoolFuture
 from tsignals._gate import Call, Gate, enclosing
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver
@@ -127,6 +129,7 @@ async def _group(
                 if task.done() and not task.cancelled() and task.exception():
                     break  # tasks of this loop start eagerly, and the group takes no more
     except BaseExceptionGroup as raised:
+        raised.__traceback__ = None  # a frame in it holds the group: a cycle
         return [], raised.exceptions
     return tasks, ()
 
@@ -199,6 +202,8 @@ def _refuse_running_loop(signal: Any, verb: str) -> None:
 
 def run(function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any, **keywords: Any) -> Any:
     """Await ``function(...)`` on an event loop of its own; the thread's current one stays."""
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("cannot run an async receiver on a thread that runs an event loop")
     # With a factory, the runner sets no event loop.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         return runner.run(function(*arguments, **keywords))
@@ -235,7 +240,7 @@ async def asend_robust(live: Live, signal: Any, sender: Any, named: Named, tell:
     return outcomes
 
 
-class _Aside:
+class _SyncCalls:
     """Sync receivers that are called on another thread, until they are told to stop."""
 
     def __init__(self, live: Live) -> None:
@@ -251,9 +256,9 @@ class _Aside:
                 return
             yield pair
 
-    def call(self, function: Callable[[], Any]) -> None:
+    def make(self, run: Callable[[], Any]) -> None:
         try:
-            self.outcome.append((function(), None))
+            self.outcome.append((run(), None))
         except BaseException as error:
             self.outcome.append((None, error))
 
@@ -272,22 +277,26 @@ async def _aside(
 
     When this is cancelled it waits for the receiver that runs, and no further one is called.
     """
-    aside = _Aside(live)
-    calls = functools.partial(context.run, function, aside, *arguments)
-    run_aside(functools.partial(aside.call, calls), aside.report)
+    calls = _SyncCalls(live)
+    run = functools.partial(context.run, function, calls, *arguments)
+    run_aside(functools.partial(calls.make, run), calls.report)
     cancelled = None
-    while not aside.outcome:
+    while not calls.outcome:
         try:
-            await aside.waiter
-        except asyncio.CancelledError as error:
+            await calls.waiter
+        except BaseException as error:
+            calls.stopped = True
+            if not isinstance(error, asyncio.CancelledError):
+                raise
             cancelled = error
-            aside.stopped = True
-            aside.waiter = aside.loop.create_future()
-    result, failed = aside.outcome.pop()
+            calls.waiter = calls.loop.create_future()
+    result, failed = calls.outcome.pop()
     try:
-        if cancelled or failed:
-            raise cancelled or failed
-        return result
+        if cancelled is not None:
+            raise cancelled
+        if failed is not None:
+            raise failed
+        return cast(P, result)
     finally:
         del cancelled, failed  # or the traceback, this frame and the error form a cycle
 
@@ -299,17 +308,13 @@ async def await_results(deliveries: Collection[Pair]) -> Pairs:
     """``await deliveries``: as ``Deliveries.results``."""
     pairs = []
     for receiver, future in deliveries:
-        await _until_done(future)
+        if not future.done():
+            loop, done = asyncio.get_running_loop(), asyncio.Event()
+            with _waiting(future):
+                future.add_done_callback(functools.partial(notify, loop, done.set))
+                await done.wait()
         pairs.append((receiver, future.result(0)))
     return pairs
-
-
-async def _until_done(future: "Future[Any]") -> None:
-    if not future.done():
-        loop = asyncio.get_running_loop()
-        done = asyncio.Event()
-        future.add_done_callback(lambda _: notify(loop, done.set))
-        await done.wait()
 
 
 class Completed:
@@ -323,7 +328,8 @@ class Completed:
         self._done: asyncio.Queue[Pair] = asyncio.Queue()
         for pair in deliveries:
             put = functools.partial(self._done.put_nowait, pair)
-            pair[1].add_done_callback(lambda _, put=put: notify(loop, put))
+            with _waiting(pair[1]):
+                pair[1].add_done_callback(functools.partial(notify, loop, put))
 
     def __aiter__(self) -> "Completed":
         return self
@@ -336,7 +342,25 @@ class Completed:
         return receiver, future.result(0)
 
 
-def notify(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+delivering: "dict[asyncio.Task[Any] | None, int]" = {}
+"""By its task: what stands for a thread in the mark of an async delivery that runs."""
+
+
+def _waiting(future: "Future[Any]") -> contextlib.AbstractContextManager[None]:
+    """Around a wait for ``future``, which raises ``RuntimeError`` if it could never end.
+
+    On an event loop that a worker runs, what has not started runs first, as in any wait there.
+    """
+    if not isinstance(future, PoolFuture):
+        return contextlib.nullcontext()
+    future._pool.help(future)
+    me = delivering.get(asyncio.current_task())
+    return contextlib.nullcontext() if me is None else _engine.awaiting(future, me)
+
+
+def notify(
+    loop: asyncio.AbstractEventLoop, function: Callable[[], object], future: object = None
+) -> None:
     """Have ``function()`` called on ``loop``, from any thread; not if it is closed by now."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function)

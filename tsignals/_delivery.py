@@ -1,5 +1,6 @@
 """``Delivery``, the future of one receiver's call, and ``Deliveries``, those of one send."""
 
+import contextlib
 import contextvars
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -81,32 +82,29 @@ class Delivery(Work):
 
     def perform(self) -> tuple[Any, BaseException | None]:
         """Call the receiver in its own copy of the sender's context; tell of its failure."""
-        gate = self.gate
-        if gate is None:
-            return self._perform()
-        call = Call()
-        try:
-            gate.dequeue(self)
-            return self._perform() if gate.enter(call) else (None, Skipped())
-        finally:
-            gate.leave(call)
-
-    def _perform(self) -> tuple[Any, BaseException | None]:
-        sending, receiver, around = self.sending, self.receiver, self._pool.around
+        # In one piece: deliveries that wait for deliveries nest on one stack.
+        sending, gate, around = self.sending, self.gate, self._pool.around
+        call = None if gate is None else Call()
         assert sending is not None
-        target = sending.target_for(receiver)
+        target = sending.target_for(self.receiver)
         run = sending.context.copy().run
         started = time.perf_counter()
         try:
+            if call is not None:
+                gate.dequeue(self)
+                if not gate.enter(call):
+                    return None, Skipped()
             if around is None:
-                response = run(target, *sending.arguments, **sending.keywords)
-            else:
-                arguments = sending.arguments
-                response = run(surrounded, around, target, *arguments, **sending.keywords)
+                return run(target, *sending.arguments, **sending.keywords), None
+            arguments = sending.arguments
+            return run(surrounded, around, target, *arguments, **sending.keywords), None
         except BaseException as error:
             self.fail(error, started)
             return None, error
-        return response, None
+        finally:
+            if call is not None:
+                gate.leave(call)
+            del self  # see drop_frame
 
     def fail(self, error: BaseException, started: float) -> None:
         """Tell of what the receiver, ``started`` then, has raised just now."""
@@ -115,9 +113,12 @@ class Delivery(Work):
         sending = self.sending
         assert sending is not None
         drop_frame(error)
-        sending.tell(
-            sending.signal, sending.sender, self.receiver, error, sending.mode, queued, ran
-        )
+        try:
+            sending.tell(
+                sending.signal, sending.sender, self.receiver, error, sending.mode, queued, ran
+            )
+        except BaseException as interrupt:  # raised once this delivery has its own error
+            self._pool.cell.defer(interrupt)
 
     def forget(self) -> None:
         """Let go of what is needed only to run."""
@@ -151,7 +152,8 @@ class Deliveries(list[Pair]):
         left = _countdown(timeout)
         try:
             for _, future in self:
-                _await(future, left())
+                with contextlib.suppress(futures.CancelledError):
+                    future.exception(left())
         except TimeoutError:
             return False
         return True
@@ -175,8 +177,11 @@ class Deliveries(list[Pair]):
         """
         left = _countdown(timeout)
         outcomes = Outcomes()
-        for receiver, future in self:
-            error = _await(future, left())
+        for receiver, future in self:  # spelled out: nested waits are deep enough
+            try:
+                error = future.exception(left())
+            except futures.CancelledError as cancelled:
+                error = cancelled
             if error is None:
                 outcomes.append((receiver, future.result(0)))
             else:
@@ -207,14 +212,6 @@ class Deliveries(list[Pair]):
         from tsignals._aio import Completed
 
         return Completed(self)
-
-
-def _await(future: "futures.Future[Any]", timeout: float | None) -> BaseException | None:
-    """Wait and return what ``future`` raised; raise only ``TimeoutError``."""
-    try:
-        return future.exception(timeout)
-    except futures.CancelledError as error:
-        return error
 
 
 def _countdown(timeout: float | None) -> Callable[[], float | None]:

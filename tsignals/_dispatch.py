@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from tsignals._connection import Terms
 from tsignals._delivery import Deliveries, Delivery, Sending
 from tsignals._engine import Engine
-from tsignals._gate import Call, Gate
+from tsignals._gate import Call, Gate, enclosing
 from tsignals._pool import WorkerPool
 from tsignals._receiver import Receiver
 
@@ -70,19 +70,31 @@ class Elsewhere:
     The sender's context, and the gate of a tracked receiver, stay in this process.
     """
 
-    def __init__(self, receiver: Receiver, sending: Sending, call: Call | None) -> None:
+    def __init__(
+        self, receiver: Receiver, sending: Sending, call: Call | None, is_async: bool
+    ) -> None:
         self.target = sending.target_for(receiver)
+        self.is_async = is_async
         self.arguments = sending.arguments
         self.keywords = sending.keywords
         self.context: contextvars.Context | None = sending.context.copy()
         self.call = call
 
     def __call__(self) -> Any:
+        if self.context is None:
+            return self._call()
         if self.call is not None:
             self.call.begin()
-        if self.context is None:
+            if self.is_async:
+                self.context.run(enclosing.set, (self.call,))
+        return self.context.run(self._call)
+
+    def _call(self) -> Any:
+        if not self.is_async:
             return self.target(*self.arguments, **self.keywords)
-        return self.context.run(self.target, *self.arguments, **self.keywords)
+        from tsignals import _aio
+
+        return _aio.run(_aio.respond, self.target, None, self.arguments, self.keywords)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "context": None, "call": None}
@@ -97,13 +109,14 @@ def _deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deli
             )
     deliveries = Deliveries()
     for row, receiver in live:
-        deliveries.append((receiver, _submit(executor, row.terms.gate, receiver, sending)))
+        deliveries.append((receiver, _submit(executor, row.terms, receiver, sending)))
     return deliveries
 
 
 def _submit(
-    executor: Executor, gate: Gate | None, receiver: Receiver, sending: Sending
+    executor: Executor, terms: Terms, receiver: Receiver, sending: Sending
 ) -> "Future[Any]":
+    gate = terms.gate
     call = None if gate is None else Call(thread=0)
     future: Future[Any]
     if gate is not None and call is not None and not gate.enter(call):
@@ -112,7 +125,7 @@ def _submit(
         future.set_running_or_notify_cancel()
         return future
     try:
-        future = executor.submit(Elsewhere(receiver, sending, call))
+        future = executor.submit(Elsewhere(receiver, sending, call, terms.on_loop))
     except Exception as error:
         future = Future()
         future.set_exception(error)

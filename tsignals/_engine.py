@@ -10,7 +10,9 @@ Invariants
         must still claim the future. So an entry too many does no harm, and a step that was
         interrupted is simply done again.
     E2  Whoever claims a future settles it, after counting it (S1), whatever happens in between.
-    E3  A future is in ``unresolved`` from before it can be found in the queue until it is done.
+    E3  A future is in ``unresolved`` from before it can be found in the queue until it is done,
+        the oldest first. So whoever finds that nothing will run what waits says so in
+        ``hopeless`` and then looks there; who has queued something looks at ``hopeless`` after.
     E4  Workers know the engine, never the pool in front of it: a pool nobody refers to can close.
 
 Fork: in the child every value here is made anew by ``restart``; a thread that finds its claim
@@ -32,18 +34,34 @@ from typing import Any
 
 from tsignals import _state
 from tsignals._errors import DeliveryDropped, DeliveryLost, PoolClosed, QueueFull
-from tsignals._future import CANCELLED_AND_NOTIFIED, PoolFuture, critical, refuse_if_critical
+from tsignals._future import (
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    PoolFuture,
+    critical,
+    left_until,
+    refuse_if_critical,
+    refuse_if_deep,
+)
 from tsignals._lanes import Lane, Turn, join
-from tsignals._receiver import identity
 from tsignals._state import Blocked, Cell, Mode, State
 
 log = logging.getLogger("tsignals")
 
+Stamp = tuple[float, "list[Any]"]  # when, and its successors, as in a Cell
 Around = Callable[[], AbstractContextManager[Any]]
 Initializer = Callable[..., object]
 
-_asleep: dict[int, PoolFuture] = {}
-"""By thread: the running future that a worker waits for, to find circles of such waits."""
+_asleep: "dict[int, tuple[Sequence[Any], bool]]" = {}
+"""By thread: what a worker waits for, which others run, and whether it needs every one of them.
+
+The same of async deliveries that await one, by what stands for a thread in their marks.
+"""
+
+_CIRCLE = (
+    "cannot wait for this delivery here: it can only run after the one that waits "
+    "(they share an ordered receiver's lane, or wait for each other)"
+)
 
 
 class Skipped(BaseException):
@@ -97,7 +115,8 @@ class Submitted(Work):
 def drop_frame(error: BaseException) -> None:
     """Take the frame that caught ``error`` out of its traceback.
 
-    It holds the future, which holds the error, which would hold the frame: a cycle.
+    It holds the future, which holds the error, which would hold the frame: a cycle. The frames
+    below stay, as ``f_back`` of the receiver's, and for the same reason let go of the future.
     """
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next
@@ -159,14 +178,14 @@ class Engine:
         self.queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self.unresolved: dict[Work, None] = {}  # E3
         self.lanes: dict[Hashable, Lane] = {}
-        self.by_age: deque[Work] = deque()  # overflow="drop_oldest" only
+        self.hopeless: Callable[[], tuple[str, BaseException]] | None = None  # E3: how it all ends
         self.threads: dict[threading.Thread, None] = {}
-        self.idents: dict[int, None] = {}  # of the worker threads
+        self.idents: dict[int, None] = {}  # of the worker threads, and of callers that run
         self.loops: list[Any] = []  # the first is the event loop's thread; see _loop
         # Of what is pending, for the event loop: no worker need be hired for it. Never too many:
         # they enter after they were counted, and leave before they no longer are.
         self.for_loop: dict[Work, None] = {}
-        self.drops_logged = 0.0
+        self.drops_logged: Stamp = (float("-inf"), [])
 
     # -- Taking work --
 
@@ -176,26 +195,55 @@ class Engine:
         Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and ``RuntimeError`` when no
         thread can be started to run them.
         """
+        self.take(works, self.find_room)
+
+    def take(
+        self, works: "Sequence[Work]", admit: Callable[..., int | None], kept: bool = False
+    ) -> None:
+        """Have ``admit(works)`` count ``works``, and then queue them; both or neither.
+
+        ``kept``: ordered ones are not queued yet, for the caller runs them when their turn comes.
+        """
+        cell = self.cell
+        numbers = None
         try:
-            while not self.enter(works):
-                self.refuse_if_not_open()
-                if self.overflow == "block":
-                    if self.block(works):
-                        return
-                elif self.overflow == "raise":
-                    raise QueueFull(
-                        f"cannot deliver: {self.cell.value.pending} deliveries wait in pool "
-                        f"{self.name!r} (max_pending={self.limit}); nothing was queued"
-                    )
-                elif self.overflow == "caller_runs":
-                    self.run_here(works)
-                    return
-                elif self.overflow == "drop_newest" or not self.drop_oldest():
-                    self.drop(works)
-                    return
+            numbers = admit(works)
+            if numbers is not None:
+                self.hand_over(works, numbers, kept)
+        except BaseException:
+            if numbers is not None:
+                self.make_good(works)
+            raise
         finally:
-            if self.cell.interrupts:
-                self.cell.raise_interrupt()
+            if self.cell is not cell:
+                self.disown(works)
+            if cell.interrupts:
+                cell.raise_interrupt()
+
+    def find_room(self, works: "Sequence[Work]") -> int | None:
+        """Admit ``works``; None where they are dealt with otherwise: run here, or dropped."""
+        count = len(works)
+        while (numbers := self.cell.admit(count, self.limit)) is None:
+            self.refuse_if_not_open()
+            if self.overflow == "block" and threading.get_ident() not in self.idents:
+                if (numbers := self.stand_in_line(count)) is not None:
+                    return numbers
+            elif self.overflow == "raise":
+                raise QueueFull(
+                    f"cannot deliver: {self.cell.value.pending} deliveries wait in pool "
+                    f"{self.name!r} (max_pending={self.limit}); nothing was queued"
+                )
+            elif self.overflow in ("block", "caller_runs"):
+                self.run_here(works)
+                return None
+            elif self.overflow == "drop_newest" or not self.drop_oldest():
+                self.drop(works)
+                return None
+        return numbers
+
+    def admit_over(self, works: "Sequence[Work]") -> int:
+        """Admit ``works`` over the limit."""
+        return self.cell.update(_state.admit_over, len(works)).numbers  # type: ignore[union-attr]
 
     def refuse_if_not_open(self) -> None:
         mode = self.cell.value.mode
@@ -208,107 +256,108 @@ class Engine:
             )
 
     @critical
-    def enter(self, works: "Sequence[Work]") -> bool:
-        """Admit ``works`` and queue them; False when there is no room or somebody waits for it."""
-        numbers = self.cell.admit(len(works), self.limit)
-        if numbers is None:
-            return False
-        self.queue_admitted(works, numbers)
-        return True
+    def hand_over(self, works: "Sequence[Work]", numbers: int, kept: bool) -> None:
+        """Queue what was admitted, and see that there are workers for it."""
+        if len(self.threads) < self.max_workers and _state.more_wait_than_idle(numbers):
+            self.staff(works)
+        self.publish(works, kept)
+        if self.hopeless is not None:
+            self.give_up()
 
     @critical
-    def enter_over(self, works: "Sequence[Work]") -> None:
-        """The same over the limit."""
-        self.cell.update(_state.admit_over, len(works))
-        self.queue_admitted(works, self.cell.value.numbers)
-
-    @critical
-    def queue_admitted(self, works: "Sequence[Work]", numbers: int) -> None:
-        try:
-            if len(self.threads) < self.max_workers and _state.more_wait_than_idle(numbers):
-                self.staff(works)
-        except BaseException:
+    def make_good(self, works: "Sequence[Work]") -> None:
+        """After an interruption: all of ``works`` are queued, or none of them stays admitted."""
+        if works[0].owner is None and works[0] not in self.unresolved:  # E3
             for work in works:
                 self.for_loop.pop(work, None)
             self.cell.update(_state.withdraw, len(works), self.limit)
-            raise
-        try:
-            self.publish(works)
-        except BaseException:  # interrupted: E1
-            self.publish(works)
-            for work in works:
-                if work.done():
-                    self.release(work)
-            raise
+            self.let_go()
+            return
+        self.publish(works)  # E1
+        for work in works:
+            if work.done():
+                self.release(work)
 
-    def publish(self, works: "Sequence[Work]") -> None:
+    def publish(self, works: "Sequence[Work]", kept: bool = False) -> None:
         now = time.perf_counter()
-        put = self.queue.put
+        put: Callable[[Work], object] = self.queue.put
         unresolved = self.unresolved
-        remember = self.overflow == "drop_oldest"
         for_loop: list[Work] = []
         for work in works:
             work.queued_at = now
             unresolved[work] = None
-            if remember:
-                self.remember_age(work)
             if work.on_loop:
                 put = for_loop.append
-            if work.ordered_receiver is None:
-                put(work)
-            elif join(self.lanes, work.ordered_receiver, work).before is None:
+            if work.ordered_receiver is None or (
+                join(self.lanes, work.ordered_receiver, work, kept).before is None and not kept
+            ):
                 put(work)
         if for_loop:
             self.loops[0].take(for_loop)
 
+    def queue_again(self, work: Work) -> None:
+        """Put ``work`` into the queue, from where it may be taken more than once (E1)."""
+        if work.on_loop:
+            self.loops[0].take([work])
+        else:
+            self.queue.put(work)
+
+    def disown(self, works: "Sequence[Work]") -> None:
+        """The process was forked in the middle of sending, and this is the child.
+
+        Here the works end as those that were queued before: they are the parent's.
+        """
+        for work in works:
+            if not work.done():
+                work.forsake(_lost_by_fork())
+            self.release(work)
+
     # -- When the queue is full --
 
-    def block(self, works: "Sequence[Work]") -> bool:
-        """Wait for room; False when it should be tried again from the start."""
-        if threading.get_ident() in self.idents:
-            self.run_here(works)
-            return True
+    def stand_in_line(self, count: int) -> int | None:
+        """Wait for room until admitted; None where there was no need to wait."""
         if _loop_runs_here():
             raise QueueFull(
                 f"cannot wait for room in pool {self.name!r} on a thread that runs an event loop; "
                 "nothing was queued"
             )
         refuse_if_critical("a full queue")
+        cell = self.cell
         woken: queue.SimpleQueue[None] = queue.SimpleQueue()
-        blocked = Blocked(len(works), functools.partial(woken.put, None))
+        blocked = Blocked(count, functools.partial(woken.put, None))
         timeout = self.block_timeout
         deadline = None if timeout is None else time.monotonic() + timeout
-        in_line = False
+        in_line = None
         try:
-            if self.cell.update(_state.block, blocked, self.limit) is None:
-                return False
-            in_line = True
-            while blocked in (state := self.cell.value).blocked:
+            in_line = cell.update(_state.block, blocked, self.limit)
+            if in_line is None:
+                return None
+            while True:
+                cell.raise_interrupt()
+                state = cell.value
+                if blocked not in state.blocked or self.cell is not cell:  # admitted, or forked
+                    return state.numbers
                 if state.mode:
                     self.refuse_if_not_open()
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise queue.Empty
                 woken.get(timeout=left)
-            self.cell.raise_interrupt()
         except BaseException as error:
-            if in_line and self.cell.update(_state.unblock, blocked, self.limit) is None:
+            if in_line is not None and cell.update(_state.unblock, blocked, self.limit) is None:
                 if isinstance(error, (queue.Empty, PoolClosed, BrokenThreadPool)):
-                    # Admitted at the last moment.
-                    self.queue_admitted(works, self.cell.value.numbers)
-                    return True
-                self.cell.update(_state.withdraw, len(works), self.limit)
+                    return cell.value.numbers  # admitted at the last moment
+                cell.update(_state.withdraw, count, self.limit)
+                self.let_go()
             if isinstance(error, queue.Empty):
                 raise QueueFull(
                     f"cannot deliver: pool {self.name!r} had no room for {timeout} seconds "
                     f"(max_pending={self.limit}); nothing was queued"
                 ) from None
             raise
-        self.queue_admitted(works, self.cell.value.numbers)
-        return True
 
     def run_here(self, works: "Sequence[Work]") -> None:
-        """Run ``works`` in the calling thread, each in its lane's turn.
+        """Run ``works`` in the calling thread, which is a worker of this pool meanwhile.
 
         Async ones run on the pool's event loop all the same, and the thread waits for them.
         """
@@ -317,43 +366,45 @@ class Engine:
                 f"cannot wait for async receivers, for which pool {self.name!r} has no room, on a "
                 "thread that runs an event loop; nothing was queued"
             )
-        interrupt: BaseException | None = None
-        for work in works:
-            if work.ordered_receiver is not None:
-                if self.runs_lane_of(work.ordered_receiver):
-                    # Its turn can only come after this call has returned.
-                    self.enter_over([work])
-                    continue
-                join(self.lanes, work.ordered_receiver, work)
-            work.queued_at = time.perf_counter()
-            self.unresolved[work] = None
-            try:
-                for before in _before(work):
-                    self.run(before)
-                    self.await_running(before, threading.get_ident(), None)
-            except RuntimeError:  # they wait for this thread
-                self.enter_over([work])
-                continue
-            mark = ("run", threading.get_ident())
-            work.claim(mark)
-            self.count(_state.START_AT_ONCE)
-            try:
-                self.run_claimed(work, mark, 0)
-            except BaseException as error:
-                interrupt = error
-            if isinstance(work._exception, KeyboardInterrupt):
-                interrupt = work._exception
-        if interrupt is not None:
-            raise interrupt
+        cell, me = self.cell, threading.get_ident()
+        guest = me not in self.idents
+        try:
+            self.idents[me] = None
+            for work in works:
+                if self.cell is not cell:
+                    return  # forked meanwhile
+                if work.ordered_receiver is not None:
+                    self.run_in_turn(work)
+                else:
+                    work.queued_at = time.perf_counter()
+                    self.run(work, here=True)
+                if isinstance(work._exception, KeyboardInterrupt):
+                    raise work._exception
+        except BaseException:
+            # Interrupted: the workers do the rest.
+            rest = [w for w in works if w.owner is None and w not in self.unresolved]
+            if rest and self.cell is cell:
+                self.take(rest, self.admit_over)
+            raise
+        finally:
+            if guest:
+                self.idents.pop(me, None)
 
-    def runs_lane_of(self, receiver: object) -> bool:
-        """Whether this thread is inside a delivery of that receiver's lane."""
-        me = ("run", threading.get_ident())
-        who = identity(receiver)
-        return any(
-            work.owner == me and identity(work.ordered_receiver) == who
-            for work in list(self.unresolved)
-        )
+    def run_in_turn(self, work: Work) -> None:
+        """Run ``work`` in the calling thread, after all that stands before it in its lane.
+
+        Where that waits for this thread, leave it to the workers.
+        """
+        self.take([work], self.admit_over, kept=True)
+        try:
+            self.await_done(work, None)
+        except RuntimeError:
+            pass
+        finally:
+            if (turn := work.turn) is not None:
+                turn.kept = False
+                if turn.before is None:
+                    self.queue_again(work)
 
     def drop(self, works: "Sequence[Work]") -> None:
         self.cell.update(_state.drop_new, len(works))
@@ -365,25 +416,18 @@ class Engine:
 
     def drop_oldest(self) -> bool:
         """Drop the oldest delivery that waits; False when none does."""
-        while True:
-            try:
-                work = self.by_age.popleft()
-            except IndexError:
-                return False
+        while (work := self.oldest()) is not None:
             if work.end("dropped", self._dropped()):
                 self.note_dropped(1)
                 return True
+        return False
 
-    def remember_age(self, work: Work) -> None:
-        self.by_age.append(work)
-        while self.by_age and self.by_age[0].owner is not None:
-            try:
-                first = self.by_age.popleft()
-            except IndexError:
-                break
-            if first.owner is None:  # another thread took the one we looked at
-                self.by_age.appendleft(first)
-                break
+    def oldest(self) -> Work | None:
+        """Of what nobody runs or has resolved, what came first (E3)."""
+        try:
+            return next((work for work in self.unresolved if work.owner is None), None)
+        except RuntimeError:  # it has changed meanwhile
+            return next((work for work in list(self.unresolved) if work.owner is None), None)
 
     def _dropped(self) -> DeliveryDropped:
         return DeliveryDropped(
@@ -393,10 +437,15 @@ class Engine:
     def note_dropped(self, count: int) -> None:
         """Log drops at most once a second, with their number."""
         self.drops.append(count)
-        now = time.monotonic()
-        if now - self.drops_logged >= 1:
-            self.drops_logged = now
-            self.log_drops()
+        last, now = self.drops_logged, time.monotonic()
+        while last[1]:
+            last = last[1][0]
+        if now - last[0] >= 1:
+            stamp: Stamp = (now, [])
+            last[1].append(stamp)
+            if last[1][0] is stamp:  # of all who would log now, one does
+                self.drops_logged = stamp
+                self.log_drops()
 
     def log_drops(self) -> None:
         total = 0
@@ -420,74 +469,129 @@ class Engine:
                 self.for_loop[work] = None
                 if work.owner is not None:  # resolved already
                     self.for_loop.pop(work, None)
-        while self.cell.update(_state.hire, self.max_workers, self.for_loop) is not None:
+        while True:
             contract: list[bool] = []
-            thread = threading.Thread(
-                target=_work, args=(self, contract), name=self._next_name(), daemon=True
-            )
+            hired = thread = None
             try:
+                hired = self.cell.update(_state.hire, self.max_workers, self.for_loop)
+                if hired is None:
+                    return
+                name = f"{self.name}_{len(self.threads)}"
+                thread = threading.Thread(
+                    target=_work, args=(self, contract), name=name, daemon=True
+                )
                 self.threads[thread] = None
                 thread.start()
             except BaseException as error:
-                # The thread may start yet; the first entry decides whether it is a worker.
-                contract.append(False)
-                if not contract[0]:
-                    self.threads.pop(thread, None)
-                    self.cell.update(_state.leave)
-                if isinstance(error, RuntimeError) and self.cell.value.workers:
-                    return
-                raise
+                if hired is not None:
+                    # The thread may start yet; the first entry decides whether it is a worker.
+                    contract.append(False)
+                    if not contract[0]:
+                        self.let_thread_go(thread, error)
+                if not isinstance(error, RuntimeError):
+                    self.staff(())  # interrupted; others may count on that worker
+                    raise
+                if not self.cell.value.workers:
+                    raise
+                return
 
-    def _next_name(self) -> str:
-        return f"{self.name}_{len(self.threads)}"
+    def let_thread_go(self, thread: threading.Thread | None, error: BaseException) -> None:
+        """A thread was to be started and was not."""
+        if thread is not None:
+            self.threads.pop(thread, None)
+        left = self.cell.update(_state.leave)
+        if left is not None and not left.workers and isinstance(error, RuntimeError):
+            # What others have queued meanwhile has nobody to run it.
+            self.hopeless = lambda: ("failed", RuntimeError(f"no worker could start: {error}"))
+            self.give_up()
 
-    def run(self, work: Work, idle: int = 0) -> None:
-        """Run ``work`` unless somebody else does or did; ``idle`` is 1 in an idle worker."""
+    def give_up(self) -> None:
+        """Resolve what waits if nothing will run it (E3)."""
+        state = self.cell.value
+        if self.hopeless is not None and (state.mode > Mode.CLOSING or not state.workers):
+            for work in list(self.unresolved):
+                if state.mode > Mode.CLOSING or not work.on_loop:
+                    work.end(*self.hopeless())
+
+    def run(self, work: Work, idle: int = 0, here: bool = False) -> None:
+        """Run ``work`` unless somebody else does or did.
+
+        ``idle`` is 1 in an idle worker. ``here``: by the one who sends it, without waiting.
+        """
         mark = ("run", threading.get_ident())
-        if work.claim(mark):
-            self.count(_state.START - idle * _state.IDLE)
+        change = _state.START_AT_ONCE if here else _state.START - idle * _state.IDLE
+        counted = False
+        try:
+            if not work.claim(mark):
+                if (owner := work.owner) is not None and owner[0] != "run":
+                    self.pass_on(work)  # its turn came after it was resolved unrun
+                return
+            if here:
+                self.unresolved[work] = None
+            self.count(change)
+            counted = True
             self.run_claimed(work, mark, idle)
-        elif (owner := work.owner) is not None and owner[0] != "run":
-            self.pass_on(work)  # its turn came after it was resolved unrun
+        except BaseException:
+            if work.owner is mark and not work.done():  # interrupted on the way there
+                if not counted:
+                    self.count(change)
+                self.run_claimed(work, mark, idle)
+            raise
+        finally:
+            del work  # see drop_frame
 
     def run_claimed(self, work: Work, mark: Any, idle: int) -> None:
         """Run what this thread has claimed and counted as running (E2)."""
+        error: BaseException | None
         try:
             work.begin()
             result, error = work.perform()
         except BaseException as interrupt:
             result, error = None, interrupt
-        if work.owner is not mark:
-            return  # forked meanwhile: the future is the parent's
-        work.forget()
-        skipped = error is not None and isinstance(error, Skipped)
+        skipped = error.__class__ is Skipped
+        ended = "completed" if error is None else "cancelled" if skipped else "failed"
+        phase = CANCELLED_AND_NOTIFIED if skipped else FINISHED
+        if skipped:
+            error = None
+        counted = False
         try:
+            if work.owner is not mark:
+                return  # forked meanwhile: the future is the parent's
+            work.forget()
             # Idle before the future is done: its callbacks may send again, and that send should
             # find this worker instead of starting another.
-            ended = "completed" if error is None else "cancelled" if skipped else "failed"
             self.count(_state.FINISH[ended] + idle * _state.IDLE)
+            counted = True
+            work.settle(result, error, phase)
+            self.wrap_up(work)
+        except BaseException:  # interrupted, or by a callback: what is left is done again
+            if work.owner is mark:
+                if not counted:
+                    self.count(_state.FINISH[ended] + idle * _state.IDLE)
+                work.settle(result, error, phase)
+                self.wrap_up(work)
+            raise
         finally:
-            try:
-                if skipped:
-                    work.settle(None, None, CANCELLED_AND_NOTIFIED)
-                else:
-                    work.settle(result, error)
-            finally:
-                del error
-                self.release(work)
-                self.pass_on(work)
+            del work, error  # see drop_frame
+
+    def wrap_up(self, work: Work) -> None:
+        """After ``work`` was resolved by the one who ran it."""
+        self.release(work)
+        if work.turn is not None:
+            self.pass_on(work)
+        if self.cell.interrupts:
+            self.cell.raise_interrupt()
 
     def count(self, change: int) -> None:
-        """Change the numbers, even if this thread is interrupted meanwhile (E2)."""
+        """Change the numbers; raises only if interrupted before that (E2)."""
+        if self.cell.add(change) is not None:
+            return
+        self.cell.update(_state.shift, change, self.limit)
         try:
-            if self.cell.add(change) is not None:
-                return
-            self.cell.update(_state.shift, change, self.limit)
-        except BaseException:  # before the change was made: both say so by raising
-            self.cell.update(_state.shift, change, self.limit)
             self.let_go()
-            raise
-        self.let_go()
+        except BaseException as interrupt:
+            self.cell.defer(interrupt)
+            self.let_go()
 
     def let_go(self) -> None:
         """Closing, and nothing is left: the threads may go."""
@@ -503,6 +607,16 @@ class Engine:
         work.forget()
         self.count(_state.RESOLVE[counter])
 
+    def wrap_up_unrun(self, work: Any) -> None:
+        """After ``work`` was resolved without having run; its turn passes when it comes."""
+        self.release(work)
+        if self.cell.interrupts:
+            self.cell.raise_interrupt()
+
+    def needed_for(self, work: Any) -> "list[Any]":
+        """What must end before ``work`` can have: what stands before it in its lane, and itself."""
+        return with_those_before(work)
+
     def release(self, work: Any) -> None:
         self.unresolved.pop(work, None)
 
@@ -512,21 +626,17 @@ class Engine:
         if turn is not None:
             following = turn.pass_on()
             work.turn = None
-            if following is not None and following.on_loop:
-                self.loops[0].take([following])
-            elif following is not None:
-                self.queue.put(following)
+            if following is not None:
+                self.queue_again(following)
 
     def break_down(self, error: BaseException) -> None:
         """An initializer failed: take no more work and fail what waits."""
-        log.critical("the initializer of pool %r failed", self.name, exc_info=error)
+        why = f"the initializer of pool {self.name!r} failed: {error!r}"
+        self.hopeless = lambda: ("failed", BrokenThreadPool(why))
         self.cell.update(_state.turn, Mode.BROKEN)
-        for work in list(self.unresolved):
-            work.end(
-                "failed",
-                BrokenThreadPool(f"the initializer of pool {self.name!r} failed: {error!r}"),
-            )
+        self.give_up()
         self.let_go()
+        log.critical("the initializer of pool %r failed", self.name, exc_info=error)
 
     # -- Waiting --
 
@@ -543,41 +653,57 @@ class Engine:
                 self.refuse_on_loop()
             work.doze(timeout)
             return
-        for before in (work,) if work.turn is None else (*_before(work), work):
+        for before in with_those_before(work):
             if before.owner is None:
-                mark = ("run", me)
-                if before.claim(mark):
-                    self.count(_state.START)
-                    self.run_claimed(before, mark, 0)
-            self.await_running(before, me, deadline)
+                refuse_if_deep()
+                self.run(before)
+            if not before.done():
+                left = None if deadline is None else deadline - time.monotonic()
+                if not self.sleep([before], queue.SimpleQueue(), True, left):
+                    raise TimeoutError("the delivery is not done yet; it goes on")
+        del work, before  # see drop_frame
 
-    def await_running(self, work: Any, me: int, deadline: float | None) -> None:
-        """Wait for what another thread runs."""
-        if work.done():
-            return
-        _asleep[me] = work
+    def sleep(
+        self,
+        works: "Sequence[Any]",
+        woken: "queue.SimpleQueue[None]",
+        every: bool,
+        timeout: float | None,
+    ) -> bool:
+        """In a worker: wait until one of ``works`` has ended, or something is put into ``woken``.
+
+        Others run these; ``every``: who waits needs all of them, else any. False when the time is
+        up. Raises ``RuntimeError`` if they can only end after who waits.
+        """
+        refuse_if_critical("a worker")
+        me = threading.get_ident()
         try:
-            _refuse_circle(work, me)
-            work.doze(None if deadline is None else deadline - time.monotonic())
+            _asleep[me] = (works, every)
+            if works and (any if every else all)(_only_after(work, me) for work in works):
+                raise RuntimeError(_CIRCLE)
+            for work in works:
+                work.wake_at_end(woken)
+            if not any(work.done() for work in works):
+                woken.get(timeout=None if timeout is None else max(0.0, timeout))
+        except queue.Empty:
+            return False
         finally:
             _asleep.pop(me, None)
+            for work in works:
+                work.let_sleep(woken)
+        return True
+
+    def works_here(self) -> bool:
+        """Whether this thread is a worker, or a caller that runs deliveries."""
+        return threading.get_ident() in self.idents
 
     def help(self, work: Any) -> None:
-        """In a worker that may be about to wait for ``work``: run it, as far as it can start now."""
-        if threading.get_ident() in self.idents:
-            for before in (*_before(work), work):
+        """In a worker that is about to wait for ``work``: run it, as far as it can start now."""
+        if self.works_here():
+            for before in with_those_before(work):
                 self.run(before)
                 if not before.done():
                     return
-
-    def refuse_endless_wait(self, work: Any) -> None:
-        """Raise if this thread, a worker, runs what ``work`` waits for."""
-        me = threading.get_ident()
-        self.refuse_on_loop()
-        if me in self.idents:
-            for before in [*_before(work), work]:
-                if before.owner is not None:
-                    _refuse_circle(before, me)
 
     def on_loop(self) -> bool:
         """Whether this is the event loop's thread."""
@@ -597,22 +723,24 @@ class Engine:
         deadline = None if timeout is None else time.monotonic() + timeout
         woken: queue.SimpleQueue[None] = queue.SimpleQueue()
         idler = functools.partial(woken.put, None)
+        cell = self.cell
         try:
-            while True:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                if self.cell.update(_state.await_quiet, idler) is not None:
-                    woken.get(timeout=left)
-                    continue
-                # Counted as ended is one step before resolved.
-                for work in list(self.unresolved):
-                    work.doze(left)
-                if self.cell.value.quiet:
-                    return True
+            while self.cell is cell and cell.update(_state.await_quiet, idler) is not None:
+                cell.raise_interrupt()
+                woken.get(timeout=left_until(deadline))
+            # Counted as ended is one step before resolved.
+            for work in list(self.unresolved):
+                work.doze(left_until(deadline))
+            return True
         except (queue.Empty, TimeoutError):
             return False
         finally:
-            self.cell.update(_state.forget, idler)
-            self.cell.raise_interrupt()
+            try:
+                cell.update(_state.forget, idler)
+            except BaseException:
+                cell.update(_state.forget, idler)
+                raise
+            cell.raise_interrupt()
 
     def close(self) -> None:
         """Take no more work; what was accepted still runs, and then the workers go."""
@@ -623,10 +751,10 @@ class Engine:
 
     def lose(self, why: str) -> list[Work]:
         """Resolve what waits with ``DeliveryLost``; return what waited or still runs."""
+        self.hopeless = lambda: ("cancelled", DeliveryLost(why))
         self.cell.update(_state.turn, Mode.CLOSED)
         left = list(self.unresolved)
-        for work in left:
-            work.end("cancelled", DeliveryLost(why))
+        self.give_up()
         self.log_drops()
         self.let_go()
         return left
@@ -636,13 +764,16 @@ class Engine:
         _asleep.clear()
         for loop in self.loops:
             loop.abandon()
-        lost = list(self.unresolved)
-        mode = self.cell.value.mode
-        self.start_over(State(mode=mode))
+        lost, state = list(self.unresolved), self.cell.value
+        self.start_over(State(mode=state.mode))
         for work in lost:
-            work.forsake(DeliveryLost(f"it belongs to the parent of process {os.getpid()}"))
+            if not work.done():
+                work.forsake(_lost_by_fork())
             work.forget()
             work.turn = None
+        # The thread that forked may itself wait, below the signal handler that did it.
+        for wake in (*(blocked.wake for blocked in state.blocked), *state.idlers):
+            wake()
 
 
 def _work(engine: Engine, contract: list[bool]) -> None:
@@ -682,26 +813,43 @@ def _work(engine: Engine, contract: list[bool]) -> None:
         engine.threads.pop(thread, None)
 
 
-def _before(work: Any) -> "list[Any]":
-    turn = work.turn
-    return [] if turn is None else [before.future for before in turn.standing_before()]
+def _lost_by_fork() -> DeliveryLost:
+    return DeliveryLost(f"it belongs to the parent of process {os.getpid()}")
 
 
-def _refuse_circle(work: PoolFuture, me: int) -> None:
-    """Raise if the thread that runs ``work`` is this one, or waits for what this one runs."""
-    seen = set()
-    waited_for: PoolFuture | None = work
-    while waited_for is not None and not waited_for.done():
-        owner = waited_for.owner
-        if owner is None or owner in seen:
-            return
-        if owner[1] == me:
-            raise RuntimeError(
-                "cannot wait for this delivery here: it can only run after the one that waits "
-                "(they share an ordered receiver's lane, or wait for each other)"
-            )
-        seen.add(owner)
-        waited_for = _asleep.get(owner[1])
+@contextmanager
+def awaiting(work: Any, me: int) -> Iterator[None]:
+    """Around an await for ``work`` by the async delivery that owns things as ``me``."""
+    _asleep[me] = ([work], True)
+    try:
+        refuse_circles(work, me)
+        yield
+    finally:
+        _asleep.pop(me, None)
+
+
+def refuse_circles(work: Any, me: int) -> None:
+    """Raise if ``work``, or what stands before it in its lane, can only end after who waits."""
+    if any(_only_after(before, me) for before in with_those_before(work)):
+        raise RuntimeError(_CIRCLE)
+
+
+def with_those_before(work: Any) -> "list[Any]":
+    """What must end for ``work`` to have ended: what stands before it in its lane, and itself."""
+    return [work] if work.turn is None else [*work.turn.standing_before(), work]
+
+
+def _only_after(work: Any, me: int, seen: tuple[int, ...] = ()) -> bool:
+    """Whether ``work`` can only end after ``me`` goes on: runs there, or waits for what does."""
+    owner = work.owner
+    if owner is None or owner[1] in seen or work.done():
+        return False
+    if owner[1] == me:
+        return True
+    others, every = _asleep.get(owner[1], ((), True))
+    seen = (*seen, owner[1])
+    waits = [_only_after(other, me, seen) for other in others]
+    return any(waits) if every else bool(waits) and all(waits)
 
 
 def _loop_runs_here() -> bool:

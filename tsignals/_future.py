@@ -14,13 +14,16 @@ twice does no harm.
 ``concurrent.futures.wait`` and ``as_completed`` reach for ``_condition``, ``_waiters`` and
 ``_state``: while they hold the condition the state must not change under them. So a future that
 has a meeting shows itself as done to them only once the meeting was announced, which happens with
-the condition held.
+the condition held. A worker that waits through them runs what it waits for, and no condition may
+be held then: so it does that when it comes to sleep on their event (:class:`Errand`).
 """
 
 import logging
+import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from types import CodeType, FrameType
@@ -63,13 +66,89 @@ def refuse_if_critical(what: str) -> None:
         frame = frame.f_back
 
 
+def refuse_if_deep(frames: int = 40) -> None:
+    """Raise ``RecursionError`` here, where it does no harm, rather than a few frames further in."""
+    if frames:
+        refuse_if_deep(frames - 1)
+
+
+def left_until(deadline: float | None) -> float | None:
+    """How many seconds are left; ``None``: it does not matter."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+class Errand(threading.Event):
+    """What ``concurrent.futures.wait`` and ``as_completed`` sleep on in a worker of ``pool``.
+
+    Whoever does runs first what it would wait for.
+    """
+
+    def __init__(self, pool: Any, every: bool) -> None:
+        super().__init__()
+        self.pool = pool
+        self.every = every  # all must end, else any
+        self.futures: list[PoolFuture] = []
+        self.woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self) -> None:
+        super().set()
+        self.woken.put(None)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            elsewhere = []
+            for future in self.futures:
+                for work in self.pool.needed_for(future):
+                    if work.owner is None:
+                        refuse_if_deep()
+                        self.pool.run(work)
+                        if self.is_set():
+                            return True
+                    if not work.done():
+                        elsewhere.append(work)
+                        break
+            if not self.pool.sleep(elsewhere, self.woken, self.every, left_until(deadline)):
+                return self.is_set()
+        return True
+
+
+class Waiters:
+    """``_waiters`` of a future as a worker sees it: it gives the waiter an :class:`Errand`."""
+
+    def __init__(self, future: "PoolFuture", waiters: list[Any]) -> None:
+        self._future = future
+        self._waiters = waiters
+
+    def append(self, waiter: Any) -> None:
+        if not isinstance(waiter.event, Errand):
+            # Of the three kinds, this one needs all; an error may end it before, though.
+            every = not getattr(waiter, "stop_on_exception", True)
+            waiter.event = Errand(self._future._pool, every)
+        waiter.event.futures.append(self._future)
+        self._waiters.append(waiter)
+
+    def remove(self, waiter: Any) -> None:
+        self._waiters.remove(waiter)
+
+
 class Meeting:
     """Where those who wait for a future are found."""
 
-    __slots__ = ("announced", "callbacks", "condition", "sleepers", "waiters")
+    __slots__ = (
+        "announced",
+        "callbacks",
+        "condition",
+        "lock",
+        "process",
+        "sleepers",
+        "waiters",
+    )
 
     def __init__(self) -> None:
-        self.condition = threading.Condition()
+        self.process = os.getpid()
+        self.lock = threading.RLock()
+        self.condition = threading.Condition(self.lock)
         self.waiters: list[Any] = []  # of concurrent.futures.wait and as_completed
         self.sleepers: list[queue.SimpleQueue[None]] = []  # of result() and exception()
         self.callbacks: list[list[Callable[[Any], object]]] = []  # each is taken by who calls it
@@ -78,9 +157,14 @@ class Meeting:
     @critical
     def announce(self, future: "PoolFuture") -> None:
         """Tell those who wait that ``future`` is done; once, by whoever is first."""
-        with self.condition:
+        for sleeper in list(self.sleepers):
+            sleeper.put(None)
+        # The lock itself: an interrupt inside the condition's ``__enter__`` would leave it held.
+        with self.lock:
             if not self.announced:
                 for waiter in self.waiters:
+                    if future in waiter.finished_futures:  # told before an interruption
+                        continue
                     if future.cancelled():
                         waiter.add_cancelled(future)
                     elif future._exception is not None:
@@ -89,8 +173,6 @@ class Meeting:
                         waiter.add_result(future)
                 self.announced = True
                 self.condition.notify_all()
-        for sleeper in list(self.sleepers):
-            sleeper.put(None)
 
     def call_back(self, future: "PoolFuture") -> None:
         """Call the callbacks that nobody has called yet."""
@@ -152,27 +234,28 @@ class PoolFuture(Future[Any]):
         self._phase = RUNNING
 
     def settle(self, result: Any, exception: BaseException | None, phase: str = FINISHED) -> None:
-        """Resolve; the owner's alone. Wakes who waits, then calls the callbacks."""
+        """Resolve; the owner's alone. Wakes who waits, then calls the callbacks.
+
+        When interrupted, to be called again.
+        """
         self._result = result
         self._exception = exception
         self._phase = phase
         meetings = self._meeting.copy()
         if meetings:
-            try:
-                meetings[0].announce(self)
-            except BaseException:  # interrupted
-                meetings[0].announce(self)
-                meetings[0].call_back(self)
-                raise
+            meetings[0].announce(self)
             meetings[0].call_back(self)
 
     def forsake(self, error: BaseException) -> None:
-        """In a forked child: resolve with ``error`` and tell nobody, for all who waited are gone."""
+        """In a forked child: resolve with ``error``. Who waited is gone, but for this thread."""
+        meetings = self._meeting
         self._owner = [("lost", 0)]
         self._meeting = []
         self._result = None
         self._exception = error
         self._phase = FINISHED
+        for sleeper in [sleeper for meeting in meetings for sleeper in meeting.sleepers]:
+            sleeper.put(None)
 
     # -- What concurrent.futures reaches for --
 
@@ -180,23 +263,24 @@ class PoolFuture(Future[Any]):
         if not self._meeting:
             self._meeting.append(Meeting())
         meeting = self._meeting[0]
+        if meeting.process != os.getpid():  # its lock may be held by a thread of the parent
+            self._meeting = [meeting := Meeting()]
         if self._phase in _DONE and not meeting.announced:
             meeting.announce(self)
         return meeting
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
-        # A worker that is about to wait runs what it would wait for.
-        if self._phase not in _DONE:
-            self._pool.help(self)
         return self._meet().condition
 
     @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]
+    def _waiters(self) -> Any:  # type: ignore[override]
         meeting = self._meet()
         if not meeting.announced:
             refuse_if_critical("concurrent.futures")
-            self._pool.refuse_endless_wait(self)
+            self._pool.refuse_on_loop()
+            if self._pool.works_here():
+                return Waiters(self, meeting.waiters)
         return meeting.waiters
 
     @property
@@ -210,25 +294,31 @@ class PoolFuture(Future[Any]):
 
     def cancel(self) -> bool:
         """Cancel it if it has not started; return whether it is cancelled."""
-        return self.end("cancelled", None, CANCELLED_AND_NOTIFIED) or self.cancelled()
+        if self.end("cancelled", None, CANCELLED_AND_NOTIFIED):
+            return True
+        owner = self.owner  # another thread may be about to cancel it
+        return self.cancelled() or (owner is not None and owner[0] == "cancelled")
 
     def end(self, counter: str, error: BaseException | None, phase: str = FINISHED) -> bool:
         """Resolve it unrun, unless it has started or ended; return whether this call did."""
-        mark = (counter, threading.get_ident())
+        mark = (counter if error is None else "refused", threading.get_ident())
+        counted = False
         try:
-            won = self.claim(mark)
-            if won:
-                self._end(counter, error, phase)
-        except BaseException:  # interrupted
-            if self.owner is mark and self._phase not in _DONE:
-                self._end(counter, error, phase)
+            if not self.claim(mark):
+                return False
+            self._pool.count_ended(self, counter)
+            counted = True
+            self.settle(None, error, phase)
+            self._pool.wrap_up_unrun(self)
+        except BaseException:  # interrupted, or by a callback: what is left is done again
+            if self.owner is mark:
+                if not counted:
+                    self.claim(mark)
+                    self._pool.count_ended(self, counter)
+                self.settle(None, error, phase)
+                self._pool.wrap_up_unrun(self)
             raise
-        return won
-
-    def _end(self, counter: str, error: BaseException | None, phase: str) -> None:
-        self._pool.count_ended(self, counter)
-        self.settle(None, error, phase)
-        self._pool.release(self)
+        return True
 
     def cancelled(self) -> bool:
         return self._phase in (CANCELLED, CANCELLED_AND_NOTIFIED)
@@ -276,40 +366,41 @@ class PoolFuture(Future[Any]):
         """Wait until done, and only that."""
         refuse_if_critical("result()")
         sleeper: queue.SimpleQueue[None] = queue.SimpleQueue()
-        sleepers = self._meet().sleepers
-        sleepers.append(sleeper)
         try:
+            self.wake_at_end(sleeper)
             if self._phase not in _DONE:
-                if timeout is not None and timeout <= 0:
-                    raise queue.Empty
-                sleeper.get(timeout=timeout)
+                sleeper.get(timeout=None if timeout is None else max(0.0, timeout))
         except queue.Empty:
             raise TimeoutError("the delivery is not done yet; it goes on") from None
         finally:
+            self.let_sleep(sleeper)
+
+    def wake_at_end(self, sleeper: "queue.SimpleQueue[None]") -> None:
+        """Put into ``sleeper`` when it is done, if it is not so by now."""
+        self._meet().sleepers.append(sleeper)
+
+    def let_sleep(self, sleeper: "queue.SimpleQueue[None]") -> None:
+        """Undo ``wake_at_end``."""
+        sleepers = self._meet().sleepers
+        if sleeper in sleepers:
             sleepers.remove(sleeper)
 
     def set_running_or_notify_cancel(self) -> bool:
-        """For executors other than ours; see ``concurrent.futures``."""
+        """For executors; the pool has its own way. Returns False once it is cancelled."""
         if self.cancelled():
             return False
-        if self._phase != PENDING or not self.claim(("run", threading.get_ident())):
-            raise InvalidStateError(f"{self._phase}: {self!r}")
-        self._phase = RUNNING
-        return True
+        raise self._not_yours()
 
     def set_result(self, result: Any) -> None:
-        """For executors other than ours; see ``concurrent.futures``."""
-        self._refuse_if_done()
-        self.settle(result, None)
+        """For executors; the pool has its own way."""
+        raise self._not_yours()
 
     def set_exception(self, exception: BaseException | None) -> None:
-        """For executors other than ours; see ``concurrent.futures``."""
-        self._refuse_if_done()
-        self.settle(None, exception)
+        """For executors; the pool has its own way."""
+        raise self._not_yours()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} at {id(self):#x} state={self._phase.lower()}>"
 
-    def _refuse_if_done(self) -> None:
-        if self._phase in _DONE:
-            raise InvalidStateError(f"{self._phase}: {self!r}")
+    def _not_yours(self) -> InvalidStateError:
+        return InvalidStateError(f"only its pool resolves {self!r}")

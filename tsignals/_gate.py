@@ -58,9 +58,8 @@ class _Wait:
 
     def inside(self, call: Call) -> bool:
         """Whether this wait is made from within ``call``."""
-        if call.task is None:
-            return call.thread == self.thread
-        return call.task is self.task or call in self.enclosing
+        own = call.thread == self.thread if call.task is None else call.task is self.task
+        return own or call in self.enclosing
 
 
 _waits: dict[_Wait, None] = {}

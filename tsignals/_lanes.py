@@ -10,7 +10,7 @@ Exactly one turn of a lane has nothing before it (``before is None``). Its deliv
 pool's queue, running, or done; a later one is put into the queue when its turn comes.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from typing import Any
 
 from tsignals._receiver import Only, identity
@@ -19,11 +19,14 @@ from tsignals._receiver import Only, identity
 class Turn:
     """One delivery's place in a lane."""
 
-    __slots__ = ("after", "before", "future", "lane", "tried")
+    __slots__ = ("after", "before", "future", "kept", "lane", "tried")
 
-    def __init__(self, future: Any, lane: "Lane") -> None:
+    def __init__(self, future: Any, lane: "Lane", kept: bool = False) -> None:
         self.future = future
         self.lane = lane
+        # Who sent it runs it when its turn comes, unless they give that up. They do so before they
+        # look whether the turn has come; who passes the turn on looks for them afterwards.
+        self.kept = kept
         self.before: Turn | None = None
         self.after: list[Turn | None] = []  # the first counts; None: the lane ends here
         self.tried: Turn | None = self  # where it was last appended; None once that is settled
@@ -32,17 +35,18 @@ class Turn:
         """Whether it is in its lane, even if the one who added it was interrupted."""
         return self.tried is None or self.tried.after[:1] == [self]
 
-    def standing_before(self) -> "Iterator[Turn]":
-        """The turns that come before this one and have not passed yet, in order."""
+    def standing_before(self) -> list[Any]:
+        """The futures whose turns come before this one and have not passed yet, in order."""
         found = []
         turn = self.before
         while turn is not None:
-            found.append(turn)
+            found.append(turn.future)
             turn = turn.before
-        return reversed(found)
+        found.reverse()
+        return found
 
     def pass_on(self) -> Any:
-        """End this turn; return the future whose turn has come, or ``None`` at the lane's end."""
+        """End this turn; return the future whose turn has come, if it is to be queued."""
         if not self.after:
             self.after.append(None)
         following = self.after[0]
@@ -50,7 +54,7 @@ class Turn:
             self.lane.close()
             return None
         following.before = None
-        return following.future
+        return None if following.kept else following.future
 
 
 class Lane:
@@ -67,7 +71,9 @@ class Lane:
         self._table.pop(Only(self._key), None)
 
 
-def join(table: dict[Hashable, Lane], receiver: object, future: Any) -> Turn:
+def join(
+    table: dict[Hashable, Lane], receiver: object, future: Any, kept: bool = False
+) -> Turn:
     """Give ``future`` a turn at the end of its receiver's lane, once, and return it.
 
     The turn has come already if nothing stands ``before`` it.
@@ -78,7 +84,7 @@ def join(table: dict[Hashable, Lane], receiver: object, future: Any) -> Turn:
             return turn
         key = identity(receiver)
         lane = table.setdefault(key, Lane(table, key))
-        turn = future.turn = Turn(future, lane)
+        turn = future.turn = Turn(future, lane, kept)
         end: Turn | None = lane.last
         while end is not None:
             # Before the turn can be found: the one who ends the turn before it clears it.

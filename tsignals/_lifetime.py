@@ -10,6 +10,7 @@ import collections
 import logging
 import os
 import sys
+import threading
 import time
 import weakref
 from typing import Any
@@ -59,7 +60,8 @@ def hook_multiprocessing() -> None:
 def budget() -> float:
     """Seconds that pending work may take at exit: ``TSIGNALS_EXIT_SECONDS``, default 10."""
     try:
-        return max(0.0, float(os.environ.get("TSIGNALS_EXIT_SECONDS", "10")))
+        seconds = float(os.environ.get("TSIGNALS_EXIT_SECONDS", "10"))
+        return min(max(0.0, seconds), threading.TIMEOUT_MAX)
     except ValueError:
         log.warning("TSIGNALS_EXIT_SECONDS is not a number; pools get 10 seconds to finish")
         return 10.0
@@ -68,11 +70,17 @@ def budget() -> float:
 def finish() -> None:
     """At exit: give all open pools together ``budget()`` seconds, then lose what is left."""
     deadline = time.monotonic() + budget()
-    while busy := [engine for engine in engines() if not engine.cell.value.quiet]:
-        for engine in busy:
-            engine.drain(max(0.0, deadline - time.monotonic()))
-        if time.monotonic() >= deadline:
-            break
+    try:
+        while busy := [engine for engine in engines() if not engine.cell.value.quiet]:
+            for engine in busy:
+                engine.drain(max(0.0, deadline - time.monotonic()))
+            if time.monotonic() >= deadline:
+                break
+    finally:  # interrupted, too
+        _lose_all()
+
+
+def _lose_all() -> None:
     _ended.append(True)
     for engine in engines():
         left = engine.lose("the process ended before it could run")
@@ -94,7 +102,10 @@ def _name(work: Any) -> str:
 def _after_fork() -> None:
     for engine in engines():
         engine.restart()
-    hook_multiprocessing()
+    # A child of multiprocessing first forgets what its parent has hooked in, then calls this.
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.register_after_fork(hook_multiprocessing, lambda hook: hook())
 
 
 atexit.register(finish)

@@ -24,10 +24,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tsignals import _state
-from tsignals._aio import SKIPPED, respond
+from tsignals._aio import SKIPPED, delivering, respond
 from tsignals._delivery import Delivery, Sending
 from tsignals._engine import Engine, Skipped, surrounding
-from tsignals._future import Mark, PoolFuture
+from tsignals._future import Mark
 
 log = logging.getLogger("tsignals")
 
@@ -76,13 +76,16 @@ class AsyncDelivery(Delivery):
 
     # On the loop's thread:
 
-    def start(self, ended: Callable[[Task], object]) -> None:
+    def start(self, mark: Mark, ended: Callable[[Task], object]) -> None:
         assert self.sending is not None
         context = self.sending.context.copy()
-        self._task = asyncio.get_running_loop().create_task(self._main(), context=context)
-        self._task.add_done_callback(ended)
+        task = asyncio.get_running_loop().create_task(self._main(), context=context)
+        delivering[task] = mark[1]
+        task.add_done_callback(delivering.pop)
+        task.add_done_callback(ended)
+        self._task = task
         if self._cancelling:
-            self._task.cancel()
+            task.cancel()
 
     def _cancel_task(self) -> None:
         # Once: a second time would disturb a receiver that tidies up.
@@ -122,7 +125,7 @@ class AsyncDelivery(Delivery):
 
     def _have_it_run(self) -> None:
         ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
-        self._pool.loops[0].loop.call_soon_threadsafe(self.start, ended.put)
+        self._pool.loops[0].loop.call_soon_threadsafe(self.start, self.owner, ended.put)
         try:
             ended.get()
         except BaseException:  # interrupted
@@ -173,7 +176,7 @@ class LoopThread:
             if work.claim(mark):
                 self.engine.count(_state.START_ON_LOOP)
                 work.begin()
-                work.start(functools.partial(self._ended, work, mark))
+                work.start(mark, functools.partial(self._ended, work, mark))
             elif (owner := work.owner) is not None and owner[0] != "run":
                 self.engine.pass_on(work)  # its turn came after it was resolved unrun
 
@@ -218,8 +221,9 @@ class LoopThread:
         self.call(self._stop)
 
     def _stop(self) -> None:
-        self._stopped = True
-        self.loop.stop()
+        if not self._stopped:  # later on, it would stop what the closing runs
+            self._stopped = True
+            self.loop.stop()
 
     def abandon(self) -> None:
         """In a forked child: never touch it again, nor let it be collected, which closes it."""

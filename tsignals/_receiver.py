@@ -50,7 +50,8 @@ def connection_key(receiver: object, sender: object, dispatch_uid: Hashable) -> 
 def check(receiver: object) -> tuple[bool, bool]:
     """Raise unless ``receiver`` can be called with any keywords.
 
-    Return whether it is async for a send, and for ``send_async``, which sees through ``background``.
+    Return whether it is async for ``send``, and for ``send_async``, which sees through
+    ``background``.
 
     Django's two messages, word for word. A callable whose signature cannot be read is accepted.
     Nothing is kept, neither the receiver nor its signature.

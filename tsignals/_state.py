@@ -20,6 +20,7 @@ Invariants, by construction of every change below
 """
 
 import enum
+import threading
 from collections.abc import Callable, Sized
 from typing import Any, NamedTuple
 
@@ -115,7 +116,7 @@ class Cell:
     def __init__(self, state: State) -> None:
         numbers, *rest = state
         self._node: Node = (numbers, tuple(rest), [])  # type: ignore[assignment]
-        self.interrupts: list[BaseException] = []
+        self.interrupts: list[tuple[int, BaseException]] = []  # with the thread that each befell
 
     @property
     def value(self) -> State:
@@ -137,7 +138,8 @@ class Cell:
         those who wait for quiet.
 
         An exception from outside (Ctrl-C) is raised if it came before the change was made. One
-        that came after waits for ``raise_interrupt``, or the caller could not know.
+        that came after waits for ``raise_interrupt``, or the caller could not know. So whoever
+        stores, in the statement after this call, that the change was made can rely on it.
         """
         while True:
             node = self._last()
@@ -150,7 +152,7 @@ class Cell:
                 try:
                     wake(before, after)
                 except BaseException as interrupt:
-                    self.interrupts.append(interrupt)
+                    self.defer(interrupt)
                     wake(before, after)  # twice does no harm
                 return after
 
@@ -192,13 +194,19 @@ class Cell:
         except BaseException as interrupt:
             if not node[2] or node[2][0] is not successor:
                 raise
-            self.interrupts.append(interrupt)
+            self.defer(interrupt)
         return True
 
+    def defer(self, interrupt: BaseException) -> None:
+        """Keep for ``raise_interrupt`` what came when this thread could not stop."""
+        self.interrupts.append((threading.get_ident(), interrupt))
+
     def raise_interrupt(self) -> None:
-        """Raise what interrupted a change that was made all the same; where that has ended."""
-        if self.interrupts:
-            raise self.interrupts.pop()
+        """Raise what was deferred in this thread; where what it interrupted has ended."""
+        for entry in list(self.interrupts):
+            if entry[0] == threading.get_ident():
+                self.interrupts.remove(entry)
+                raise entry[1]
 
 
 def wake(before: State, after: State) -> None:
@@ -249,9 +257,7 @@ def let_in(state: State, limit: int | None) -> State:
 
 def shift(state: State, change: int, limit: int | None) -> State:
     """The numbers change by one of the sums below; what that makes room for enters."""
-    numbers, workers, mode, blocked, idlers = state
-    after = _new(State, (numbers + change, workers, mode, blocked, idlers))
-    return let_in(after, limit) if blocked else after
+    return let_in(close_if_over(state.plus(change)), limit)
 
 
 START = RUNNING - PENDING - ROOM
@@ -292,17 +298,25 @@ def leave(state: State) -> State:
 
 def retire(state: State) -> State | None:
     """An idle worker goes, if the pool takes no more work and none is left."""
-    return leave(state) if state.mode and not state.pending else None
+    return close_if_over(leave(state)) if state.mode and not state.pending else None
 
 
 def turn(state: State, mode: Mode) -> State | None:
     """The pool moves to ``mode``; those who stand in line will see it and leave."""
-    return None if state.mode >= mode else state._replace(mode=mode)
+    return None if state.mode >= mode else close_if_over(state._replace(mode=mode))
+
+
+def close_if_over(state: State) -> State:
+    """A pool that closes is closed once its work is done and its workers are gone."""
+    over = state.mode is Mode.CLOSING and state.quiet and not state.workers
+    return state._replace(mode=Mode.CLOSED) if over else state
 
 
 def await_quiet(state: State, idler: Any) -> State | None:
     """Somebody waits for nothing to be pending or running, if it is not so already."""
-    return None if state.quiet else state._replace(idlers=(*state.idlers, idler))
+    if state.quiet:
+        return None
+    return state if idler in state.idlers else state._replace(idlers=(*state.idlers, idler))
 
 
 def forget(state: State, idler: Any) -> State:

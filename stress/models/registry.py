@@ -224,13 +224,14 @@ def send_send_one_epoch() -> None:
     signal = Signal()
     signal.connect(hear)
     registry = signal._registry
-    # A builder that is interrupted between its two steps.
+    # A builder that is interrupted between its two steps, and meanwhile a change is under way.
     registry.epoch = epoch = Epoch()
     rows = registry._read()
+    half_connect(signal)
     first, second = list[Heard](), list[Heard]()
 
-    def second_send() -> None:
-        epoch.show(rows)  # it goes on
+    def go_on_and_send() -> None:
+        epoch.show(rows)
         seen = list(first)
         second.append(heard(signal))
         if seen:
@@ -238,7 +239,7 @@ def send_send_one_epoch() -> None:
                 len(seen[0]) <= len(second[0]), f"one send reached {seen[0]}, a later {second[0]}"
             )
 
-    at_once(lambda: signal.connect(hear_too), lambda: first.append(heard(signal)), second_send)
+    at_once(lambda: first.append(heard(signal)), go_on_and_send)
 
 
 def show_last(self: Epoch, rows: tuple[Connection, ...]) -> None:

@@ -1,0 +1,848 @@
+"""asend and asend_robust: sync receivers as one group on a thread, then the async ones together."""
+
+import asyncio
+import contextvars
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from event_loops import (
+    AsyncGate,
+    async_kinds,
+    async_raiser,
+    every_loop,
+    ignores,
+    run,
+    until,
+)
+from helpers import (
+    TIMEOUT,
+    BaseBoom,
+    Boom,
+    Ear,
+    Equal,
+    Gate,
+    Running,
+    Thing,
+    assert_gone,
+    ignore,
+    raiser,
+    together,
+    wait_until,
+)
+from pools import told
+
+from tsignals import Outcomes, Signal
+
+__all__ = ["every_loop"]
+
+every_verb = pytest.mark.parametrize("verb", ["asend", "asend_robust"])
+
+
+def send(signal: Signal, verb: str, sender: object = None, /, **named: Any) -> Any:
+    """What ``await signal.verb(sender, **named)`` gives on an event loop of its own."""
+    return run(getattr(signal, verb)(sender, **named))
+
+
+def responses(pairs: Any) -> list[Any]:
+    return [response for _, response in pairs]
+
+
+# The result
+
+
+@every_verb
+def test_sync_receivers_come_first_then_the_async_ones_each_in_call_order(verb: str) -> None:
+    signal, ears = Signal(), [Ear(f"ear {n}", response=n) for n in range(3)]
+    first, second = async_kinds()["coroutine function"], async_kinds()["object"]
+    signal.connect(first)
+    signal.connect(ears[0])
+    signal.connect(second, priority=1)
+    signal.connect(ears[1])
+    signal.connect(ears[2].hear, priority=1)
+    pairs = send(signal, verb, n="n")
+    assert pairs == [(ears[2].hear, 2), (ears[0], 0), (ears[1], 1), (second, "n"), (first, "n")]
+    assert type(pairs) is (list if verb == "asend" else Outcomes)
+
+
+@every_verb
+def test_receivers_are_told_signal_sender_and_values(verb: str) -> None:
+    signal, sender, ear, heard = Signal(), Thing(), Ear(), list[dict[str, Any]]()
+
+    async def hears(**named: Any) -> None:
+        heard.append(named)
+
+    signal.connect(ear)
+    signal.connect(hears, sender=sender)
+    send(signal, verb, sender, self=1, live=2)
+    told = {"signal": signal, "sender": sender, "self": 1, "live": 2}
+    assert (ear.calls, heard) == ([told], [told])
+    assert len(send(signal, verb)) == 1
+
+
+@every_verb
+def test_value_named_signal_is_refused_before_any_receiver_runs(verb: str) -> None:
+    signal, ear = Signal(), Ear()
+    signal.connect(ear)
+    signal.connect(ignores)
+    with pytest.raises(TypeError, match="signal"):
+        send(signal, verb, signal=1)
+    assert ear.calls == []
+
+
+@pytest.mark.parametrize(("verb", "kind"), [("asend", list), ("asend_robust", Outcomes)])
+def test_to_nobody_it_needs_no_event_loop(verb: str, kind: type) -> None:
+    sending = getattr(Signal(), verb)(None)
+    with pytest.raises(StopIteration) as ended:
+        sending.send(None)
+    assert ended.value.value == []
+    assert type(ended.value.value) is kind
+
+
+@every_verb
+def test_works_on_the_connections_as_they_were_when_it_started(verb: str) -> None:
+    signal, late = Signal(), Ear()
+
+    def changes(**named: Any) -> None:
+        signal.connect(late)
+        signal.connect(ignores)
+        gone.disconnect()
+
+    async def stays(**named: Any) -> str:
+        return "called once more"
+
+    signal.connect(changes)
+    gone = signal.connect(stays)
+    assert send(signal, verb) == [(changes, None), (stays, "called once more")]
+    assert [receiver for receiver, _ in send(signal, verb)] == [changes, late, ignores]
+
+
+@every_verb
+def test_weakly_held_async_receivers_die_as_others_do(verb: str) -> None:
+    signal, gate = Signal(), AsyncGate()
+    gate.opened.set()
+    signal.connect(gate)
+    assert responses(send(signal, verb)) == ["through"]
+    reference = weakref.ref(gate)
+    del gate
+    assert_gone(reference)
+    assert (send(signal, verb), signal.receivers) == ([], [])
+
+
+# What is async
+
+
+@every_verb
+@pytest.mark.parametrize("kind", async_kinds())
+def test_what_is_defined_as_async_is_awaited(verb: str, kind: str) -> None:
+    signal, receiver = Signal(), async_kinds()[kind]
+    signal.connect(receiver, weak=False)
+    assert send(signal, verb, n=7) == [(receiver, 7)]
+
+
+@every_verb
+def test_sync_receiver_that_returns_an_awaitable_is_not_guessed_at(verb: str) -> None:
+    signal = Signal()
+
+    class Later:
+        def __await__(self) -> Any:
+            raise AssertionError("awaited")
+
+    later = Later()
+
+    def returns(**named: Any) -> Later:
+        return later
+
+    signal.connect(returns)
+    assert send(signal, verb) == [(returns, later)]
+
+
+# Threads
+
+
+@every_verb
+def test_sync_receivers_run_as_one_group_on_a_thread_without_a_loop(verb: str) -> None:
+    signal, threads = Signal(), list[int]()
+
+    def hears(**named: Any) -> None:
+        threads.append(threading.get_ident())
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        asyncio.run(asyncio.sleep(0))  # one can be run there
+
+    others = [lambda **named: hears() for _ in range(3)]
+    for receiver in (hears, *others):
+        signal.connect(receiver)
+    assert len(send(signal, verb)) == 4
+    assert len(threads) == 4
+    assert len(set(threads)) == 1
+    assert threads[0] != threading.get_ident()
+
+
+@every_verb
+def test_async_receivers_run_on_the_senders_loop(verb: str) -> None:
+    signal = Signal()
+
+    async def hears(**named: Any) -> Any:
+        return asyncio.get_running_loop(), threading.get_ident()
+
+    signal.connect(ignore)
+    signal.connect(hears)
+
+    async def main() -> None:
+        here = asyncio.get_running_loop(), threading.get_ident()
+        assert responses(await getattr(signal, verb)(None)) == [None, here]
+
+    run(main())
+
+
+@every_verb
+def test_loop_goes_on_while_sync_receivers_run(verb: str) -> None:
+    signal, gate = Signal(), Gate()
+    signal.connect(gate)
+
+    async def main() -> None:
+        sending = asyncio.ensure_future(getattr(signal, verb)(None))
+        await until(gate.entered)
+        gate.opened.set()
+        assert responses(await sending) == ["through"]
+
+    run(main())
+
+
+@every_verb
+def test_no_limit_holds_up_sync_receivers(verb: str) -> None:
+    """As many as no executor would run at once meet."""
+    signal, meeting = Signal(), threading.Barrier(80)
+
+    def meets(**named: Any) -> bool:
+        return meeting.wait(TIMEOUT) >= 0
+
+    signal.connect(meets)
+
+    async def main() -> None:
+        sends = (getattr(signal, verb)(None) for _ in range(80))
+        assert await asyncio.gather(*sends) == [[(meets, True)]] * 80
+
+    run(main())
+
+
+def test_thread_is_used_again_rather_than_another_started() -> None:
+    signal, threads = Signal(), set[threading.Thread]()
+    signal.connect(lambda **named: threads.add(threading.current_thread()), weak=False)
+
+    async def main() -> None:
+        for _ in range(10):
+            await signal.asend(None)
+
+    run(main())
+    assert len(threads) == 1
+
+
+@every_verb
+def test_async_receivers_run_together(verb: str) -> None:
+    signal = Signal()
+
+    async def main() -> None:
+        ready = [asyncio.Event(), asyncio.Event()]
+
+        async def first(**named: Any) -> str:
+            ready[0].set()
+            await ready[1].wait()
+            return "first"
+
+        async def second(**named: Any) -> str:
+            ready[1].set()
+            await ready[0].wait()
+            return "second"
+
+        signal.connect(first)
+        signal.connect(second)
+        assert responses(await getattr(signal, verb)(None)) == ["first", "second"]
+
+    run(main())
+
+
+@every_verb
+def test_loops_of_several_threads_send_one_signal_at_once(verb: str) -> None:
+    signal, gates = Signal(), [Gate() for _ in range(4)]
+
+    def meets(n: int, **named: Any) -> int:
+        gates[n].entered.set()
+        assert all(gate.entered.wait(TIMEOUT) for gate in gates)
+        return n
+
+    async def hears(n: int, **named: Any) -> tuple[int, int]:
+        await asyncio.sleep(0)
+        return n, threading.get_ident()
+
+    signal.connect(meets)
+    signal.connect(hears)
+
+    def sends(n: int) -> Callable[[], list[Any]]:
+        return lambda: [*responses(send(signal, verb, n=n)), threading.get_ident()]
+
+    results = together(*map(sends, range(4)))
+    assert [(a, b) for a, b, _ in results] == [(n, (n, me)) for n, (_, _, me) in enumerate(results)]
+
+
+def start_eagerly() -> None:
+    loop = asyncio.get_running_loop()
+    if not hasattr(asyncio, "eager_task_factory") or type(loop).__module__.startswith("uvloop"):
+        pytest.skip("this event loop cannot")
+    loop.set_task_factory(asyncio.eager_task_factory)
+
+
+@every_verb
+def test_tasks_may_start_eagerly(verb: str) -> None:
+    signal, gate = Signal(), AsyncGate()
+    gate.opened.set()
+    for receiver in (ignore, ignores, gate):
+        signal.connect(receiver)
+
+    async def main() -> None:
+        start_eagerly()
+        assert responses(await getattr(signal, verb)(None)) == [None, None, "through"]
+
+    run(main())
+
+
+def test_eager_task_that_fails_at_once_is_the_last_to_start() -> None:
+    signal, raising, after = Signal(), async_raiser(Boom("eager")), AsyncGate()
+    signal.connect(ignores)
+    signal.connect(raising)
+    signal.connect(after)
+
+    async def main() -> None:
+        start_eagerly()
+        with pytest.raises(Boom, match="eager"):
+            await signal.asend(None)
+
+    run(main())
+    assert after.calls == 0
+
+
+@every_verb
+def test_receivers_may_send_in_turn(verb: str) -> None:
+    signal, inner = Signal(), Signal()
+    inner.connect(ignore)
+    inner.connect(ignores)
+
+    async def sends(**named: Any) -> Any:
+        return await getattr(inner, verb)(None)
+
+    def runs(**named: Any) -> Any:
+        return asyncio.run(getattr(inner, verb)(None))
+
+    def sends_here(**named: Any) -> Any:
+        return inner.send(None)
+
+    for receiver in (sends, runs, sends_here):
+        signal.connect(receiver)
+    assert responses(send(signal, verb)) == [[(ignore, None), (ignores, None)]] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_works_in_a_forked_child() -> None:
+    """There, no thread that waits for work is left."""
+    signal = Signal()
+    signal.connect(ignore)
+    send(signal, "asend")
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            threading.Timer(TIMEOUT, os._exit, (2,)).start()
+            status = int(send(signal, "asend") != [(ignore, None)])
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+# Context variables
+
+variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
+other: contextvars.ContextVar[Any] = contextvars.ContextVar("other")
+
+
+@every_verb
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_variables_that_receivers_set_are_set_for_the_sender(verb: str, kind: str) -> None:
+    signal = Signal()
+
+    def sets(**named: Any) -> None:
+        variable.set((*variable.get(), "sync"))
+        other.set("new")
+
+    async def sets_too(**named: Any) -> None:
+        sets()
+
+    signal.connect(sets if kind == "sync" else sets_too)
+
+    async def main() -> None:
+        variable.set(("sender",))
+        await getattr(signal, verb)(None)
+        assert (variable.get(), other.get()) == (("sender", "sync"), "new")
+
+    run(main())
+
+
+@every_verb
+def test_receivers_share_one_context(verb: str) -> None:
+    signal = Signal()
+
+    def first(**named: Any) -> None:
+        variable.set("first")
+
+    async def second(**named: Any) -> None:
+        assert variable.get() == "first"
+        variable.set("second")
+
+    async def third(**named: Any) -> None:
+        assert variable.get() == "second"
+
+    for receiver in (first, second, third):
+        signal.connect(receiver)
+    assert len(send(signal, verb)) == 3
+
+
+@every_verb
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_variables_are_compared_by_identity(verb: str, kind: str) -> None:
+    signal, old, new = Signal(), Equal("old"), Equal("new")
+
+    def sets(**named: Any) -> None:
+        variable.set(new)
+
+    async def sets_too(**named: Any) -> None:
+        sets()
+
+    signal.connect(sets if kind == "sync" else sets_too)
+
+    async def main() -> None:
+        variable.set(old)
+        await getattr(signal, verb)(None)
+        assert variable.get() is new
+
+    run(main())
+
+
+@every_verb
+def test_unsetting_is_not_carried(verb: str) -> None:
+    signal = Signal()
+    token = list[contextvars.Token[Any]]()
+
+    async def resets(**named: Any) -> None:
+        token.append(other.set("set"))
+        other.reset(token[0])
+
+    signal.connect(resets)
+
+    async def main() -> None:
+        other.set("sender's")
+        await getattr(signal, verb)(None)
+        assert other.get() == "sender's"
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_variables_are_set_although_a_receiver_fails(kind: str) -> None:
+    signal = Signal()
+
+    def sets(**named: Any) -> None:
+        variable.set("set")
+        raise Boom
+
+    async def sets_too(**named: Any) -> None:
+        sets()
+
+    signal.connect(sets if kind == "sync" else sets_too)
+
+    async def main() -> None:
+        variable.set("sender's")
+        with pytest.raises(Boom):
+            await signal.asend(None)
+        assert variable.get() == "set"
+
+    run(main())
+
+
+@every_verb
+def test_only_what_receivers_set_is_set(verb: str) -> None:
+    """Two senders share a context; one must not undo meanwhile what the other has set."""
+    signal, outer = Signal(), Signal()
+
+    async def main() -> None:
+        sent, changed = asyncio.Event(), asyncio.Event()
+
+        async def waits(**named: Any) -> None:
+            sent.set()
+            await changed.wait()
+
+        async def sends(**named: Any) -> None:
+            await getattr(signal, verb)(None)
+            assert variable.get() == "changed meanwhile"
+
+        async def changes(**named: Any) -> None:
+            await sent.wait()
+            variable.set("changed meanwhile")
+            changed.set()
+
+        signal.connect(waits)
+        outer.connect(sends)
+        outer.connect(changes)
+        variable.set("before")
+        await getattr(outer, verb)(None)
+        assert variable.get() == "changed meanwhile"
+
+    run(main())
+
+
+# Errors
+
+
+@pytest.mark.parametrize("error", [Boom(), BaseBoom()])
+def test_first_sync_error_propagates_and_the_rest_is_not_called(error: BaseException) -> None:
+    signal, ear, raising, gate = Signal(), Ear(), raiser(error), AsyncGate()
+    signal.connect(raising)
+    signal.connect(ear)
+    signal.connect(gate)
+    with pytest.raises(type(error)) as caught:
+        send(signal, "asend")
+    assert caught.value is error
+    assert (error.__context__, error.__cause__) == (None, None)
+    assert (ear.calls, gate.calls) == ([], 0)
+
+
+@pytest.mark.parametrize("error", [Boom(), BaseBoom(), ExceptionGroup("own", [Boom()])])
+def test_single_failing_async_receiver_raises_its_own_error(error: BaseException) -> None:
+    """Also when it is a group; the others are cancelled and awaited."""
+    signal, gate = Signal(), AsyncGate()
+
+    async def raises(**named: Any) -> None:
+        await until(gate.entered)
+        raise error
+
+    signal.connect(gate)
+    signal.connect(raises)
+    with pytest.raises(type(error)) as caught:
+        send(signal, "asend")
+    assert caught.value is error
+    assert (error.__context__, error.__cause__) == (None, None)
+    assert gate.cancelled.is_set()
+
+
+def test_several_failing_async_receivers_raise_a_group() -> None:
+    signal, errors = Signal(), [Boom("first"), Boom("second"), ValueError("third")]
+
+    async def fails_when_cancelled(**named: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise errors[2] from None
+
+    raising = [async_raiser(errors[0]), async_raiser(errors[1]), fails_when_cancelled]
+    for receiver in raising:
+        signal.connect(receiver)
+    with pytest.raises(ExceptionGroup, match="3 receivers failed") as caught:
+        send(signal, "asend")
+    assert list(caught.value.exceptions) == errors
+
+
+def test_group_with_what_is_no_exception_is_a_base_exception_group() -> None:
+    signal, errors = Signal(), [Boom(), BaseBoom()]
+    raising = [async_raiser(error) for error in errors]
+    for receiver in raising:
+        signal.connect(receiver)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        send(signal, "asend")
+    assert list(caught.value.exceptions) == errors
+    assert not isinstance(caught.value, ExceptionGroup)
+
+
+@every_verb
+def test_receiver_that_cancels_itself_cancels_the_send(verb: str) -> None:
+    signal, raising = Signal(), async_raiser(asyncio.CancelledError())
+    signal.connect(raising)
+
+    async def main() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await getattr(signal, verb)(None)
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_error_keeps_nothing_alive_once_it_is_dropped(kind: str) -> None:
+    """No cycle of error, traceback and frame is left for the collector."""
+    signal = Signal()
+
+    class Found(Exception):
+        pass
+
+    def raises(**named: Any) -> None:
+        raise Found
+
+    async def raises_too(**named: Any) -> None:
+        raise Found
+
+    signal.connect(raises if kind == "sync" else raises_too)
+
+    async def main() -> "weakref.ref[Found]":
+        try:
+            await signal.asend(None)
+        except Found as error:
+            return weakref.ref(error)
+        raise AssertionError
+
+    gc.collect()
+    gc.disable()
+    try:
+        reference = run(main())
+        wait_until(lambda: reference() is None)  # free-threaded builds have its thread drop it
+    finally:
+        gc.enable()
+
+
+def test_asend_robust_collects_and_tells() -> None:
+    signal, sender, ear = Signal(), Thing(), Ear(response=Boom("returned"))
+    errors = [Boom("sync"), Boom("async")]
+    raising, async_raising = raiser(errors[0]), async_raiser(errors[1])
+    for receiver in (async_raising, raising, ignores, ear):
+        signal.connect(receiver)
+    with told() as hears:
+        outcomes = send(signal, "asend_robust", sender)
+    assert outcomes == [
+        (raising, errors[0]),
+        (ear, ear.response),
+        (async_raising, errors[1]),
+        (ignores, None),
+    ]
+    assert outcomes.errors == [(raising, errors[0]), (async_raising, errors[1])]
+    assert errors[1].__traceback__ is not None
+    for failure, error, receiver in zip(
+        hears.failures, errors, (raising, async_raising), strict=True
+    ):
+        assert (failure.exception, failure.receiver) == (error, receiver)
+        assert (failure.signal, failure.sender) == (signal, sender)
+        assert (failure.mode, failure.queued_seconds) == ("asend_robust", 0.0)
+        assert failure.ran_seconds >= 0
+
+
+@pytest.mark.parametrize("raising", [raiser(BaseBoom()), async_raiser(BaseBoom())])
+def test_asend_robust_lets_through_what_is_no_exception(raising: Any) -> None:
+    signal, gate = Signal(), AsyncGate()
+    signal.connect(raising)
+    signal.connect(gate)
+    with told() as hears, pytest.raises(BaseBoom):
+        send(signal, "asend_robust")
+    assert hears.failures == []
+    assert gate.calls == gate.cancelled.is_set()
+
+
+# Cancelling
+
+
+@every_verb
+def test_cancelled_send_cancels_and_awaits_its_async_receivers(verb: str) -> None:
+    signal, gates = Signal(), [AsyncGate(), AsyncGate()]
+    for gate in gates:
+        signal.connect(gate)
+
+    async def main() -> None:
+        sending = asyncio.ensure_future(getattr(signal, verb)(None))
+        for gate in gates:
+            await until(gate.entered)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert all(gate.cancelled.is_set() for gate in gates)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+
+
+@every_verb
+@pytest.mark.parametrize("times", [1, 3])
+def test_cancelled_send_lets_the_sync_receiver_finish_and_calls_no_other(
+    verb: str, times: int
+) -> None:
+    signal, gate, ear, later = Signal(), Gate(), Ear(), AsyncGate()
+    for receiver in (gate, ear, later):
+        signal.connect(receiver)
+
+    async def main() -> None:
+        sending = asyncio.ensure_future(getattr(signal, verb)(None))
+        await until(gate.entered)
+        for _ in range(times):
+            sending.cancel()
+            await asyncio.sleep(0)
+            assert not sending.done()
+        gate.opened.set()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert gate.left.is_set()
+        assert (ear.calls, later.calls) == ([], 0)
+
+    run(main())
+
+
+@every_verb
+def test_cancellation_prevails_over_what_the_sync_receiver_raises(verb: str) -> None:
+    signal, gate = Signal(), Gate()
+
+    def raises(**named: Any) -> None:
+        gate()
+        raise BaseBoom
+
+    signal.connect(raises)
+
+    async def main() -> None:
+        sending = asyncio.ensure_future(getattr(signal, verb)(None))
+        await until(gate.entered)
+        sending.cancel()
+        gate.opened.set()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+    run(main())
+
+
+@every_verb
+def test_timeout_ends_it(verb: str) -> None:
+    signal, gate = Signal(), AsyncGate()
+    signal.connect(gate)
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(None) as patience:
+                sending = asyncio.ensure_future(until(gate.entered))
+                sending.add_done_callback(lambda _: patience.reschedule(0))
+                await getattr(signal, verb)(None)
+        assert gate.cancelled.is_set()
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    run(main())
+
+
+@every_verb
+def test_variables_that_are_set_before_the_cancellation_are_set_for_the_sender(verb: str) -> None:
+    signal, gate = Signal(), AsyncGate()
+
+    def sets(**named: Any) -> None:
+        variable.set("set")
+
+    signal.connect(sets)
+    signal.connect(gate)
+
+    async def main() -> None:
+        async def sends() -> None:
+            with pytest.raises(asyncio.CancelledError):
+                await getattr(signal, verb)(None)
+            assert variable.get() == "set"
+
+        sending = asyncio.ensure_future(sends())
+        await until(gate.entered)
+        sending.cancel()
+        await sending
+
+    run(main())
+
+
+def test_send_that_is_closed_calls_no_further_receiver() -> None:
+    """The coroutine of a loop that died under it."""
+    signal, gate, ear = Signal(), Gate(), Ear()
+    signal.connect(gate)
+    signal.connect(ear)
+    loop = asyncio.new_event_loop()
+    sending = signal.asend(None)
+
+    async def main() -> None:
+        sending.send(None)
+
+    try:
+        loop.run_until_complete(main())
+        assert gate.entered.wait(TIMEOUT)
+        sending.close()
+    finally:
+        loop.close()
+    gate.opened.set()
+    assert gate.left.wait(TIMEOUT)
+    Running(send, signal, "asend").result()  # by the same thread, when it is done with the first
+    assert len(ear.calls) == 1
+
+
+# Tracked receivers that share a context
+
+
+def test_wait_for_another_async_receiver_of_the_same_send_does_wait() -> None:
+    """It shares the context, but encloses nothing."""
+    signal, gate, waits = Signal(), AsyncGate(), threading.Event()
+
+    async def disconnects(**named: Any) -> bool:
+        await until(gate.entered)
+
+        def wait() -> bool:
+            with pytest.raises(TimeoutError):
+                connection.disconnect(wait=0)
+            waits.set()
+            return connection.disconnect(wait=True)
+
+        await asyncio.to_thread(wait)
+        return gate.left.is_set()
+
+    async def opens(**named: Any) -> None:
+        await until(waits)
+        gate.opened.set()
+
+    connection = signal.connect(gate, tracked=True)
+    signal.connect(disconnects, tracked=True)
+    signal.connect(opens)
+    assert responses(send(signal, "asend")) == ["through", True, None]
+
+
+def test_tracked_async_receiver_is_awaited_as_any_other() -> None:
+    """Whatever it awaits, throws and catches comes through."""
+    signal, steps = Signal(), list[str]()
+
+    async def hears(**named: Any) -> str:
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            steps.append("timed out")
+        try:
+            await asyncio.gather(raises())
+        except Boom:
+            steps.append("caught")
+        return await asyncio.to_thread(lambda: "through")
+
+    async def raises() -> None:
+        raise Boom
+
+    signal.connect(hears, tracked=True)
+    assert responses(send(signal, "asend")) == ["through"]
+    assert steps == ["timed out", "caught"]
+
+
+def test_send_from_a_tracked_receiver_encloses_its_sync_receivers() -> None:
+    """They run on another thread, and could not wait for the one that waits for them."""
+    outer, inner = Signal(), Signal()
+
+    async def sends(**named: Any) -> Any:
+        return responses(await inner.asend(None))
+
+    def disconnects(**named: Any) -> bool:
+        return connection.disconnect(wait=True)
+
+    connection = outer.connect(sends, tracked=True)
+    inner.connect(disconnects)
+    assert responses(send(outer, "asend")) == [[True]]

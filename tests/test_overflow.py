@@ -1,0 +1,662 @@
+"""Bounds: what happens when max_pending deliveries wait, and that nothing is lost unsaid."""
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from helpers import TIMEOUT, Boom, Ear, Gate, Running, raiser, together, wait_until
+from pools import Watch, add_up, held, signal_to, told
+
+from tsignals import (
+    Deliveries,
+    DeliveryDropped,
+    PoolClosed,
+    PoolStats,
+    QueueFull,
+    Signal,
+    TsignalsError,
+    WorkerPool,
+)
+
+POLICIES = ["block", "raise", "drop_newest", "drop_oldest", "caller_runs"]
+every_policy = pytest.mark.parametrize("overflow", POLICIES)
+
+
+def fan_out(pool: WorkerPool, *receivers: Callable[..., Any], ordered: bool = False) -> Signal:
+    signal = Signal(executor=pool)
+    for receiver in receivers:
+        signal.connect(receiver, weak=False, ordered=ordered)
+    return signal
+
+
+def blocked_sender(signal: Signal, pool: WorkerPool, **named: Any) -> Running[Deliveries]:
+    """A thread that sends and stands in line; returns once it does."""
+    before = len(pool._engine.cell.value.blocked)
+    sending = Running(signal.send_async, None, **named)
+    wait_until(lambda: len(pool._engine.cell.value.blocked) == before + 1)
+    return sending
+
+
+# All policies
+
+
+@every_policy
+def test_nothing_overflows_while_there_is_room(overflow: str) -> None:
+    """max_pending deliveries wait, not counting those that run; and the room is given back."""
+    with WorkerPool(2, max_pending=4, overflow=overflow, block_timeout=0) as pool:
+        signal = signal_to(Ear(), pool)
+        for n in range(1, 4):
+            with held(pool, 2):
+                deliveries = [signal.send_async(None) for _ in range(4)]
+                assert pool.stats().pending == 4
+                assert not any(each[0][1].done() for each in deliveries)
+            assert all(each.results(TIMEOUT) for each in deliveries)
+            assert pool.drain(TIMEOUT)
+            assert pool.stats()[2:] == (0, 0, 6 * n, 6 * n, 0, 0, 0)
+
+
+@every_policy
+def test_without_a_limit_nothing_overflows(overflow: str) -> None:
+    with WorkerPool(1, max_pending=None, overflow=overflow, block_timeout=0) as pool:
+        with held(pool):
+            futures = [pool.submit(int) for _ in range(12_000)]
+            assert pool.stats().pending == 12_000
+        assert all(future.result(TIMEOUT) == 0 for future in futures)
+
+
+def test_limit_is_ten_thousand_unless_told() -> None:
+    with WorkerPool(1, overflow="raise") as pool, held(pool):
+        futures = [pool.submit(int) for _ in range(10_000)]
+        with pytest.raises(QueueFull):
+            pool.submit(int)
+        for future in futures:
+            future.cancel()
+
+
+@every_policy
+def test_oversize_fan_out_is_admitted_when_nothing_else_waits(overflow: str) -> None:
+    with WorkerPool(1, max_pending=2, overflow=overflow, block_timeout=0) as pool:
+        ears = [Ear() for _ in range(5)]
+        signal = fan_out(pool, *ears)
+        with held(pool):
+            deliveries = signal.send_async(None)
+            assert pool.stats().pending == 5
+        assert len(deliveries.results(TIMEOUT)) == 5
+        assert pool.stats().dropped == 0
+
+
+@every_policy
+def test_worker_never_blocks_on_its_own_queue(overflow: str) -> None:
+    """Every worker sends into the full queue, as a whole and one by one."""
+    with WorkerPool(2, max_pending=2, overflow=overflow) as pool:
+        inner, barrier = fan_out(pool, Ear(), Ear(), Ear()), threading.Barrier(2)
+
+        def sends(**named: Any) -> None:
+            barrier.wait(TIMEOUT)
+            for _ in range(10):
+                for send in (lambda: inner.send_async(None), lambda: pool.submit(int)):
+                    try:
+                        send()
+                    except QueueFull:
+                        assert overflow == "raise"
+
+        outer = fan_out(pool, sends, lambda **named: sends())
+        assert outer.send_async(None).outcomes(TIMEOUT).errors == []
+        assert pool.drain(TIMEOUT)
+        assert add_up(pool.stats())
+
+
+@every_policy
+def test_limit_holds_for_many_senders(overflow: str) -> None:
+    ear = Ear()
+    with WorkerPool(2, max_pending=7, overflow=overflow) as pool, Watch(pool) as watch:
+        signal = fan_out(pool, ear, ear.hear, ear.listen)
+        refused = list[int]()
+
+        def send() -> None:
+            for n in range(100):
+                try:
+                    signal.send_async(None, n=n)
+                except QueueFull:
+                    refused.append(n)
+
+        together(*[send] * 4)
+        assert pool.drain(TIMEOUT)
+        stats = pool.stats()
+        assert watch.most_pending <= 7
+        assert stats.submitted == 1200 - 3 * len(refused)
+        assert stats.completed == len(ear.calls) == stats.submitted - stats.dropped
+        assert bool(refused) <= (overflow == "raise")
+        assert bool(stats.dropped) <= overflow.startswith("drop")
+
+
+# block
+
+
+def test_block_waits_for_room() -> None:
+    with WorkerPool(1, max_pending=1) as pool:
+        signal = signal_to(Ear(response="heard"), pool)
+        with held(pool):
+            waiting = signal.send_async(None)
+            blocked = blocked_sender(signal, pool)
+            assert pool.stats() == PoolStats(1, 0, 1, 1, 2, 0, 0, 0, 0)
+        assert blocked.result().wait(TIMEOUT)
+        assert waiting.wait(TIMEOUT)
+    assert pool.stats().completed == 3
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, 0.05])
+def test_expired_block_raises_and_counts_nothing(seconds: float) -> None:
+    with WorkerPool(1, max_pending=2, block_timeout=seconds) as pool:
+        first, second = Ear(), Ear()
+        signal = fan_out(pool, first, second)
+        with held(pool):
+            pool.submit(int)
+            before = pool.stats()
+            started = time.monotonic()
+            with pytest.raises(QueueFull) as caught:
+                signal.send_async(None)
+            assert time.monotonic() - started >= seconds
+            assert isinstance(caught.value, TsignalsError)
+            assert pool.stats() == before
+            pool.submit(int)  # its place is free
+        assert pool.drain(TIMEOUT)
+    assert first.calls == second.calls == []
+
+
+def test_blocked_senders_are_admitted_first_come_first_served() -> None:
+    order = list[int]()
+    with WorkerPool(1, max_pending=2) as pool:
+        signal = signal_to(lambda n, **named: order.append(n), pool)
+        large = fan_out(pool, *[lambda n, m=m, **named: order.append(n + m) for m in range(2)])
+        with held(pool):
+            signal.send_async(None, n=0)
+            signal.send_async(None, n=1)
+            blocked = [blocked_sender(signal, pool, n=2)]
+            blocked.append(blocked_sender(large, pool, n=3))  # needs two places at once
+            blocked.append(blocked_sender(signal, pool, n=5))
+            blocked.append(blocked_sender(signal, pool, n=6))
+        for sending in blocked:
+            assert sending.result().wait(TIMEOUT)
+    assert order == list(range(7))
+
+
+def test_nobody_passes_those_who_wait_even_if_there_were_room_for_one() -> None:
+    with WorkerPool(1, max_pending=2) as pool:
+        large, small = fan_out(pool, Ear(), Ear()), signal_to(Ear(), pool)
+        with held(pool):
+            small.send_async(None)
+            first = blocked_sender(large, pool)  # there is one place, it needs two
+            second = blocked_sender(small, pool)
+            assert pool.stats().pending == 1
+        assert first.result().wait(TIMEOUT)
+        assert second.result().wait(TIMEOUT)
+
+
+def test_those_behind_one_who_gives_up_move_on() -> None:
+    with WorkerPool(1, max_pending=2, block_timeout=0.3) as pool:
+        large, small = fan_out(pool, Ear(), Ear()), signal_to(Ear(), pool)
+        with held(pool):
+            small.send_async(None)
+            first = blocked_sender(large, pool)
+            pool._engine.block_timeout = None
+            second = blocked_sender(small, pool)
+            with pytest.raises(QueueFull):
+                first.result()
+            assert second.result() is not None  # its place was there all along
+            assert pool.stats().pending == 2
+
+
+def test_worker_runs_what_it_would_have_to_wait_with() -> None:
+    """Inside its own pool, block is caller_runs."""
+    with WorkerPool(1, max_pending=1) as pool:
+        names = list[str]()
+        inner = signal_to(lambda **named: names.append(threading.current_thread().name), pool)
+
+        def outer(**named: Any) -> None:
+            inner.send_async(None)
+            inner.send_async(None).results(0)  # it has run already
+            names.append("then")
+
+        signal_to(outer, pool).send_async(None).results(TIMEOUT)
+        assert pool.drain(TIMEOUT)
+    assert names[1] == "then"
+    assert names[0] == names[2]
+    assert pool.stats().completed == 3
+
+
+def test_block_on_a_thread_with_a_running_loop_raises_at_once() -> None:
+    with WorkerPool(1, max_pending=1) as pool:
+        signal = signal_to(Ear(), pool)
+
+        async def main() -> None:
+            signal.send_async(None)
+            with pytest.raises(QueueFull, match="event loop"):
+                signal.send_async(None)
+
+        with held(pool):
+            asyncio.run(main())
+            assert pool.stats().submitted == 2
+
+
+def test_closing_refuses_those_who_wait() -> None:
+    with WorkerPool(1, max_pending=1) as pool:
+        signal, ear = signal_to(Ear(), pool), Ear()
+        with held(pool):
+            signal.send_async(None)
+            blocked = [blocked_sender(signal_to(ear, pool), pool) for _ in range(3)]
+            before = pool.stats()
+            pool.shutdown(wait=False)
+            for sending in blocked:
+                with pytest.raises(PoolClosed):
+                    sending.result()
+            assert pool.stats() == before
+    assert ear.calls == []
+
+
+def test_cancelling_makes_room_for_those_who_wait() -> None:
+    with WorkerPool(1, max_pending=1) as pool, held(pool):
+        signal = signal_to(Ear(), pool)
+        waiting = signal.send_async(None)
+        blocked = blocked_sender(signal, pool)
+        assert waiting.cancel() == 1
+        assert not blocked.result()[0][1].done()
+        assert pool.stats().pending == 1
+
+
+def test_disconnecting_a_tracked_receiver_touches_only_what_was_admitted() -> None:
+    """The sender that still waits for room is not counted, whatever becomes of its delivery."""
+    ear = Ear()
+    with WorkerPool(1, max_pending=1, block_timeout=0.3) as pool, held(pool) as gate:
+        signal = Signal(executor=pool)
+        connection = signal.connect(ear, tracked=True)
+        pool.submit(int)
+        before = pool.stats()
+        blocked = blocked_sender(signal, pool)
+        assert connection.disconnect(wait=True)
+        assert pool.stats() == before
+        with pytest.raises(QueueFull):
+            blocked.result()
+        assert pool.stats() == before
+        signal.connect(ear, tracked=True)
+        pool._engine.block_timeout = None
+        blocked = blocked_sender(signal, pool)
+        assert signal.disconnect(ear, wait=True)
+        gate.opened.set()
+        assert blocked.result().wait(TIMEOUT)
+        assert blocked.result()[0][1].cancelled()
+        assert pool.drain(TIMEOUT)
+        assert pool.stats()[2:] == (0, 0, 3, 2, 0, 1, 0)
+    assert ear.calls == []
+
+
+# raise
+
+
+def test_raise_leaves_nothing_queued_and_counts_nothing() -> None:
+    ears = [Ear() for _ in range(3)]
+    with WorkerPool(1, max_pending=3, overflow="raise") as pool:
+        signal = fan_out(pool, *ears)
+        with held(pool):
+            pool.submit(int)
+            before = pool.stats()
+            for _ in range(3):
+                with pytest.raises(QueueFull, match="max_pending=3"):
+                    signal.send_async(None)
+                assert pool.stats() == before
+            fan_out(pool, Ear(), Ear()).send_async(None)
+            assert pool.stats().pending == 3
+        assert pool.drain(TIMEOUT)
+    assert [ear.calls for ear in ears] == [[], [], []]
+
+
+def test_raise_holds_for_submit_and_map() -> None:
+    with WorkerPool(1, max_pending=1, overflow="raise") as pool, held(pool):
+        pool.submit(int)
+        with pytest.raises(QueueFull):
+            pool.submit(int)
+        with pytest.raises(QueueFull):
+            pool.map(int, "1")
+
+
+# drop_newest and drop_oldest
+
+
+@pytest.fixture
+def dropping(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    """What was logged about drops so far."""
+    caplog.set_level(logging.WARNING, "tsignals")
+    yield lambda: [r.getMessage() for r in caplog.records if "dropped" in r.getMessage()]
+
+
+def test_drop_newest_drops_all_of_the_fan_out_at_once(dropping: Callable[[], list[str]]) -> None:
+    ears = [Ear() for _ in range(3)]
+    with WorkerPool(1, max_pending=3, overflow="drop_newest") as pool, told() as hears:
+        with held(pool):
+            kept = pool.submit(int)
+            deliveries = fan_out(pool, *ears).send_async(None)
+            assert deliveries.wait(0)
+            for _, delivery in deliveries:
+                assert type(delivery.exception(0)) is DeliveryDropped
+                assert not delivery.cancelled()
+                assert not delivery.cancel()
+            assert pool.stats().dropped == 3
+            assert pool.stats().pending == 1
+            with pytest.raises(DeliveryDropped, match="max_pending=3"):
+                deliveries.results(0)
+        assert kept.result(TIMEOUT) == 0
+    assert [ear.calls for ear in ears] == [[], [], []]
+    assert hears.failures == []
+    assert len(dropping()) == 1
+    assert " 3 " in dropping()[0]
+
+
+def test_drop_oldest_drops_as_few_as_make_room(dropping: Callable[[], list[str]]) -> None:
+    ran = list[int]()
+    with WorkerPool(1, max_pending=4, overflow="drop_oldest") as pool, told() as hears:
+        signal = signal_to(lambda n, **named: ran.append(n), pool)
+        three = fan_out(pool, *[lambda n, m=m, **named: ran.append(n + m) for m in range(3)])
+        with held(pool):
+            early = [signal.send_async(None, n=n)[0][1] for n in range(3)]
+            late = three.send_async(None, n=3)
+            assert [delivery.done() for delivery in early] == [True, True, False]
+            assert type(early[0].exception(0)) is DeliveryDropped
+            assert pool.stats()[2:] == (4, 1, 7, 0, 0, 0, 2)
+        assert late.wait(TIMEOUT)
+    assert ran == [2, 3, 4, 5]
+    assert hears.failures == []
+    assert len(dropping()) >= 1
+
+
+def test_drop_oldest_does_not_drop_what_runs_was_cancelled_or_is_done() -> None:
+    with WorkerPool(1, max_pending=2, overflow="drop_oldest") as pool, held(pool):
+        first, second = pool.submit(int), pool.submit(int)
+        assert first.cancel()
+        third = pool.submit(int)  # the room of the first
+        assert not second.done()
+        fourth = pool.submit(int)
+        assert [f.done() for f in (second, third, fourth)] == [True, False, False]
+        assert first.cancelled()
+        assert pool.stats().dropped == 1
+
+
+def test_drop_oldest_makes_room_for_an_oversize_fan_out_by_dropping_all() -> None:
+    with WorkerPool(1, max_pending=2, overflow="drop_oldest") as pool:
+        with held(pool):
+            early = [pool.submit(int), pool.submit(int)]
+            deliveries = fan_out(pool, *[Ear() for _ in range(5)]).send_async(None)
+            assert all(type(future.exception(0)) is DeliveryDropped for future in early)
+            assert pool.stats().pending == 5
+        assert len(deliveries.results(TIMEOUT)) == 5
+
+
+def test_drop_oldest_keeps_nothing_of_what_has_ended() -> None:
+    """Also while the oldest of all waits and waits, behind a slow delivery of its lane."""
+    with WorkerPool(2, max_pending=10, overflow="drop_oldest") as pool:
+        gate = Gate()
+        lane = signal_to(gate, pool, ordered=True)
+        slow, oldest = lane.send_async(None), lane.send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+        ended = list[Any]()
+        for _ in range(50):
+            future = pool.submit(int)
+            future.result(TIMEOUT)
+            ended.append(weakref.ref(future))
+            del future
+        wait_until(lambda: [reference() for reference in ended] == [None] * 50)
+        assert not oldest[0][1].done()
+        gate.opened.set()
+        assert slow.wait(TIMEOUT)
+        assert oldest.wait(TIMEOUT)
+
+
+@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest"])
+def test_drops_are_logged_at_most_once_a_second_with_their_number(
+    overflow: str, dropping: Callable[[], list[str]]
+) -> None:
+    with WorkerPool(1, max_pending=1, overflow=overflow, thread_name_prefix="lossy") as pool:
+        signal = signal_to(Ear(), pool)
+        started = time.monotonic()
+        with held(pool):
+            signal.send_async(None)
+            together(*[lambda: [signal.send_async(None) for _ in range(500)]] * 4)
+            seconds = time.monotonic() - started
+            assert pool.stats().dropped == 2000
+            assert 1 <= len(dropping()) <= 1 + seconds
+            assert all("'lossy'" in message for message in dropping())
+    # What was not told by then is told when the pool is closed.
+    numbers = [int(word) for line in dropping() for word in line.split() if word.isdigit()]
+    assert sum(numbers) == 2000
+
+
+def test_drops_of_two_pools_are_logged_apart(dropping: Callable[[], list[str]]) -> None:
+    for name in ("one", "two"):
+        with (
+            WorkerPool(1, max_pending=1, overflow="drop_newest", thread_name_prefix=name) as pool,
+            held(pool),
+        ):
+            pool.submit(int)
+            pool.submit(int)
+    assert ["'one'" in dropping()[0], "'two'" in dropping()[1]] == [True, True]
+
+
+# caller_runs
+
+
+def test_caller_runs_all_of_it_in_the_caller() -> None:
+    with WorkerPool(1, max_pending=2, overflow="caller_runs") as pool:
+        threads = list[int]()
+        receivers = [lambda **named: threads.append(threading.get_ident()) for _ in range(3)]
+        signal = fan_out(pool, *receivers)
+        with held(pool):
+            pool.submit(int)
+            deliveries = signal.send_async(None)
+            assert deliveries.wait(0)
+            assert threads == [threading.get_ident()] * 3
+            assert pool.stats()[2:] == (1, 1, 5, 3, 0, 0, 0)
+
+
+def test_caller_runs_what_raises_without_raising() -> None:
+    errors = [Boom(), SystemExit(), GeneratorExit()]
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool, told() as hears:
+        signal = fan_out(pool, *map(raiser, errors))
+        with held(pool):
+            pool.submit(int)
+            outcomes = signal.send_async(None).outcomes(0)
+            assert [error for _, error in outcomes] == errors
+            assert pool.stats().failed == 3
+    assert hears.errors == errors
+
+
+def test_caller_runs_in_a_copy_of_its_context_and_in_around() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="before")
+    entered = list[int]()
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        entered.append(threading.get_ident())
+        yield
+
+    pool = WorkerPool(1, max_pending=1, overflow="caller_runs", around=around)
+    with pool, held(pool):
+        pool.submit(int)
+        entered.clear()
+        signal_to(lambda **named: variable.set("in the receiver"), pool).send_async(None)
+        assert variable.get() == "before"
+        assert entered == [threading.get_ident()]
+
+
+def test_caller_that_is_interrupted_in_a_receiver_has_taken_effect() -> None:
+    """Ctrl-C while the caller runs a receiver: that one ends with it, the others run."""
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
+        ran = list[str]()
+        signal = fan_out(
+            pool,
+            lambda **named: ran.append("first"),
+            raiser(KeyboardInterrupt()),
+            lambda **named: ran.append("last"),
+        )
+        with held(pool):
+            pool.submit(int)
+            with pytest.raises(KeyboardInterrupt):
+                signal.send_async(None)
+            assert ran[0] == "first"
+        assert pool.drain(TIMEOUT)
+        assert ran == ["first", "last"]
+        assert pool.stats()[2:] == (0, 0, 5, 4, 1, 0, 0)
+
+
+def test_caller_that_runs_deliveries_is_a_worker_meanwhile() -> None:
+    """It neither waits for the pool to come to rest, which includes itself, nor for its end."""
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
+
+        def receives(**named: Any) -> None:
+            with pytest.raises(RuntimeError, match="drain"):
+                pool.drain(TIMEOUT)
+            inner = signal_to(Ear(response="inner"), pool).send_async(None)
+            assert inner.results(TIMEOUT)[0][1] == "inner"
+            pool.shutdown()
+
+        with held(pool):
+            pool.submit(int)
+            assert signal_to(receives, pool).send_async(None).outcomes(0).errors == []
+        assert pool.drain(TIMEOUT)
+
+
+def test_caller_takes_its_turn_in_the_lane() -> None:
+    with WorkerPool(2, max_pending=2, overflow="caller_runs") as pool:
+        order, gate = list[tuple[int, str]](), Gate()
+
+        def receives(n: int, **named: Any) -> None:
+            if n == 0:
+                gate()
+            order.append((n, threading.current_thread().name))
+
+        signal = signal_to(receives, pool, ordered=True)
+        first = signal.send_async(None, n=0)
+        assert gate.entered.wait(TIMEOUT)
+        with held(pool):
+            waiting = [signal.send_async(None, n=n) for n in (1, 2)]
+            sending = Running(signal.send_async, None, n=3)
+            wait_until(lambda: pool.stats().submitted == 5)
+            assert not sending.done
+            gate.opened.set()
+            assert sending.result().wait(0)
+        assert all(each.wait(TIMEOUT) for each in [first, *waiting])
+        assert [n for n, _ in order] == [0, 1, 2, 3]
+        assert not order[3][1].startswith("tsignals")
+        assert add_up(pool.stats())
+
+
+def test_inside_its_own_lane_the_delivery_is_queued_over_the_limit() -> None:
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
+        order = list[int]()
+
+        def receives(n: int, **named: Any) -> None:
+            if n < 5:
+                deliveries.append(signal.send_async(None, n=n + 1))
+                deliveries.append(signal.send_async(None, n=n + 10))
+            order.append(n)
+
+        deliveries = list[Deliveries]()
+        signal = signal_to(receives, pool, ordered=True)
+        deliveries.append(signal.send_async(None, n=0))
+        assert pool.drain(TIMEOUT)
+        assert all(each.wait(0) for each in deliveries)
+    # In the order of the sends, which each delivery makes as it runs.
+    assert order == [0, 1, 10, 2, 11, 3, 12, 4, 13, 5, 14]
+    assert pool.stats().completed == 11
+
+
+@pytest.mark.parametrize("overflow", ["block", "caller_runs"])
+def test_ordered_deliveries_of_full_workers_keep_their_order(overflow: str) -> None:
+    """Workers that run each other's lanes when the queue is full neither hang nor swap."""
+    with WorkerPool(3, max_pending=3, overflow=overflow) as pool:
+        heard: dict[str, list[int]] = {"a": [], "b": []}
+        inside: dict[str, int] = {"a": 0, "b": 0}
+
+        def lane(name: str) -> Callable[..., None]:
+            def receives(n: int, **named: Any) -> None:
+                inside[name] += 1
+                assert inside[name] == 1
+                heard[name].append(n)
+                inside[name] -= 1
+
+            return receives
+
+        signal = fan_out(pool, lane("a"), lane("b"), ordered=True)
+
+        def sends(of: int, **named: Any) -> None:
+            for n in range(20):
+                signal.send_async(None, n=of * 100 + n)
+
+        outer = fan_out(pool, *[lambda of=of, **named: sends(of) for of in range(4)])
+        assert outer.send_async(None).outcomes(TIMEOUT).errors == []
+        assert pool.drain(TIMEOUT)
+        for numbers in heard.values():
+            assert len(numbers) == 80
+            for of in range(4):
+                own = [n for n in numbers if n // 100 == of]
+                assert own == sorted(own)
+        assert add_up(pool.stats())
+
+
+def test_lane_mates_that_wait_for_each_other_do_not_count_twice() -> None:
+    """A later delivery of the lane is waited for in a worker while a caller takes its turn."""
+    with WorkerPool(2, max_pending=1, overflow="caller_runs") as pool:
+        order, gate = list[int](), Gate()
+
+        def receives(n: int, **named: Any) -> None:
+            if n == 0:
+                gate()
+            order.append(n)
+
+        signal = signal_to(receives, pool, ordered=True)
+        signal.send_async(None, n=0)
+        assert gate.entered.wait(TIMEOUT)
+        waiter_may, waited = threading.Event(), list[Any]()
+
+        def waits(**named: Any) -> None:
+            assert waiter_may.wait(TIMEOUT)
+            waited.extend(later.result().results(TIMEOUT))
+
+        signal_to(waits, pool).send_async(None)
+        wait_until(lambda: pool.stats().running == 2)
+        signal.send_async(None, n=1)
+        later = Running(signal.send_async, None, n=2)  # takes its turn behind 0 and 1
+        wait_until(lambda: pool.stats().submitted == 4)
+        waiter_may.set()
+        gate.opened.set()
+        assert later.result().wait(TIMEOUT)
+        assert pool.drain(TIMEOUT)
+        assert order == [0, 1, 2]
+        assert pool.stats()[2:] == (0, 0, 4, 4, 0, 0, 0)
+
+
+# A burst
+
+
+def test_default_pool_holds_no_more_than_it_promises_in_a_burst() -> None:
+    """A hundred thousand sends, faster than the receiver can be run."""
+    pace = threading.Semaphore(0)
+    count = [0]
+
+    def receives(**named: Any) -> None:
+        count[0] += 1
+        if count[0] <= 2000:  # slow at first, so that the queue is really full
+            pace.acquire(timeout=0.001)
+
+    with WorkerPool() as pool, Watch(pool) as watch:
+        signal = signal_to(receives, pool)
+        for _ in range(100_000):
+            signal.send_async(None)
+        assert pool.drain(TIMEOUT)
+        assert pool.stats().completed == 100_000
+    assert 0 < watch.most_pending <= 10_000

@@ -1,0 +1,468 @@
+"""WorkerPool: an executor with as many threads as it needs and numbers that add up."""
+
+import contextlib
+import contextvars
+import gc
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import pytest
+from helpers import (
+    TIMEOUT,
+    BaseBoom,
+    Boom,
+    Ear,
+    Gate,
+    Running,
+    Thing,
+    assert_gone,
+    raiser,
+    together,
+    wait_until,
+)
+from pools import Watch, add_up, held, signal_to, told
+
+from tsignals import PoolStats, QueueFull, Signal, WorkerPool
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkerPool]:
+    with WorkerPool(2, thread_name_prefix="pool") as pool:
+        yield pool
+
+
+# Its arguments
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_workers": 0},
+        {"max_workers": -1},
+        {"max_pending": 0},
+        {"max_pending": -5},
+        {"overflow": "explode"},
+        {"overflow": ""},
+        {"block_timeout": -0.1},
+        {"block_timeout": float("nan")},
+    ],
+    ids=str,
+)
+def test_arguments_out_of_range_raise_value_error(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        WorkerPool(**wrong)
+
+
+@pytest.mark.parametrize("name", ["initializer", "around"])
+def test_what_is_to_be_called_must_be_callable(name: str) -> None:
+    arguments: dict[str, Any] = {name: 3}
+    with pytest.raises(TypeError, match=name):
+        WorkerPool(**arguments)
+
+
+def test_is_an_executor() -> None:
+    with WorkerPool() as pool:
+        assert isinstance(pool, Executor)
+        assert isinstance(pool.submit(int), Future)
+
+
+@pytest.mark.parametrize("cpus", [1, 4, 28, 64, None])
+def test_default_number_of_workers(cpus: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
+    monkeypatch.setattr(os, "process_cpu_count", lambda: cpus, raising=False)
+    most = min(32, (cpus or 1) + 4)
+    with WorkerPool() as pool:
+        gate = Gate()
+        for _ in range(most + 5):
+            pool.submit(gate)
+        wait_until(lambda: pool.stats().running == most)
+        assert pool.stats().workers == most
+        assert pool.stats().pending == 5
+        gate.opened.set()
+
+
+# submit and map
+
+
+def test_submit_passes_everything_on(pool: WorkerPool) -> None:
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    future = pool.submit(function, 1, 2, self=3, fn=4, function=5, work=6)
+    assert future.result(TIMEOUT) == ((1, 2), {"self": 3, "fn": 4, "function": 5, "work": 6})
+
+
+def test_map_gives_results_in_order_and_raises_in_turn(pool: WorkerPool) -> None:
+    assert list(pool.map(pow, [2, 3, 4], [5, 2, 1], timeout=TIMEOUT)) == [32, 9, 4]
+    results = pool.map(lambda n: 6 // n, [1, 2, 0, 3], timeout=TIMEOUT, chunksize=2)
+    assert [next(results), next(results)] == [6, 3]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_map_keeps_its_timeout(pool: WorkerPool) -> None:
+    gate = Gate()
+    results = pool.map(lambda _: gate(), [1], timeout=0.01)
+    with pytest.raises(TimeoutError):
+        next(results)
+    gate.opened.set()
+
+
+def test_submitted_functions_run_outside_the_senders_context(pool: WorkerPool) -> None:
+    """As with every executor; it is deliveries that carry the context."""
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+    variable.set(1)
+    assert pool.submit(variable.get).result(TIMEOUT) == 0
+
+
+@pytest.mark.parametrize("error", [Boom(), BaseBoom(), SystemExit(), KeyboardInterrupt()])
+def test_submitted_function_may_raise_anything(error: BaseException, pool: WorkerPool) -> None:
+    def raises() -> None:
+        raise error
+
+    assert pool.submit(raises).exception(TIMEOUT) is error
+    assert pool.submit(int).result(TIMEOUT) == 0
+    assert pool.stats().failed == 1
+
+
+# Its threads
+
+
+def test_threads_are_named_and_are_daemons() -> None:
+    with WorkerPool(2, thread_name_prefix="mail") as pool:
+        thread = pool.submit(threading.current_thread).result(TIMEOUT)
+        assert thread.name.startswith("mail")
+        assert thread.daemon
+    with WorkerPool(1) as pool:
+        assert pool.submit(threading.current_thread).result(TIMEOUT).name.startswith("tsignals")
+
+
+def test_no_thread_starts_before_there_is_work(pool: WorkerPool) -> None:
+    assert pool.stats() == PoolStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def test_idle_worker_is_used_before_another_is_started(pool: WorkerPool) -> None:
+    for n in range(20):
+        assert pool.submit(int).result(TIMEOUT) == 0
+        wait_until(lambda: pool.stats().idle == 1)
+        assert pool.stats().workers == 1, n
+
+
+def test_as_many_workers_as_are_needed_and_no_more() -> None:
+    with WorkerPool(3) as pool, Watch(pool) as watch:
+        gates = [Gate() for _ in range(6)]
+        futures = [pool.submit(gate) for gate in gates]
+        assert all(gate.entered.wait(TIMEOUT) for gate in gates[:3])
+        assert not any(gate.entered.is_set() for gate in gates[3:])
+        assert pool.stats()[:4] == (3, 0, 3, 3)
+        for gate in gates:
+            gate.opened.set()
+        assert [future.result(TIMEOUT) for future in futures] == ["through"] * 6
+    assert watch.most_workers <= 3
+
+
+def test_initializer_is_called_in_each_worker_before_its_work() -> None:
+    local = threading.local()
+
+    def initialize(*arguments: int) -> None:
+        local.arguments = arguments
+
+    with WorkerPool(3, initializer=initialize, initargs=(1, 2)) as pool:
+        barrier = threading.Barrier(3)
+
+        def meet() -> Any:
+            barrier.wait(TIMEOUT)
+            return local.arguments, threading.get_ident()
+
+        met = [future.result(TIMEOUT) for future in [pool.submit(meet) for _ in range(3)]]
+    assert [arguments for arguments, _ in met] == [(1, 2)] * 3
+    assert len({ident for _, ident in met}) == 3
+
+
+def test_idle_worker_keeps_nothing_of_its_last_delivery(pool: WorkerPool) -> None:
+    signal, receiver, sender, response = Signal(executor=pool), Ear(), Thing(), Thing()
+    receiver.response = response
+    signal.connect(receiver.hear)
+    deliveries = signal.send_async(sender, value=(value := Thing()))
+    deliveries.results(TIMEOUT)
+    failing = signal_to(raiser(Boom()), pool)
+    failing.send_async(None).wait(TIMEOUT)
+    wait_until(lambda: pool.stats().idle == pool.stats().workers)
+    references = [*map(weakref.ref, (receiver, sender, response, value, deliveries[0][1]))]
+    del failing, receiver, sender, response, value, deliveries
+    for reference in references:
+        assert_gone(reference)
+
+
+def test_pool_nobody_refers_to_finishes_its_work_and_its_threads_end() -> None:
+    pool, ran, gate = WorkerPool(2), list[int](), Gate()
+    futures = [pool.submit(gate) for _ in range(2)]
+    futures += [pool.submit(ran.append, n) for n in range(10)]
+    threads = [t for t in threading.enumerate() if t.name.startswith("tsignals")]
+    assert len(threads) == 2
+    reference = weakref.ref(pool)
+    del pool
+    assert_gone(reference)
+    gate.opened.set()
+    for thread in threads:
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+    assert sorted(ran) == list(range(10))
+    assert all(future.done() for future in futures)
+
+
+def test_pool_of_a_signal_nobody_refers_to_finishes_its_work_too() -> None:
+    """What is queued refers to the signal, and that to its pool: the last delivery lets it go."""
+    ran, gate, pool = list[int](), Gate(), WorkerPool(1)
+    signal = signal_to(lambda n, **named: ran.append(n), pool)
+    pool.submit(gate)
+    for n in range(10):
+        signal.send_async(None, n=n)
+    [thread] = [t for t in threading.enumerate() if t.name.startswith("tsignals")]
+    del pool, signal
+    gc.collect()
+    gate.opened.set()
+    thread.join(TIMEOUT)
+    assert not thread.is_alive()
+    assert ran == list(range(10))
+
+
+def test_idle_pool_nobody_refers_to_ends_its_threads() -> None:
+    pool = WorkerPool(3)
+    with held(pool, 3):
+        threads = [t for t in threading.enumerate() if t.name.startswith("tsignals")]
+    del pool
+    gc.collect()
+    for thread in threads:
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+
+
+def test_future_does_not_keep_its_pool() -> None:
+    pool = WorkerPool(1)
+    future = pool.submit(int)
+    reference = weakref.ref(pool)
+    del pool
+    assert_gone(reference)
+    assert future.result(TIMEOUT) == 0
+
+
+# around
+
+
+class Around:
+    """A context manager factory that writes down what happens."""
+
+    def __init__(self) -> None:
+        self.events: list[object] = []
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        self.events.append("enter")
+        try:
+            yield
+        except BaseException as error:
+            self.events.append(error)
+            raise
+        finally:
+            self.events.append("exit")
+
+
+def test_around_is_entered_around_every_delivery() -> None:
+    around = Around()
+
+    def receives(function: str, around: str, **named: Any) -> str:
+        events.append("receiver")
+        return function + around
+
+    events = around.events
+    with WorkerPool(1, around=around) as pool:
+        signal = signal_to(receives, pool)
+        signal.connect(receives, dispatch_uid="again", weak=False)
+        # Whatever the values are called.
+        deliveries = signal.send_async(None, function="func", around="tion")
+        assert [response for _, response in deliveries.results(TIMEOUT)] == ["function"] * 2
+        assert events == ["enter", "receiver", "exit"] * 2
+        events.clear()
+        assert pool.submit(events.append, "submitted").result(TIMEOUT) is None
+        assert events == ["enter", "submitted", "exit"]
+
+
+def test_around_is_inside_the_context_of_the_delivery() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        token = variable.set(variable.get() + " and around")
+        yield
+        variable.reset(token)
+
+    with WorkerPool(1, around=around) as pool:
+        variable.set("sender")
+        delivery = signal_to(lambda **named: variable.get(), pool).send_async(None)[0][1]
+        assert delivery.result(TIMEOUT) == "sender and around"
+
+
+def test_around_sees_the_error() -> None:
+    around, error = Around(), Boom()
+    with WorkerPool(1, around=around) as pool:
+        delivery = signal_to(raiser(error), pool).send_async(None)[0][1]
+        assert delivery.exception(TIMEOUT) is error
+    assert around.events == ["enter", error, "exit"]
+
+
+@pytest.mark.parametrize("where", ["factory", "enter", "exit"])
+@pytest.mark.parametrize("error", [Boom(), BaseBoom()])
+def test_around_that_raises_fails_the_delivery(where: str, error: BaseException) -> None:
+    class Manager:
+        def __init__(self) -> None:
+            if where == "factory":
+                raise error
+
+        def __enter__(self) -> None:
+            if where == "enter":
+                raise error
+
+        def __exit__(self, *details: object) -> None:
+            if where == "exit":
+                raise error
+
+    ear = Ear()
+    with WorkerPool(1, around=Manager) as pool, told() as hears:
+        delivery = signal_to(ear, pool).send_async(None)[0][1]
+        assert delivery.exception(TIMEOUT) is error
+        assert pool.submit(int).exception(TIMEOUT) is error
+        assert pool.stats().workers == 1
+    assert hears.errors == [error]
+    assert len(ear.calls) == (where == "exit")
+
+
+@pytest.mark.parametrize("error", [Boom(), BaseBoom(), SystemExit()])
+def test_around_cannot_swallow_an_error(error: BaseException) -> None:
+    def raises() -> None:
+        raise error
+
+    suppress = lambda: contextlib.suppress(BaseException)  # noqa: E731
+    with WorkerPool(1, around=suppress) as pool, told() as hears:
+        delivery = signal_to(raiser(error), pool).send_async(None)[0][1]
+        assert delivery.exception(TIMEOUT) is error
+        assert pool.submit(raises).exception(TIMEOUT) is error
+    assert hears.errors == [error]
+
+
+# stats
+
+
+def test_stats_are_a_named_tuple_of_nine() -> None:
+    assert PoolStats._fields == (
+        "workers",
+        "idle",
+        "pending",
+        "running",
+        "submitted",
+        "completed",
+        "failed",
+        "cancelled",
+        "dropped",
+    )
+
+
+def test_stats_count_what_happened() -> None:
+    with WorkerPool(1, max_pending=3, overflow="drop_newest") as pool:
+        with held(pool):
+            futures = [pool.submit(int) for _ in range(2)]
+            failing = pool.submit(int, "no number")
+            dropped = pool.submit(int)
+            futures[0].cancel()
+            assert pool.stats() == PoolStats(1, 0, 2, 1, 5, 0, 0, 1, 1)
+        assert isinstance(failing.exception(TIMEOUT), ValueError)
+        assert dropped.done()
+        wait_until(lambda: pool.stats().idle == 1)
+        assert pool.stats() == PoolStats(1, 1, 0, 0, 5, 2, 1, 1, 1)
+
+
+def test_stats_are_settled_when_the_future_is(pool: WorkerPool) -> None:
+    """Whoever has the result finds it counted, and its worker idle."""
+    for n in range(300):
+        pool.submit(int).result(TIMEOUT)
+        stats = pool.stats()
+        assert (stats.completed, stats.running, stats.pending) == (n + 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "overflow", ["block", "raise", "drop_newest", "drop_oldest", "caller_runs"]
+)
+def test_stats_add_up_at_every_moment(overflow: str) -> None:
+    """Four threads send what succeeds, fails, is ordered, is cancelled; a fifth watches."""
+    with WorkerPool(2, max_pending=10, overflow=overflow) as pool, Watch(pool) as watch:
+        signal = Signal(executor=pool)
+        signal.connect(ear := Ear())
+        signal.connect(raiser(ValueError()), weak=False)
+        signal.connect(ear.hear, ordered=True)
+
+        def send() -> None:
+            for n in range(100):
+                with contextlib.suppress(QueueFull):
+                    deliveries = signal.send_async(None)
+                    if n % 3 == 0:
+                        deliveries.cancel()
+
+        logging.disable(logging.CRITICAL)
+        try:
+            together(*[send] * 4)
+            assert pool.drain(TIMEOUT)
+        finally:
+            logging.disable(logging.NOTSET)
+        stats = pool.stats()
+        assert add_up(stats)
+        assert (stats.pending, stats.running) == (0, 0)
+        if overflow != "raise":
+            assert stats.submitted == 1200
+    # A caller that runs an ordered delivery may have to leave it to the pool.
+    assert watch.most_pending <= 10 + (4 if overflow == "caller_runs" else 0)
+
+
+def test_stats_wait_for_nothing() -> None:
+    """Also in the middle of everything the pool does, as a signal handler may ask."""
+    with WorkerPool(1, max_pending=1) as pool, held(pool):
+        pool.submit(int)
+        blocked = Running(pool.submit, int)
+        try:
+            wait_until(lambda: pool.stats().pending == 1)
+            assert add_up(pool.stats())
+        finally:
+            pool.shutdown(wait=False)
+        with pytest.raises(RuntimeError):
+            blocked.result()
+    assert add_up(pool.stats())
+
+
+def test_repr_tells_name_state_and_numbers() -> None:
+    pool = WorkerPool(1, thread_name_prefix="mail")
+    assert "'mail'" in repr(pool)
+    assert "open" in repr(pool)
+    with held(pool):
+        pool.submit(int)
+        assert "1 pending, 1 running" in repr(pool)
+        pool.shutdown(wait=False)
+        assert "closing" in repr(pool)
+    pool.shutdown()
+    assert "closed" in repr(pool)
+
+
+def test_every_method_may_be_called_from_a_receiver(pool: WorkerPool) -> None:
+    signal = signal_to(Ear(response="inner"), pool)
+    calls: list[Callable[[], Any]] = [
+        pool.stats,
+        lambda: pool.submit(int).result(TIMEOUT),
+        lambda: list(pool.map(int, "12", timeout=TIMEOUT)),
+        lambda: signal.send_async(None).results(TIMEOUT),
+        lambda: repr(pool),
+    ]
+    for call in calls:
+        signal_to(lambda call=call, **named: call(), pool).send_async(None).results(TIMEOUT)
