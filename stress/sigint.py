@@ -78,6 +78,7 @@ class Trial:
         self.patience = patience  # seconds that anything may take afterwards
         self.calls: dict[str, int] = {}
         self.problems: list[str] = []
+        self.strangers = set(threading.enumerate())
         self.renew()
 
     def renew(self) -> None:
@@ -274,7 +275,7 @@ class Trial:
 
     def check_shutdown(self) -> None:
         """An interrupted shutdown can be made again and ends the threads."""
-        before = [t for t in threading.enumerate() if t is not threading.main_thread()]
+        before = [thread for thread in threading.enumerate() if thread not in self.strangers]
         for _ in range(3):
             self.attempt(self.shutdown)
         self.pool.shutdown()

@@ -93,6 +93,7 @@ def async_raiser(error: BaseException) -> Any:
 
 def async_kinds() -> dict[str, Any]:
     """One receiver of each kind that counts as async; each responds with the value ``n``."""
+
     async def function(n: int, **named: Any) -> int:
         return n
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, Thing, raiser, together, wait_until
-from pools import add_up, held, signal_to
+from pools import add_up, held
 
 from tsignals import Deliveries, DeliveryDropped, Outcomes, Signal, WorkerPool
 

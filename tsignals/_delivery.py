@@ -128,7 +128,8 @@ class Delivery(Work):
             gate.dequeue(self)
 
 
-Pair = tuple[Receiver, "futures.Future[Any]"]
+# Under an executor that is no WorkerPool, that executor's own futures stand in for deliveries.
+Pair = tuple[Receiver, Delivery]
 
 
 class Deliveries(list[Pair]):
@@ -190,9 +191,9 @@ class Deliveries(list[Pair]):
 
     def as_completed(self, timeout: float | None = None) -> Iterator[Pair]:
         """Yield ``(receiver, delivery)`` pairs as they are done."""
-        receivers = {future: receiver for receiver, future in self}
-        for future in futures.as_completed(receivers, timeout):
-            yield receivers[future], future
+        pairs: dict[futures.Future[Any], Pair] = {pair[1]: pair for pair in self}
+        for future in futures.as_completed(pairs, timeout):
+            yield pairs[future]
 
     def cancel(self) -> int:
         """Cancel all that have not started, and async ones that run; return how many."""

@@ -3,7 +3,7 @@
 import contextvars
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from tsignals._connection import Terms
 from tsignals._delivery import Deliveries, Delivery, Sending
@@ -109,7 +109,8 @@ def _deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deli
             )
     deliveries = Deliveries()
     for row, receiver in live:
-        deliveries.append((receiver, _submit(executor, row.terms, receiver, sending)))
+        future = _submit(executor, row.terms, receiver, sending)
+        deliveries.append((receiver, cast(Delivery, future)))
     return deliveries
 
 

@@ -471,6 +471,7 @@ class Engine:
                     self.for_loop.pop(work, None)
         while True:
             contract: list[bool] = []
+            engine = [self]
             hired = thread = None
             try:
                 hired = self.cell.update(_state.hire, self.max_workers, self.for_loop)
@@ -478,7 +479,7 @@ class Engine:
                     return
                 name = f"{self.name}_{len(self.threads)}"
                 thread = threading.Thread(
-                    target=_work, args=(self, contract), name=name, daemon=True
+                    target=_work, args=(engine, contract), name=name, daemon=True
                 )
                 self.threads[thread] = None
                 thread.start()
@@ -487,6 +488,7 @@ class Engine:
                     # The thread may start yet; the first entry decides whether it is a worker.
                     contract.append(False)
                     if not contract[0]:
+                        engine.clear()  # an interrupted start leaves the thread in ``threading``
                         self.let_thread_go(thread, error)
                 if not isinstance(error, RuntimeError):
                     self.staff(())  # interrupted; others may count on that worker
@@ -776,11 +778,12 @@ class Engine:
             wake()
 
 
-def _work(engine: Engine, contract: list[bool]) -> None:
+def _work(engine_in: list[Engine], contract: list[bool]) -> None:
     """What a worker thread does."""
     contract.append(True)
     if not contract[0]:
         return
+    engine = engine_in.pop()
     me = threading.get_ident()
     thread = threading.current_thread()
     work_queue = engine.queue

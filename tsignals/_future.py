@@ -37,7 +37,7 @@ FINISHED = "FINISHED"
 _DONE = frozenset([CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED])
 
 Mark = tuple[str, int]
-"""How a future ends, ``"run"`` or the name of a counter, and in which thread. Made anew each time."""
+"""How a future ends, ``"run"`` or a counter, and in which thread; made anew each time."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

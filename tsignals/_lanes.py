@@ -71,9 +71,7 @@ class Lane:
         self._table.pop(Only(self._key), None)
 
 
-def join(
-    table: dict[Hashable, Lane], receiver: object, future: Any, kept: bool = False
-) -> Turn:
+def join(table: dict[Hashable, Lane], receiver: object, future: Any, kept: bool = False) -> Turn:
     """Give ``future`` a turn at the end of its receiver's lane, once, and return it.
 
     The turn has come already if nothing stands ``before`` it.

@@ -14,7 +14,7 @@ class Address:
     __slots__ = ("_found", "line", "module", "where")
 
     def __init__(self, signal: object, frame: FrameType | None) -> None:
-        self._found: tuple[str, str] | None | bool = False  # False: not looked yet
+        self._found: tuple[str, str] | bool | None = False  # False: not looked yet
         # Past the __init__ of subclasses, which call ours.
         while (
             frame is not None
@@ -57,7 +57,7 @@ def find(signal: object, first: str) -> tuple[str, str] | None:
     for name in ordered:
         module = modules[name]
         if issubclass(type(module), ModuleType):
-            path = _find_in(vars(module), signal, name)
+            path = _find_in(object.__getattribute__(module, "__dict__"), signal, name)
             if path is not None:
                 return name, path
     return None
@@ -85,8 +85,12 @@ def _find_in(namespace: Mapping[str, Any], signal: object, module: str) -> str |
 def _get(module: str, path: str) -> Any:
     """The attribute as it is now, or ``None``."""
     found: Any = sys.modules.get(module)
+    if found is None:
+        return None
+    namespace = object.__getattribute__(found, "__dict__")  # a lazy module would load itself
     for name in path.split("."):
-        found = getattr(found, "__dict__", {}).get(name)
+        found = namespace.get(name)
+        namespace = vars(found) if issubclass(type(found), type) else {}
     return found
 
 

@@ -1,9 +1,11 @@
 """What one send will call: the connections that hear one sender, in call order, fixed."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tsignals._call import GENERAL, Caller, call_first, call_first_robust
-from tsignals._each import send_anyhow, send_robust_anyhow
+from tsignals._call import GENERAL, call_first, call_first_robust
+from tsignals._each import Pairs, send_anyhow, send_robust_anyhow
+from tsignals._outcomes import Outcomes
 from tsignals._receiver import Hold, Strong, Tether, WeakMethod
 
 if TYPE_CHECKING:
@@ -33,8 +35,8 @@ class Plan:
         self.first = self.holds[0] if self.holds else None
         self.objects: tuple[Tether, ...] = ()
         self.kind = self._kind()
-        self.call: Caller = call_first
-        self.call_robust: Caller = call_first_robust
+        self.call: Callable[..., Pairs] = call_first
+        self.call_robust: Callable[..., Outcomes] = call_first_robust
 
     def _kind(self) -> str:
         """Which of ``_call.KINDS`` this is."""

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from tsignals import _lifetime, _state
@@ -93,7 +93,7 @@ class WorkerPool(Executor):
         )
         _lifetime.watch(self._engine)
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PoolFuture:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """Run ``fn(*args, **kwargs)`` in a worker; return its future.
 
         Plain, as any executor's: a failure is neither logged nor told. Raises ``PoolClosed``,

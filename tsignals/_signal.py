@@ -283,8 +283,9 @@ def receiver(signal: Signal | Iterable[Signal], **connect_arguments: Any) -> Cal
     ``connect_arguments`` are those of ``Signal.connect``. Returns the function unchanged.
     """
 
+    signals: Iterable[Signal] = (signal,) if isinstance(signal, Signal) else tuple(signal)
+
     def decorate(function: R) -> R:
-        signals = [signal] if hasattr(signal, "connect") else signal
         for one in signals:
             one.connect(function, **connect_arguments)
         return function

@@ -13,7 +13,7 @@ from typing import Any
 import interleave_test
 
 import tsignals
-from tsignals import _call, _pool
+from tsignals import _call, _lifetime
 
 LIBRARY = os.path.dirname(tsignals.__file__)
 # Where threads may be interrupted: in the library, and in the wrong versions of it.
@@ -122,7 +122,7 @@ def _prepared() -> Iterator[None]:
             replaced(threading, "current_thread", _current_thread),
             replaced(interleave_test.Thread, "run", _run),
             # Pools of a failed run are left as they are; at exit nobody must wait for them.
-            replaced(_pool._lifetime, "watch", lambda engine: None),
+            replaced(_lifetime, "watch", lambda engine: None),
             _generated_code_shown(),
         ):
             yield

@@ -1,0 +1,275 @@
+"""Ctrl-C at every point where CPython may run the handler: nothing is lost, held or half done.
+
+CPython looks for signals where a function begins, where a loop turns back, and after a call of
+something that is not written in Python. A trace function raises at each of these points in turn.
+``stress/sigint.py`` does the same with real signals, at random moments.
+"""
+
+import contextlib
+import dis
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+from helpers import TIMEOUT, Ear, Gate, Running, wait_until
+from pools import add_up
+
+import tsignals
+from tsignals import Deliveries, QueueFull, Signal, WorkerPool
+
+PACKAGE = tsignals.__path__[0]
+STANDARD = (threading.__file__,)
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at the ``at``-th point of this thread's code under test."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.raised = False
+        self._last: dict[FrameType, str] = {}
+        self._called: set[FrameType] = set()
+        self.where = ""
+
+    def __enter__(self) -> "Interrupter":
+        gc.disable()  # what an interrupt in a finalizer does is another matter
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool:
+        sys.settrace(None)
+        gc.enable()
+        return kind is KeyboardInterrupt
+
+    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        if event == "call":
+            if frame.f_back is not None and frame.f_code.co_name != "__init__":
+                self._called.add(frame.f_back)  # returning from it is no such point
+            if not frame.f_code.co_filename.startswith((PACKAGE, *STANDARD)):
+                return None
+            frame.f_trace_opcodes = True
+            self._last[frame] = "RESUME"
+        elif event == "opcode":
+            last = self._last.get(frame, "")
+            self._last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            called = frame in self._called
+            self._called.discard(frame)
+            if last in ("RESUME", "JUMP_BACKWARD") or (last.startswith("CALL") and not called):
+                if not self.left:
+                    self.raised = True
+                    self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno} after {last}"
+                    raise KeyboardInterrupt
+                self.left -= 1
+        return self._trace
+
+
+class World:
+    """A pool, receivers that count, and whatever a call under test has given back."""
+
+    def __init__(self, workers: int = 1, **arguments: Any) -> None:
+        self.pool = WorkerPool(workers, **arguments)
+        self.gate = Gate()
+        self.ran: list[int] = []
+        self.signal = Signal(executor=self.pool)
+        for n in range(2):
+            self.signal.connect(lambda n=n, **named: self.ran.append(n), weak=False)
+        self.signal.connect(lambda **named: self.ran.append(2), weak=False, ordered=True)
+        self.futures: list[Any] = []
+        self.got: list[Any] = []
+        self.threads: list[Running[Any]] = []
+
+    def hold(self, waiting: int = 0) -> "World":
+        """Hold the worker up, with so many in the queue."""
+        self.futures.append(self.pool.submit(self.gate))
+        assert self.gate.entered.wait(TIMEOUT)
+        self.futures += [self.pool.submit(int) for _ in range(waiting)]
+        return self
+
+    def warm(self) -> "World":
+        self.pool.submit(int).result(TIMEOUT)
+        wait_until(lambda: self.pool.stats().idle == 1)
+        return self
+
+    def open_when(self, condition: Callable[["World"], object]) -> "World":
+        """Let the worker go on once ``condition(world)``, or when told to at the end."""
+
+        def wait() -> None:
+            wait_until(lambda: condition(self) or self.gate.opened.is_set())
+            self.gate.opened.set()
+
+        self.threads.append(Running(wait))
+        return self
+
+    def check(self) -> None:
+        self.gate.opened.set()
+        pool, engine = self.pool, self.pool._engine
+        for thread in self.threads:
+            thread.result()
+        assert pool.drain(TIMEOUT), f"it does not come to rest: {pool.stats()}"
+        for deliveries in [got for got in self.got if isinstance(got, Deliveries)]:
+            self.futures += deliveries.futures
+        for future in self.futures:
+            assert future.done()
+        stats, state = pool.stats(), engine.cell.value
+        assert add_up(stats)
+        assert (stats.pending, stats.running) == (0, 0)
+        assert state.room_used == 0
+        assert (state.blocked, state.idlers) == ((), ())
+        assert engine.cell.interrupts == []
+        # What follows the counting is done by the same thread, a moment later.
+        wait_until(lambda: not engine.unresolved and not engine.lanes)
+        assert len(engine.threads) == stats.workers
+        assert threading.get_ident() not in engine.idents
+        threads = list(engine.threads)
+        Running(pool.shutdown).result()
+        for thread in threads:
+            assert not thread.is_alive()
+
+
+def submit(world: World) -> None:
+    world.got.append(world.pool.submit(world.ran.append, 7))
+
+
+def send(world: World) -> None:
+    with contextlib.suppress(QueueFull):
+        world.got.append(world.signal.send_async(None))
+
+
+def cancel(world: World) -> None:
+    world.futures[-1].cancel()
+
+
+def cancel_all(world: World) -> None:
+    world.got.append(world.signal.send_async(None))
+    world.got[-1].cancel()
+
+
+def wait(world: World) -> None:
+    world.futures[-1].result(TIMEOUT)
+
+
+def wait_in_vain(world: World) -> None:
+    with contextlib.suppress(TimeoutError):
+        world.futures[-1].result(0)
+
+
+def as_completed(world: World) -> None:
+    world.got.append(world.signal.send_async(None))
+    list(world.got[-1].as_completed(TIMEOUT))
+
+
+def drain(world: World) -> None:
+    world.pool.drain(TIMEOUT)
+
+
+def shutdown(world: World) -> None:
+    world.pool.shutdown()
+
+
+def cancel_and_shut_down(world: World) -> None:
+    world.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def call_back(world: World) -> None:
+    world.futures[-1].add_done_callback(world.got.append)
+
+
+def whole_pool(world: World) -> None:
+    with WorkerPool(1) as pool:
+        pool.submit(int)
+
+
+def in_lane(world: World) -> None:
+    """In the caller, an ordered receiver that sends to itself, and one that waits."""
+    signal = Signal(executor=world.pool)
+
+    def again(left: int, **named: Any) -> None:
+        world.ran.append(left)
+        if left:
+            signal.send_async(None, left=left - 1)
+            world.signal.send_async(None).wait(TIMEOUT)
+
+    signal.connect(again, ordered=True)
+    signal.send_async(None, left=1)
+
+
+def blocked(world: World) -> object:
+    return world.pool._engine.cell.value.blocked
+
+
+def waits(world: World) -> object:
+    return any(meeting.sleepers for f in world.futures for meeting in f._meeting)
+
+
+Case = tuple[Callable[[], World], Callable[[World], None]]
+CASES: dict[str, Case] = {
+    "submit to a new pool": (lambda: World(), submit),
+    "submit to an idle worker": (lambda: World().warm(), submit),
+    "submit behind another": (lambda: World().hold(), submit),
+    "send to a new pool": (lambda: World(3), send),
+    "send behind another": (lambda: World().hold(), send),
+    "send, block, room in time": (
+        lambda: World(max_pending=2).hold(1).open_when(blocked),
+        send,
+    ),
+    "send, block, no room in time": (lambda: World(max_pending=2, block_timeout=0).hold(1), send),
+    "send, raise": (lambda: World(max_pending=2, overflow="raise").hold(1), send),
+    "send, drop newest": (lambda: World(max_pending=2, overflow="drop_newest").hold(1), send),
+    "send, drop oldest": (lambda: World(max_pending=3, overflow="drop_oldest").hold(2), send),
+    "send, caller runs": (lambda: World(max_pending=2, overflow="caller_runs").hold(1), send),
+    "caller runs a lane": (lambda: World(max_pending=1, overflow="caller_runs").hold(1), in_lane),
+    "cancel": (lambda: World().hold(1), cancel),
+    "cancel where it cannot be": (lambda: World().hold(), cancel),
+    "cancel all": (lambda: World().hold(), cancel_all),
+    "wait": (lambda: World().hold(1).open_when(waits), wait),
+    "wait in vain": (lambda: World().hold(1), wait_in_vain),
+    "as completed": (lambda: World(), as_completed),
+    "drain": (
+        lambda: World().hold(1).open_when(lambda world: world.pool._engine.cell.value.idlers),
+        drain,
+    ),
+    "shut down": (
+        lambda: World().hold(1).open_when(lambda world: world.pool._engine.cell.value.idlers),
+        shutdown,
+    ),
+    "cancel and shut down": (lambda: World().hold(2), cancel_and_shut_down),
+    "add a callback": (lambda: World().hold(1), call_back),
+    "a whole pool": (lambda: World(), whole_pool),
+}
+
+
+@pytest.fixture(autouse=True)
+def fast_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is interrupted in the middle of a thread's start leaves it in a table of its own."""
+    yield
+    for thread in list(threading._limbo):  # type: ignore[attr-defined]
+        del threading._limbo[thread]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_interrupted_call_has_taken_effect_or_has_not(case: str) -> None:
+    make, act = CASES[case]
+    at = 0
+    while True:
+        world = make()
+        with Interrupter(at) as interrupter:
+            act(world)
+        if act is send and world.pool._engine.overflow not in ("drop_newest", "drop_oldest"):
+            wait_whole = world.ran
+        else:
+            wait_whole = None
+        try:
+            world.check()
+            if wait_whole is not None:  # all receivers of the send, or none
+                assert len(world.ran) in (0, 3)
+            assert len(world.ran) == len(set(world.ran)) or act is in_lane
+        except AssertionError as error:
+            pytest.fail(f"at point {at}, {interrupter.where}: {error}")
+        if not interrupter.raised:
+            assert at > 5
+            return
+        at += 1
