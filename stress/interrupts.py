@@ -6,7 +6,6 @@ the parts of the standard library that it calls. Afterwards the same must hold.
 """
 
 import argparse
-import contextlib
 import dis
 import os
 import queue
@@ -80,8 +79,15 @@ def interrupted_at(name: str, point: int) -> tuple[str | None, str | None]:
     interrupter = Interrupter(point)
     wrong = None
     with ignored_interrupts(trial.problems):
-        with contextlib.suppress(KeyboardInterrupt), hooked(interrupter):
-            call()
+        try:
+            with hooked(interrupter):
+                call()
+        except KeyboardInterrupt:
+            pass
+        except RuntimeError as error:
+            # The standard library's Condition, interrupted, may complain of its own lock.
+            if interrupter.where is None or "unlocked lock" not in str(error):
+                wrong = repr(error)
         try:
             trial.check(closed=name == "shutdown")
         except (Breach, TimeoutError, RuntimeError, queue.Empty) as error:

@@ -158,8 +158,9 @@ class Trial:
         self.signal.connect(receiver)
 
     def whole_pool(self) -> None:
-        with WorkerPool(1, max_pending=1) as pool:
-            pool.submit(int)
+        pool = WorkerPool(1, max_pending=1)
+        pool.submit(int)
+        pool.shutdown(wait=False)
 
     # -- The driver --
 

@@ -456,7 +456,7 @@ def test_every_answer_is_djangos(caching: bool, priorities: bool) -> None:
 def test_every_answer_is_djangos_with_async_receivers_too() -> None:
     gc.freeze()  # to collect quickly
     try:
-        compare(150, caching=False, asynchronous=True, priorities=False)
+        compare(60, caching=False, asynchronous=True, priorities=False)
     finally:
         gc.unfreeze()
 

@@ -256,20 +256,17 @@ def test_interrupted_call_has_taken_effect_or_has_not(case: str) -> None:
     at = 0
     while True:
         world = make()
+        before = world.pool.stats().submitted
         with Interrupter(at) as interrupter:
             act(world)
-        if act is send and world.pool._engine.overflow not in ("drop_newest", "drop_oldest"):
-            wait_whole = world.ran
-        else:
-            wait_whole = None
         try:
             world.check()
-            if wait_whole is not None:  # all receivers of the send, or none
-                assert len(world.ran) in (0, 3)
+            if act is send:  # all receivers of the send, or none
+                assert world.pool.stats().submitted - before in (0, 3)
             assert len(world.ran) == len(set(world.ran)) or act is in_lane
         except AssertionError as error:
             pytest.fail(f"at point {at}, {interrupter.where}: {error}")
         if not interrupter.raised:
-            assert at > 5
+            assert at > 0
             return
         at += 1

@@ -199,7 +199,7 @@ def of_one_moment(outer: str, nested: str) -> bool:
 def test_nested_call_at_any_bytecode_is_not_lost(outer: str) -> None:
     chance = random.Random(SEED)
     for nested in filter(functools.partial(of_one_moment, outer), NESTED):
-        for at in places(outer, 80, chance):
+        for at in places(outer, 60, chance):
             found = meet(outer, nested, at, lambda call: call())
             assert found in expected(outer, nested), f"{nested} at bytecode {at} of {outer}"
 
@@ -226,7 +226,7 @@ def test_calls_nested_in_nested_calls_are_not_lost(outer: str) -> None:
         for order in itertools.permutations(range(3)):
             answers, state = in_turn(*(three[n] for n in order))
             allowed.append(([answers[order.index(n)] for n in range(3)], state))
-        for _ in range(40):
+        for _ in range(25):
             world, found = World(), [None, None, None]
             first_at, second_at = chance.randrange(120), chance.randrange(120)
 
@@ -349,7 +349,7 @@ def test_collector_may_finalize_in_the_middle_of_a_call(outer: str, nested: str)
     thresholds = gc.get_threshold()
     allowed = expected(outer, nested)
     try:
-        for start in range(12):
+        for start in range(8):
             world, answers = World(), list[Any]()
             last = Last(functools.partial(append, answers, OPERATIONS[nested], world))
             last.circle = last

@@ -182,9 +182,6 @@ class Engine:
         self.threads: dict[threading.Thread, None] = {}
         self.idents: dict[int, None] = {}  # of the worker threads, and of callers that run
         self.loops: list[Any] = []  # the first is the event loop's thread; see _loop
-        # Of what is pending, for the event loop: no worker need be hired for it. Never too many:
-        # they enter after they were counted, and leave before they no longer are.
-        self.for_loop: dict[Work, None] = {}
         self.drops_logged: Stamp = (float("-inf"), [])
 
     # -- Taking work --
@@ -222,11 +219,11 @@ class Engine:
 
     def find_room(self, works: "Sequence[Work]") -> int | None:
         """Admit ``works``; None where they are dealt with otherwise: run here, or dropped."""
-        count = len(works)
-        while (numbers := self.cell.admit(count, self.limit)) is None:
+        admitted = _admitted(works)
+        while (numbers := self.cell.admit(admitted, self.limit)) is None:
             self.refuse_if_not_open()
             if self.overflow == "block" and threading.get_ident() not in self.idents:
-                if (numbers := self.stand_in_line(count)) is not None:
+                if (numbers := self.stand_in_line(admitted)) is not None:
                     return numbers
             elif self.overflow == "raise":
                 raise QueueFull(
@@ -241,9 +238,11 @@ class Engine:
                 return None
         return numbers
 
-    def admit_over(self, works: "Sequence[Work]") -> int:
-        """Admit ``works`` over the limit."""
-        return self.cell.update(_state.admit_over, len(works)).numbers  # type: ignore[union-attr]
+    def put_back(self, works: "Sequence[Work]") -> int:
+        """Have ``works`` that were to run here wait after all, over the limit."""
+        state = self.cell.update(_state.put_back, _admitted(works))
+        assert state is not None
+        return state.numbers
 
     def refuse_if_not_open(self) -> None:
         mode = self.cell.value.mode
@@ -259,7 +258,7 @@ class Engine:
     def hand_over(self, works: "Sequence[Work]", numbers: int, kept: bool) -> None:
         """Queue what was admitted, and see that there are workers for it."""
         if len(self.threads) < self.max_workers and _state.more_wait_than_idle(numbers):
-            self.staff(works)
+            self.staff()
         self.publish(works, kept)
         if self.hopeless is not None:
             self.give_up()
@@ -268,9 +267,7 @@ class Engine:
     def make_good(self, works: "Sequence[Work]") -> None:
         """After an interruption: all of ``works`` are queued, or none of them stays admitted."""
         if works[0].owner is None and works[0] not in self.unresolved:  # E3
-            for work in works:
-                self.for_loop.pop(work, None)
-            self.cell.update(_state.withdraw, len(works), self.limit)
+            self.cell.update(_state.withdraw, _admitted(works), self.limit)
             self.let_go()
             return
         self.publish(works)  # E1
@@ -314,7 +311,7 @@ class Engine:
 
     # -- When the queue is full --
 
-    def stand_in_line(self, count: int) -> int | None:
+    def stand_in_line(self, admitted: int) -> int | None:
         """Wait for room until admitted; None where there was no need to wait."""
         if _loop_runs_here():
             raise QueueFull(
@@ -324,7 +321,7 @@ class Engine:
         refuse_if_critical("a full queue")
         cell = self.cell
         woken: queue.SimpleQueue[None] = queue.SimpleQueue()
-        blocked = Blocked(count, functools.partial(woken.put, None))
+        blocked = Blocked(admitted, functools.partial(woken.put, None))
         timeout = self.block_timeout
         deadline = None if timeout is None else time.monotonic() + timeout
         in_line = None
@@ -347,7 +344,7 @@ class Engine:
             if in_line is not None and cell.update(_state.unblock, blocked, self.limit) is None:
                 if isinstance(error, (queue.Empty, PoolClosed, BrokenThreadPool)):
                     return cell.value.numbers  # admitted at the last moment
-                cell.update(_state.withdraw, count, self.limit)
+                cell.update(_state.withdraw, admitted, self.limit)
                 self.let_go()
             if isinstance(error, queue.Empty):
                 raise QueueFull(
@@ -368,6 +365,9 @@ class Engine:
             )
         cell, me = self.cell, threading.get_ident()
         guest = me not in self.idents
+        # As a whole, or a pool that is closed meanwhile would end before the last has run.
+        while cell.update(_state.start_here, len(works)) is None:
+            self.refuse_if_not_open()
         try:
             self.idents[me] = None
             for work in works:
@@ -384,7 +384,7 @@ class Engine:
             # Interrupted: the workers do the rest.
             rest = [w for w in works if w.owner is None and w not in self.unresolved]
             if rest and self.cell is cell:
-                self.take(rest, self.admit_over)
+                self.take(rest, self.put_back)
             raise
         finally:
             if guest:
@@ -395,8 +395,8 @@ class Engine:
 
         Where that waits for this thread, leave it to the workers.
         """
-        self.take([work], self.admit_over, kept=True)
         try:
+            self.take([work], self.put_back, kept=not work.on_loop)
             self.await_done(work, None)
         except RuntimeError:
             pass
@@ -459,22 +459,17 @@ class Engine:
 
     # -- Workers --
 
-    def staff(self, works: "Sequence[Work]") -> None:
+    def staff(self) -> None:
         """Start a worker for each delivery that waits for one, as far as that is allowed.
 
         Raises what starting a thread raises if there is no worker at all.
         """
-        for work in works:
-            if work.on_loop:
-                self.for_loop[work] = None
-                if work.owner is not None:  # resolved already
-                    self.for_loop.pop(work, None)
         while True:
             contract: list[bool] = []
             engine = [self]
             hired = thread = None
             try:
-                hired = self.cell.update(_state.hire, self.max_workers, self.for_loop)
+                hired = self.cell.update(_state.hire, self.max_workers)
                 if hired is None:
                     return
                 name = f"{self.name}_{len(self.threads)}"
@@ -491,7 +486,7 @@ class Engine:
                         engine.clear()  # an interrupted start leaves the thread in ``threading``
                         self.let_thread_go(thread, error)
                 if not isinstance(error, RuntimeError):
-                    self.staff(())  # interrupted; others may count on that worker
+                    self.staff()  # interrupted; others may count on that worker
                     raise
                 if not self.cell.value.workers:
                     raise
@@ -521,8 +516,8 @@ class Engine:
         ``idle`` is 1 in an idle worker. ``here``: by the one who sends it, without waiting.
         """
         mark = ("run", threading.get_ident())
-        change = _state.START_AT_ONCE if here else _state.START - idle * _state.IDLE
-        counted = False
+        change = _state.START - idle * _state.IDLE
+        counted = here  # with all that this thread runs
         try:
             if not work.claim(mark):
                 if (owner := work.owner) is not None and owner[0] != "run":
@@ -530,8 +525,9 @@ class Engine:
                 return
             if here:
                 self.unresolved[work] = None
-            self.count(change)
-            counted = True
+            if not counted:
+                self.count(change)
+                counted = True
             self.run_claimed(work, mark, idle)
         except BaseException:
             if work.owner is mark and not work.done():  # interrupted on the way there
@@ -607,7 +603,7 @@ class Engine:
     def count_ended(self, work: Any, counter: str) -> None:
         """Count one that ended without having run."""
         work.forget()
-        self.count(_state.RESOLVE[counter])
+        self.count(_state.RESOLVE[counter] - work.on_loop * _state.FOR_LOOP)
 
     def wrap_up_unrun(self, work: Any) -> None:
         """After ``work`` was resolved without having run; its turn passes when it comes."""
@@ -744,6 +740,11 @@ class Engine:
                 raise
             cell.raise_interrupt()
 
+    def all_threads(self) -> list[threading.Thread]:
+        """The threads that have started and not ended."""
+        threads = [*self.threads, *(loop.thread for loop in self.loops)]
+        return [thread for thread in threads if thread.ident is not None]
+
     def close(self) -> None:
         """Take no more work; what was accepted still runs, and then the workers go."""
         self.cell.update(_state.turn, Mode.CLOSING)
@@ -814,6 +815,14 @@ def _work(engine_in: list[Engine], contract: list[bool]) -> None:
     finally:
         engine.idents.pop(me, None)
         engine.threads.pop(thread, None)
+
+
+def _admitted(works: "Sequence[Work]") -> int:
+    """What the numbers grow by when ``works`` are admitted."""
+    admitted = len(works) * _state.ADMITTED
+    if works[-1].on_loop:  # where any is, the last one is
+        admitted += sum(work.on_loop for work in works) * _state.FOR_LOOP
+    return admitted
 
 
 def _lost_by_fork() -> DeliveryLost:

@@ -1,8 +1,7 @@
 """Futures of a pool: ``concurrent.futures.Future`` without a lock of their own.
 
 A standard future makes a Condition when it is born, most of its cost, and hardly any is ever
-waited on. Here a :class:`Meeting` (the Condition, who waits, the callbacks) is made when somebody
-first comes to wait.
+waited on. Here a :class:`Meeting` (who waits, the callbacks) is made when somebody first comes.
 
 Who may resolve a future is decided once: claimants append a mark to ``_owner`` and the first in
 the list owns it. The owner stores the outcome, then sets ``_phase``, then looks for a meeting. Who
@@ -12,14 +11,12 @@ the GIL: so the owner sees the meeting, or the comer sees the outcome, or both; 
 twice does no harm.
 
 ``concurrent.futures.wait`` and ``as_completed`` reach for ``_condition``, ``_waiters`` and
-``_state``: while they hold the condition the state must not change under them. So a future that
-has a meeting shows itself as done to them only once the meeting was announced, which happens with
-the condition held. A worker that waits through them runs what it waits for, and no condition may
-be held then: so it does that when it comes to sleep on their event (:class:`Errand`).
+``_state``: see :class:`Glance`. A worker that waits through them runs what it waits for, when it
+comes to sleep on their event (:class:`Errand`).
 """
 
+import functools
 import logging
-import os
 import queue
 import sys
 import threading
@@ -113,91 +110,139 @@ class Errand(threading.Event):
         return True
 
 
-class Waiters:
-    """``_waiters`` of a future as a worker sees it: it gives the waiter an :class:`Errand`."""
+class Guest:
+    """Who is told of a future's end, once: by whoever resolves it, or by who came too late."""
 
-    def __init__(self, future: "PoolFuture", waiters: list[Any]) -> None:
-        self._future = future
-        self._waiters = waiters
+    __slots__ = ("_claims", "_tell", "_told")
 
-    def append(self, waiter: Any) -> None:
-        if not isinstance(waiter.event, Errand):
-            # Of the three kinds, this one needs all; an error may end it before, though.
-            every = not getattr(waiter, "stop_on_exception", True)
-            waiter.event = Errand(self._future._pool, every)
-        waiter.event.futures.append(self._future)
-        self._waiters.append(waiter)
+    def __init__(self, tell: Callable[[Any], object]) -> None:
+        self._tell = tell
+        self._claims: list[str] = []  # the first counts
+        self._told = False
 
-    def remove(self, waiter: Any) -> None:
-        self._waiters.remove(waiter)
+    def told(self, future: "PoolFuture", by: str) -> None:
+        """Tell, unless the other does; again, if interrupted before."""
+        self._claims.append(by)
+        if self._claims[0] is by and not self._told:
+            self._told = True
+            self._tell(future)
+
+
+_RESOLVER = "resolver"
+_LATECOMER = "latecomer"
 
 
 class Meeting:
     """Where those who wait for a future are found."""
 
-    __slots__ = (
-        "announced",
-        "callbacks",
-        "condition",
-        "lock",
-        "process",
-        "sleepers",
-        "waiters",
-    )
+    __slots__ = ("callbacks", "glances", "sleepers", "waiters")
 
     def __init__(self) -> None:
-        self.process = os.getpid()
-        self.lock = threading.RLock()
-        self.condition = threading.Condition(self.lock)
-        self.waiters: list[Any] = []  # of concurrent.futures.wait and as_completed
         self.sleepers: list[queue.SimpleQueue[None]] = []  # of result() and exception()
-        self.callbacks: list[list[Callable[[Any], object]]] = []  # each is taken by who calls it
-        self.announced = False
+        self.callbacks: list[Guest] = []
+        self.waiters: dict[Any, Guest] = {}  # of concurrent.futures.wait and as_completed
+        self.glances: dict[int, list[str]] = {}  # by thread: the states it goes by
 
     @critical
     def announce(self, future: "PoolFuture") -> None:
-        """Tell those who wait that ``future`` is done; once, by whoever is first."""
+        """Tell those who wait that ``future`` is done."""
         for sleeper in list(self.sleepers):
             sleeper.put(None)
-        # The lock itself: an interrupt inside the condition's ``__enter__`` would leave it held.
-        with self.lock:
-            if not self.announced:
-                for waiter in self.waiters:
-                    if future in waiter.finished_futures:  # told before an interruption
-                        continue
-                    if future.cancelled():
-                        waiter.add_cancelled(future)
-                    elif future._exception is not None:
-                        waiter.add_exception(future)
-                    else:
-                        waiter.add_result(future)
-                self.announced = True
-                self.condition.notify_all()
+        for guest in list(self.waiters.values()):
+            guest.told(future, _RESOLVER)
 
     def call_back(self, future: "PoolFuture") -> None:
         """Call the callbacks that nobody has called yet."""
         interrupt: BaseException | None = None
-        for entry in self.callbacks:
+        for guest in self.callbacks:
             try:
-                _call(entry, future)
+                guest.told(future, _RESOLVER)
             except BaseException as error:
                 interrupt = error
         if interrupt is not None:
             raise interrupt
 
 
-def _call(entry: list[Callable[[Any], object]], future: "PoolFuture") -> None:
-    try:
-        callback = entry.pop()
-    except IndexError:  # somebody else called it
-        return
-    try:
-        callback(future)
-    except Exception:
-        # The convention of concurrent.futures, down to the logger.
-        logging.getLogger("concurrent.futures").exception(
-            "exception calling callback for %r", future
-        )
+class Callback:
+    """A callback, which may raise."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[Any], object]) -> None:
+        self._function = function
+
+    def __call__(self, future: "PoolFuture") -> None:
+        try:
+            self._function(future)
+        except Exception:
+            # The convention of concurrent.futures, down to the logger.
+            logging.getLogger("concurrent.futures").exception(
+                "exception calling callback for %r", future
+            )
+
+
+class Glance:
+    """What ``concurrent.futures.wait`` and ``as_completed`` use as a future's Condition and waiters.
+
+    They hold the one while they look at the states and install a waiter, so that nothing changes
+    meanwhile. Nothing does for them: their thread sees the state as it was when it came. And what
+    has changed by the time they install the waiter, that is told at once. So there is no lock here
+    that an interrupt could leave held, with a worker standing before it.
+    """
+
+    __slots__ = ("_future", "_meeting")
+
+    def __init__(self, future: "PoolFuture", meeting: Meeting) -> None:
+        self._future = future
+        self._meeting = meeting
+
+    def acquire(self) -> bool:
+        glances = self._meeting.glances.setdefault(threading.get_ident(), [])
+        glances.append(self._future._phase)
+        return True
+
+    def release(self) -> None:
+        glances = self._meeting.glances
+        me = threading.get_ident()
+        if len(glances.get(me, ())) > 1:
+            glances[me].pop()
+        else:
+            glances.pop(me, None)
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def append(self, waiter: Any) -> None:
+        future = self._future
+        was_done = future._state in _DONE
+        guest = self._meeting.waiters[waiter] = Guest(functools.partial(_tell, waiter))
+        if was_done:
+            return
+        refuse_if_critical("concurrent.futures")
+        future._pool.refuse_on_loop()
+        if future._pool.works_here():
+            if not isinstance(waiter.event, Errand):
+                # Of the three kinds, this one needs all; an error may end it before, though.
+                every = not getattr(waiter, "stop_on_exception", True)
+                waiter.event = Errand(future._pool, every)
+            waiter.event.futures.append(future)
+        if future._phase in _DONE:
+            guest.told(future, _LATECOMER)
+
+    def remove(self, waiter: Any) -> None:
+        self._meeting.waiters.pop(waiter, None)
+
+
+def _tell(waiter: Any, future: "PoolFuture") -> None:
+    if future.cancelled():
+        waiter.add_cancelled(future)
+    elif future._exception is not None:
+        waiter.add_exception(future)
+    else:
+        waiter.add_result(future)
 
 
 class PoolFuture(Future[Any]):
@@ -262,33 +307,22 @@ class PoolFuture(Future[Any]):
     def _meet(self) -> Meeting:
         if not self._meeting:
             self._meeting.append(Meeting())
-        meeting = self._meeting[0]
-        if meeting.process != os.getpid():  # its lock may be held by a thread of the parent
-            self._meeting = [meeting := Meeting()]
-        if self._phase in _DONE and not meeting.announced:
-            meeting.announce(self)
-        return meeting
+        return self._meeting[0]
 
     @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        return self._meet().condition
+    def _condition(self) -> Any:  # type: ignore[override]
+        return Glance(self, self._meet())
 
     @property
     def _waiters(self) -> Any:  # type: ignore[override]
-        meeting = self._meet()
-        if not meeting.announced:
-            refuse_if_critical("concurrent.futures")
-            self._pool.refuse_on_loop()
-            if self._pool.works_here():
-                return Waiters(self, meeting.waiters)
-        return meeting.waiters
+        return Glance(self, self._meet())
 
     @property
     def _state(self) -> str:  # type: ignore[override]
-        phase = self._phase
-        if phase in _DONE and self._meeting and not self._meeting[0].announced:
-            return RUNNING
-        return phase
+        for meeting in self._meeting:
+            if glances := meeting.glances.get(threading.get_ident()):
+                return glances[-1]
+        return self._phase
 
     # -- The public interface: Future's --
 
@@ -331,11 +365,10 @@ class PoolFuture(Future[Any]):
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call ``fn(future)`` when it is done, in the thread that resolves it, or now."""
-        entry = [fn]
-        meeting = self._meet()
-        meeting.callbacks.append(entry)
+        guest = Guest(Callback(fn))
+        self._meet().callbacks.append(guest)
         if self._phase in _DONE:
-            _call(entry, self)
+            guest.told(self, _LATECOMER)
 
     def result(self, timeout: float | None = None) -> Any:
         """Return what the work returned, or raise what it raised.

@@ -40,7 +40,7 @@ class AsyncDelivery(Delivery):
     It can be cancelled while it runs, too: as its task is, and it is done when that is.
     """
 
-    __slots__ = ("_cancelling", "_task", "handed_over")
+    __slots__ = ("_cancelling", "_task")
 
     on_loop = True
 
@@ -50,15 +50,12 @@ class AsyncDelivery(Delivery):
         super().__init__(engine, receiver, sending, ordered, gate)
         self._task: Task | None = None
         self._cancelling = False
-        self.handed_over = False
 
     def claim(self, mark: Mark) -> bool:
-        # What the loop will run, a worker that waits for it need not.
-        if self.handed_over and mark[0] == "run" and mark[1] > 0:
+        # A worker that waits for it must leave to the loop what was queued for that.
+        if mark[0] == "run" and mark[1] > 0 and self in self._pool.unresolved:
             return False
-        won = super().claim(mark)
-        self._pool.for_loop.pop(self, None)
-        return won
+        return super().claim(mark)
 
     cancel_unstarted = Delivery.cancel
 
@@ -166,8 +163,6 @@ class LoopThread:
 
     def take(self, works: Sequence[AsyncDelivery]) -> None:
         """Run ``works``, each unless somebody else resolves it first; twice does no harm."""
-        for work in works:
-            work.handed_over = True
         self.call(self._start, works)
 
     def _start(self, works: Sequence[AsyncDelivery]) -> None:

@@ -134,13 +134,14 @@ class WorkerPool(Executor):
         outside = not self._inside()
         if wait and outside:
             refuse_if_critical("shutdown(wait=True)")
+        threads = engine.all_threads()  # those that go from now on are joined, too
         engine.close()
         if cancel_futures:
             for work in list(engine.unresolved):
                 PoolFuture.cancel(work)  # an async one's own would also cancel what runs
         if wait and outside:
             engine.drain(None)
-            for thread in [*engine.threads, *(loop.thread for loop in engine.loops)]:
+            for thread in {*threads, *engine.all_threads()}:
                 thread.join()
 
     def _inside(self) -> bool:

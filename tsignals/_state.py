@@ -21,7 +21,7 @@ Invariants, by construction of every change below
 
 import enum
 import threading
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
@@ -36,12 +36,13 @@ class Mode(enum.IntEnum):
 # addition. A field never goes below zero nor, in less than years, beyond its width.
 _WIDTH = 48
 _MASK = (1 << _WIDTH) - 1
-ROOM, PENDING, RUNNING, IDLE, SUBMITTED, COMPLETED, FAILED, CANCELLED, DROPPED = (
-    1 << _WIDTH * place for place in range(9)
+ROOM, PENDING, RUNNING, IDLE, SUBMITTED, COMPLETED, FAILED, CANCELLED, DROPPED, FOR_LOOP = (
+    1 << _WIDTH * place for place in range(10)
 )
 _BUSY = _MASK * (PENDING | RUNNING)
 _ENDED = {"completed": COMPLETED, "failed": FAILED, "cancelled": CANCELLED, "dropped": DROPPED}
-_ADMITTED = ROOM + PENDING + SUBMITTED
+ADMITTED = ROOM + PENDING + SUBMITTED
+"""A delivery is accepted and waits; with ``FOR_LOOP``, for the event loop and not for a worker."""
 
 _new = tuple.__new__  # a NamedTuple's own constructor and ``_replace`` take much longer
 
@@ -97,10 +98,11 @@ class State(NamedTuple):
 class Blocked:
     """A sender that waits for room."""
 
-    __slots__ = ("count", "wake")
+    __slots__ = ("admitted", "count", "wake")
 
-    def __init__(self, count: int, wake: Callable[[], None]) -> None:
-        self.count = count
+    def __init__(self, admitted: int, wake: Callable[[], None]) -> None:
+        self.admitted = admitted
+        self.count = admitted & _MASK
         self.wake = wake
 
 
@@ -170,19 +172,20 @@ class Cell:
             if self._replace(node, (numbers + change, rest, [])):
                 return numbers + change
 
-    def admit(self, count: int, limit: int | None) -> int | None:
-        """Accept ``count`` deliveries, which then wait; return the new numbers.
+    def admit(self, admitted: int, limit: int | None) -> int | None:
+        """Accept deliveries, which then wait; return the new numbers.
 
         ``None``: there is no room, others wait for it, or the pool takes no more; nothing changes.
         """
+        count = admitted & _MASK
         while True:
             node = self._last()
             numbers, rest, _ = node
             used = numbers & _MASK
             if rest[1] or rest[2] or (limit is not None and used and used + count > limit):
                 return None
-            if self._replace(node, (numbers + count * _ADMITTED, rest, [])):
-                return numbers + count * _ADMITTED
+            if self._replace(node, (numbers + admitted, rest, [])):
+                return numbers + admitted
 
     def _replace(self, node: Node, successor: Node) -> bool:
         """Make ``successor`` follow ``node``; False if something else does."""
@@ -222,9 +225,14 @@ def wake(before: State, after: State) -> None:
 # -- The changes. Each takes a state and returns the next one, or None where it does not apply. --
 
 
-def admit_over(state: State, count: int) -> State:
-    """The same over the limit, for those whose place in a lane leaves no choice."""
-    return state.plus(count * _ADMITTED)
+def put_back(state: State, admitted: int) -> State:
+    """What was to run where it was sent waits after all, over the limit."""
+    return state.plus(admitted - (admitted & _MASK) * START_HERE)
+
+
+def start_here(state: State, count: int) -> State | None:
+    """``count`` deliveries are accepted and run in the thread that sends them."""
+    return None if state.mode else state.plus(count * START_HERE)
 
 
 def drop_new(state: State, count: int) -> State:
@@ -250,8 +258,7 @@ def unblock(state: State, blocked: Blocked, limit: int | None) -> State | None:
 def let_in(state: State, limit: int | None) -> State:
     """Those at the head of the line enter as far as there is room (S3)."""
     while not state.mode and state.blocked and state.fits(state.blocked[0].count, limit):
-        admitted = admit_over(state, state.blocked[0].count)
-        state = admitted._replace(blocked=state.blocked[1:])
+        state = state.plus(state.blocked[0].admitted)._replace(blocked=state.blocked[1:])
     return state
 
 
@@ -262,31 +269,32 @@ def shift(state: State, change: int, limit: int | None) -> State:
 
 START = RUNNING - PENDING - ROOM
 """A pending delivery starts."""
-START_AT_ONCE = SUBMITTED + RUNNING
+START_HERE = SUBMITTED + RUNNING
 """A delivery starts in the thread that sends it, never having waited."""
 FINISH = {name: ended - RUNNING for name, ended in _ENDED.items()}
 """A running delivery ends, by how it ended."""
 RESOLVE = {name: ended - PENDING - ROOM for name, ended in _ENDED.items()}
 """A pending delivery ends without having run."""
-START_ON_LOOP = RUNNING - PENDING
+START_ON_LOOP = RUNNING - PENDING - FOR_LOOP
 """A pending delivery starts on the event loop, and keeps its room."""
 LEAVE_LOOP = -ROOM
 """A delivery that ran on the event loop is about to end."""
 
 
-def withdraw(state: State, count: int, limit: int | None) -> State:
+def withdraw(state: State, admitted: int, limit: int | None) -> State:
     """What was admitted and not queued is taken back, as if never submitted."""
-    return let_in(state.plus(-count * _ADMITTED), limit)
+    return let_in(state.plus(-admitted), limit)
 
 
 def more_wait_than_idle(numbers: int) -> bool:
     """Whether another worker would find work."""
-    return numbers // PENDING & _MASK > numbers // IDLE & _MASK
+    spare = (numbers // PENDING & _MASK) - (numbers // IDLE & _MASK)
+    return spare > 0 and spare > numbers // FOR_LOOP
 
 
-def hire(state: State, most: int, for_loop: Sized) -> State | None:
+def hire(state: State, most: int) -> State | None:
     """A worker is about to start, if there is work for it and not too many work."""
-    if state.workers >= most or state.pending - len(for_loop) <= state.idle:
+    if state.workers >= most or not more_wait_than_idle(state.numbers):
         return None
     return state._replace(workers=state.workers + 1).plus(IDLE)
 

@@ -19,6 +19,7 @@ from stress._run import (
     add_common,
     collecting_often,
     fast_switching,
+    gil_is_on,
     hang_detector,
     progress,
     python,
@@ -166,5 +167,11 @@ def add_parser(subparsers: Any) -> None:
     add_common(parser)
     parser.add_argument("--seconds", type=float, default=60.0, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=6, help="default: %(default)s")
-    parser.add_argument("--no-fork", dest="fork", action="store_false", help="leave out forks")
+    # Free-threaded CPython 3.13 itself hangs a child on any dict that another thread was changing.
+    parser.add_argument(
+        "--fork",
+        action=argparse.BooleanOptionalAction,
+        default=gil_is_on(),
+        help="fork now and then; by default with the GIL only",
+    )
     parser.set_defaults(run=run)
