@@ -280,9 +280,10 @@ class Trial:
         for _ in range(3):
             self.attempt(self.shutdown)
         self.pool.shutdown()
-        for thread in before:
-            thread.join(timeout=self.patience)  # of pools that nobody refers to, in their time
-        alive = [thread.name for thread in before if thread.is_alive()]
+        # Those of pools that nobody refers to end in their own time.
+        deadline = time.monotonic() + self.patience
+        while (alive := [t.name for t in before if t.is_alive()]) and time.monotonic() < deadline:
+            time.sleep(1e-3)
         if alive:
             raise Breach(f"after shutdown these threads are left: {alive}")
         for refused in (lambda: self.pool.submit(int), lambda: self.deliveries.send_async(None)):

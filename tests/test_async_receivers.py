@@ -108,8 +108,8 @@ def test_send_runs_async_receivers_together(verb: str) -> None:
         await asyncio.wait_for(meeting[-1].wait(), TIMEOUT)
         return len(meeting)
 
-    others = [functools.partial(hears, n=n) for n in range(2)]
-    for receiver in (hears, *others):
+    receivers: list[Any] = [hears, *(functools.partial(hears, n=n) for n in range(2))]
+    for receiver in receivers:
         signal.connect(receiver)
     assert responses(getattr(signal, verb)(None)) == [3, 3, 3]
 
@@ -414,8 +414,8 @@ def test_each_delivery_runs_in_its_own_copy_of_the_senders_context(pool: WorkerP
         return before, variable.get()
 
     signal = Signal(executor=pool)
-    others = [functools.partial(sets, other=n) for n in range(2)]
-    for receiver in (sets, *others):
+    receivers: list[Any] = [sets, *(functools.partial(sets, other=n) for n in range(2))]
+    for receiver in receivers:
         signal.connect(receiver)
 
     def sends() -> None:

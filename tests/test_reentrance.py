@@ -13,22 +13,24 @@ import os
 import random
 import signal as signals
 import sys
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Ear, Running, Thing, heard, ignore
+from helpers import TIMEOUT, Ear, Running, Thing, heard, ignore, raiser
 
 import tsignals
 from tsignals import Signal
 
 SEED = int(os.environ.get("TSIGNALS_TEST_SEED", "20240229"))
 PACKAGE = str(Path(tsignals.__file__).parent)
-ROOMS = ("_registry.py", "_plan.py", "_connection.py", "_signal.py", "_gate.py")
+ROOMS = {f"{PACKAGE}/{room}.py" for room in ("_connection", "_each", "_gate", "_signal")}
+REGISTRY = f"{PACKAGE}/_registry.py"
 
 
 class Deaf(Thing):
@@ -61,6 +63,12 @@ class World:
             "first": connect(ears["first"], priority=1),
             "strong": connect(ears["strong"], self.sender, weak=False),
         }
+
+    def send_often(self) -> "World":
+        """Have what sends prepare for the next ones prepared."""
+        for sender in (None, self.sender, None, self.sender):
+            self.send("send", sender)
+        return self
 
     def send(self, verb: str, sender: object = None) -> list[str]:
         return [name(receiver) for receiver, _ in getattr(self.signal, verb)(sender)]
@@ -130,26 +138,29 @@ def in_turn(*operations: Operation) -> tuple[list[Any], Any]:
 
 
 @functools.cache
-def expected(outer: str, nested: str) -> list[Any]:
-    """What outer and nested may answer, and what may be left: in one order, or the other."""
-    (a, b), forward = in_turn(OPERATIONS[outer], OPERATIONS[nested])
-    (d, c), backward = in_turn(OPERATIONS[nested], OPERATIONS[outer])
-    return [(a, b, forward), (c, d, backward)]
+def expected(outer: str, *nested: str) -> list[Any]:
+    """What outer and nested may answer, and what may be left: outer came somewhere among them."""
+    allowed = []
+    for place in range(len(nested) + 1):
+        order = [*nested[:place], outer, *nested[place:]]
+        answers, state = in_turn(*(OPERATIONS[name] for name in order))
+        allowed.append((answers.pop(place), answers, state))
+    return allowed
 
 
-def run_with(act: Callable[[], None], at: int, run: Callable[[], Any]) -> tuple[Any, int]:
-    """``run()``, with ``act()`` before its bytecode number ``at``; and how many there are."""
-    counter = 0
+def run_with(act: Callable[[], None], at: int, run: Callable[[], Any]) -> tuple[Any, list[str]]:
+    """``run()``, with ``act()`` before its bytecode number ``at``; and the bytecodes' files."""
+    files: list[str] = []
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal counter
-        if not frame.f_code.co_filename.endswith(ROOMS) or PACKAGE not in frame.f_code.co_filename:
+        file = frame.f_code.co_filename
+        if file not in ROOMS and file != REGISTRY:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":
-            if counter == at:
+            files.append(file)
+            if len(files) == at + 1:
                 act()  # not traced itself
-            counter += 1
         return trace
 
     before = sys.gettrace()
@@ -158,61 +169,137 @@ def run_with(act: Callable[[], None], at: int, run: Callable[[], Any]) -> tuple[
         answer = run()
     finally:
         sys.settrace(before)
-    return answer, counter
+    return answer, files
+
+
+def nothing() -> None: ...
+
+
+def bytecodes(outer: str, world: Callable[[], World]) -> list[str]:
+    """The file of each bytecode of an operation."""
+    for _ in range(2):  # a tracer sees everything only from the second time on
+        _, files = run_with(nothing, -1, functools.partial(OPERATIONS[outer], world()))
+    assert files.count(REGISTRY) > 10, "the tracer saw nothing"
+    return files
 
 
 # At any bytecode
 
 
-def meet(outer: str, nested: str, at: int, call: Callable[[Callable[[], None]], None]) -> Any:
+def meet(
+    world: World, outer: str, nested: tuple[str, ...], at: int, call: Callable[..., Any]
+) -> Any:
     """The answers of outer and of nested, called before bytecode ``at``, and what is left."""
-    world, answers = World(), list[Any]()
-    if at % 2:
-        world.state()  # else a send is the first after a change
-    answer, _ = run_with(
-        lambda: call(lambda: answers.append(OPERATIONS[nested](world))),
-        at,
-        lambda: OPERATIONS[outer](world),
-    )
+    answers: list[Any] = []
+
+    def act() -> None:
+        for name in nested:
+            answers.append(OPERATIONS[name](world))
+
+    answer, _ = run_with(lambda: call(act), at, lambda: OPERATIONS[outer](world))
     assert answers, "the bytecode was not reached"
-    return answer, answers[0], world.state()
+    return answer, answers, world.state()
 
 
-def places(outer: str, most: int, chance: random.Random) -> list[int]:
-    """Bytecodes of an operation: all of them, or ``most`` at random if there are more."""
-    for _ in range(2):  # a tracer sees everything only from the second time on
-        shortest = min(
-            run_with(lambda: None, -1, functools.partial(OPERATIONS[outer], world))[1]
-            for world in [World(), World()]
-            if world.state()
-        )
-    assert shortest > 20, "the tracer saw nothing"
-    return sorted(chance.sample(range(shortest), min(most, shortest)))
+def prepared() -> World:
+    return World().send_often()
 
 
-def of_one_moment(outer: str, nested: str) -> bool:
-    """``receivers`` looks at its connections one by one: they may die in the meantime."""
-    return not (outer == "receivers" and nested.startswith("drop"))
+def check_any_bytecode(
+    outer: str, several: Sequence[tuple[str, ...]], most: int, call: Callable[..., Any]
+) -> None:
+    """Outer and nested meet at the registry's bytecodes and at some others."""
+    chance = random.Random(SEED)
+    for nested in several:
+        if outer == "receivers" and any(name.startswith("drop") for name in nested):
+            continue  # looks at its connections one by one: not promised to be of one moment
+        # Before the first send after a change, or when all is prepared.
+        world = chance.choice([World, prepared])
+        files = bytecodes(outer, world)
+        inside = [at for at, file in enumerate(files) if file == REGISTRY]
+        places = chance.sample(inside, min(most, len(inside)))
+        places += chance.sample(range(len(files)), min(most, len(files)))
+        for at in places:
+            found = meet(world(), outer, nested, at, call)
+            assert found in expected(outer, *nested), f"{nested} at bytecode {at} of {outer}"
 
 
 @pytest.mark.parametrize("outer", OUTER)
 def test_nested_call_at_any_bytecode_is_not_lost(outer: str) -> None:
-    chance = random.Random(SEED)
-    for nested in filter(functools.partial(of_one_moment, outer), NESTED):
-        for at in places(outer, 60, chance):
-            found = meet(outer, nested, at, lambda call: call())
-            assert found in expected(outer, nested), f"{nested} at bytecode {at} of {outer}"
+    check_any_bytecode(outer, [(name,) for name in NESTED], 60, lambda act: act())
+
+
+@pytest.mark.parametrize("outer", OUTER)
+def test_two_nested_calls_at_any_bytecode_are_seen_in_their_order(outer: str) -> None:
+    """Above all a disconnect and then a death: nobody may see only the later one."""
+    pairs = [
+        ("disconnect a handle", "drop a receiver"),
+        ("disconnect by uid", "drop a method's object"),
+        ("drop a receiver", "disconnect a handle"),
+        ("connect under a uid", "drop a receiver"),
+        ("drop a sender", "disconnect"),
+        ("connect to a sender", "connect"),
+        ("send", "connect another under that uid"),
+    ]
+    check_any_bytecode(outer, pairs, 60, lambda act: act())
 
 
 @pytest.mark.parametrize("outer", OUTER)
 def test_other_threads_call_at_any_bytecode_is_not_lost_and_waits_for_nothing(outer: str) -> None:
     """The outer call stands still in the middle while another thread runs a whole call."""
-    chance = random.Random(SEED)
     changes = ["connect under a uid", "disconnect", "send", "drop a sender"]
-    for nested in filter(functools.partial(of_one_moment, outer), changes):
-        for at in places(outer, 50, chance):
-            found = meet(outer, nested, at, lambda call: Running(call).result())
-            assert found in expected(outer, nested), f"{nested} at bytecode {at} of {outer}"
+    several = [(name,) for name in changes]
+    check_any_bytecode(outer, several, 25, lambda act: Running(act).result())
+
+
+class Standing(Running[Any]):
+    """A call in another thread that stands still before bytecode ``at`` until told to go on."""
+
+    def __init__(self, at: int, run: Callable[[], Any]) -> None:
+        self.there, self.on = threading.Event(), threading.Event()
+        super().__init__(self.stand, at, run)
+        assert self.there.wait(TIMEOUT)
+
+    def stand(self, at: int, run: Callable[[], Any]) -> Any:
+        def wait() -> None:
+            self.there.set()
+            assert self.on.wait(TIMEOUT)
+
+        try:
+            return run_with(wait, at, run)[0]
+        finally:
+            self.there.set()  # also if there is no such bytecode
+
+    def go_on(self) -> Any:
+        self.on.set()
+        return self.result()
+
+
+@pytest.mark.parametrize("change", ["connect", "connect to a sender", "disconnect"])
+def test_what_one_send_saw_of_a_change_under_way_the_next_sees_too(change: str) -> None:
+    """A send and a change stand still; others overtake the send; it goes on, the change does not.
+
+    It may see the change or not. But if it does, so does a send that starts when it has ended.
+    """
+    chance = random.Random(SEED)
+    in_send = [n for n, file in enumerate(bytecodes("send", World)) if file == REGISTRY]
+    in_change = [n for n, file in enumerate(bytecodes(change, World)) if file == REGISTRY]
+    _, after = in_turn(OPERATIONS[change], OPERATIONS["send"])[0]
+    saw_it = 0
+    for at, change_at in chance.sample([*itertools.product(in_send, in_change)], 600):
+        world = World()
+        slow = Standing(at, lambda world=world: OPERATIONS["send"](world))  # type: ignore[misc]
+        world.signal.disconnect(ignore)  # a change, so that the slow one is late
+        OPERATIONS["send"](world)
+        changing = Standing(change_at, functools.partial(OPERATIONS[change], world))
+        seen = slow.go_on()
+        seen_later = OPERATIONS["send"](world)
+        changing.go_on()
+        assert OPERATIONS["send"](world) == after
+        if seen == after:
+            saw_it += 1
+            assert seen_later == after, f"seed {SEED}: {at}, {change_at}"
+    assert saw_it > 10, "the send never met the change"
 
 
 @pytest.mark.parametrize("outer", ["connect under a uid", "disconnect", "send"])
@@ -236,14 +323,14 @@ def test_calls_nested_in_nested_calls_are_not_lost(outer: str) -> None:
             def middle(world: World = world, found: list[Any] = found) -> None:
                 # A trace function is not traced: what is two deep runs in a thread of its own.
                 def run() -> None:
-                    found[1], count = run_with(innermost, second_at, lambda: three[1](world))
-                    if count <= second_at:
+                    found[1], files = run_with(innermost, second_at, lambda: three[1](world))
+                    if len(files) <= second_at:
                         innermost()
 
                 Running(run).result()
 
-            found[0], count = run_with(middle, first_at, functools.partial(three[0], world))
-            if count <= first_at:
+            found[0], files = run_with(middle, first_at, functools.partial(three[0], world))
+            if len(files) <= first_at:
                 middle()
             assert (found, world.state()) in allowed, f"seed {SEED}: {outer}, {second}, {third}"
 
@@ -329,6 +416,110 @@ def test_weak_references_callback_may_call_anything(nested: str, dies: str, told
     assert (answers, world.state()) == (found, state)
 
 
+class Uid:
+    """A ``dispatch_uid`` that calls ``act`` whenever it is hashed or compared."""
+
+    def __init__(self, name: str, act: Callable[[], object]) -> None:
+        self.name = name
+        self.act = act
+        self.calls = 0
+        self.acting = False
+
+    def call(self) -> None:
+        if not self.acting:
+            self.acting = True
+            try:
+                self.calls += 1
+                self.act()
+            finally:
+                self.acting = False
+
+    def __hash__(self) -> int:
+        self.call()
+        return hash(self.name)
+
+    def __eq__(self, other: object) -> bool:
+        self.call()
+        return isinstance(other, Uid) and other.name == self.name
+
+
+@pytest.mark.parametrize("outer", ["send", "connect", "disconnect"])
+def test_key_of_a_dead_receiver_that_is_connected_anew_stays_at_any_bytecode(outer: str) -> None:
+    """Others find the dead one before the signal is told, and clear up after it."""
+    ears = [Deaf("anew"), Deaf("third")]
+
+    def world(at: int) -> tuple[Any, Any, Any, int]:
+        signal, mortal, found = Signal(), Deaf("mortal"), list[Any]()
+        signal.connect(mortal, dispatch_uid="uid")
+
+        def run() -> Any:
+            if outer == "send":
+                return heard(signal)
+            if outer == "connect":
+                return signal.connect(ears[1], dispatch_uid="uid").receiver
+            return signal.disconnect(dispatch_uid="uid")
+
+        def anew() -> None:
+            found.append(signal.connect(ears[0], dispatch_uid="uid").receiver)
+
+        def told(_: object) -> None:
+            answer, files = run_with(anew, at, run)
+            found.extend([answer, len(files)])
+
+        probe = weakref.ref(mortal, told)  # the newest is told first
+        del mortal
+        assert probe() is None
+        if at < 0:
+            found.insert(0, None)
+        return found[0], found[1], heard(signal), found[2]
+
+    world(-1)
+    *_, count = world(-1)
+    assert count > 20, "the tracer saw nothing"
+    anew, third = ears
+    allowed = {
+        "send": [(anew, [], [anew]), (anew, [anew], [anew])],
+        "connect": [(anew, anew, [anew]), (third, third, [third])],
+        "disconnect": [(anew, False, [anew]), (anew, True, [])],
+    }
+    for at in range(count):
+        assert world(at)[:3] in allowed[outer], f"at bytecode {at}"
+
+
+class Broken(Exception):
+    """What a ``dispatch_uid`` raises."""
+
+
+def test_death_that_nobody_was_told_of_is_a_disconnect_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here the signal's own callback fails, because it has to hash a ``dispatch_uid``."""
+    untold: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda failed: untold.append(failed.exc_type))
+    ear, met = Deaf(), 0
+    for rounds in range(1, 500):
+        signal, sender, uid = Signal(), Deaf(), Uid("uid", raiser(Broken()))
+        uid.acting = True  # thus quiet
+        connection = signal.connect(ear, sender, dispatch_uid=uid)
+        assert heard(signal, sender) == [ear]
+        address = id(sender)
+        uid.acting = False
+        del sender
+        uid.acting = True
+        assert untold == [Broken] * rounds
+        others = [Deaf() for _ in range(20)]
+        met += address in map(id, others)
+        for other in others:
+            assert not signal.has_listeners(other)
+            assert heard(signal, other) == []
+        assert not connection.connected
+        assert signal.receivers == []
+        assert not connection.disconnect()
+        if met >= 10:
+            break
+    assert met, "no address was used again"
+
+
 @pytest.fixture
 def small_heap() -> Iterator[None]:
     """What is there already is not collected: collections are quick."""
@@ -359,37 +550,12 @@ def test_collector_may_finalize_in_the_middle_of_a_call(outer: str, nested: str)
             answer = OPERATIONS[outer](world)
             gc.set_threshold(*thresholds)
             gc.collect()
-            assert (answer, answers[0], world.state()) in allowed
+            assert (answer, answers, world.state()) in allowed
     finally:
         gc.set_threshold(*thresholds)
 
 
 # From a dispatch_uid
-
-
-class Uid:
-    """A ``dispatch_uid`` that calls ``act`` whenever it is hashed or compared."""
-
-    def __init__(self, name: str, act: Callable[[], object]) -> None:
-        self.name = name
-        self.act = act
-        self.calls = 0
-        self.acting = False
-
-    def call(self) -> None:
-        if not self.acting:
-            self.acting = True
-            self.calls += 1
-            self.act()
-            self.acting = False
-
-    def __hash__(self) -> int:
-        self.call()
-        return hash(self.name)
-
-    def __eq__(self, other: object) -> bool:
-        self.call()
-        return isinstance(other, Uid) and other.name == self.name
 
 
 @pytest.mark.parametrize("nested", OPERATIONS)
@@ -414,13 +580,7 @@ def test_dispatch_uid_may_call_anything_when_hashed_or_compared(nested: str) -> 
 
 
 def test_dispatch_uid_that_cannot_be_hashed_now_and_then_leaves_no_harm() -> None:
-    class Broken(Exception):
-        pass
-
-    def breaks() -> None:
-        raise Broken
-
-    signal, uid, ear = Signal(), Uid("uid", breaks), Ear()
+    signal, uid, ear = Signal(), Uid("uid", raiser(Broken())), Ear()
     with pytest.raises(Broken):
         signal.connect(ear, dispatch_uid=uid)
     assert not signal.has_listeners()

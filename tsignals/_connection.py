@@ -106,6 +106,13 @@ class Connection:
         held = self.terms.sender
         return self.hold() is not None and (held is None or held() is not None)
 
+    def grip(self) -> tuple[Any, Any] | None:
+        """Receiver and sender, which live as long as this is held; ``None`` if one is dead."""
+        receiver, sender = self.hold(), self.sender
+        if receiver is None or (sender is None and self.terms.sender is not None):
+            return None
+        return receiver, sender
+
     def disconnect(self, wait: Wait = False) -> bool:
         """Remove this connection; return whether this call did it.
 
@@ -124,8 +131,10 @@ class Connection:
         if gate is not None and wait is not False:
             gate.refuse_on_its_loop()
         registry = self._registry()
+        grip = self.grip()  # what is alive now is so when it is removed
         removed = registry.discard(self.key) if registry is not None else None
-        was_live = removed is not None and self.alive
+        was_live = removed is not None and grip is not None
+        del grip
         if gate is not None:
             gate.close()
             if wait is not False:

@@ -104,7 +104,8 @@ def _deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deli
     for row, _ in live:
         if row.terms.ordered:
             raise TypeError(
-                f"an ordered receiver needs a WorkerPool, and signal {sending.signal.label} has "
+                "an ordered receiver needs a WorkerPool, and signal "
+                f"{getattr(sending.signal, 'label', sending.signal)} has "
                 f"a {type(executor).__name__}; nothing was queued"
             )
     deliveries = Deliveries()

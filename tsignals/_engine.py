@@ -19,6 +19,7 @@ Fork: in the child every value here is made anew by ``restart``; a thread that f
 replaced (``future.owner``) leaves all counts alone.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -192,14 +193,19 @@ class Engine:
         Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and ``RuntimeError`` when no
         thread can be started to run them.
         """
-        self.take(works, self.find_room)
+        self.take(works, self.find_room, _state.withdraw)
 
     def take(
-        self, works: "Sequence[Work]", admit: Callable[..., int | None], kept: bool = False
+        self,
+        works: "Sequence[Work]",
+        admit: Callable[..., int | None],
+        undo: Callable[..., State],
+        kept: bool = False,
     ) -> None:
         """Have ``admit(works)`` count ``works``, and then queue them; both or neither.
 
-        ``kept``: ordered ones are not queued yet, for the caller runs them when their turn comes.
+        ``undo`` is the change that takes the counting back. ``kept``: ordered ones are not queued
+        yet, for the caller runs them when their turn comes.
         """
         cell = self.cell
         numbers = None
@@ -209,7 +215,7 @@ class Engine:
                 self.hand_over(works, numbers, kept)
         except BaseException:
             if numbers is not None:
-                self.make_good(works)
+                self.make_good(works, undo)
             raise
         finally:
             if self.cell is not cell:
@@ -264,10 +270,10 @@ class Engine:
             self.give_up()
 
     @critical
-    def make_good(self, works: "Sequence[Work]") -> None:
+    def make_good(self, works: "Sequence[Work]", undo: Callable[..., State]) -> None:
         """After an interruption: all of ``works`` are queued, or none of them stays admitted."""
         if works[0].owner is None and works[0] not in self.unresolved:  # E3
-            self.cell.update(_state.withdraw, _admitted(works), self.limit)
+            self.cell.update(undo, _admitted(works), self.limit)
             self.let_go()
             return
         self.publish(works)  # E1
@@ -334,23 +340,22 @@ class Engine:
                 state = cell.value
                 if blocked not in state.blocked or self.cell is not cell:  # admitted, or forked
                     return state.numbers
-                if state.mode:
+                left = left_until(deadline)
+                if state.mode or left == 0:
+                    if cell.update(_state.unblock, blocked, self.limit) is None:
+                        return cell.value.numbers  # admitted at the last moment
+                    in_line = None
                     self.refuse_if_not_open()
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise queue.Empty
-                woken.get(timeout=left)
-        except BaseException as error:
+                    raise QueueFull(
+                        f"cannot deliver: pool {self.name!r} had no room for {timeout} seconds "
+                        f"(max_pending={self.limit}); nothing was queued"
+                    )
+                with contextlib.suppress(queue.Empty):
+                    woken.get(timeout=left)
+        except BaseException:
             if in_line is not None and cell.update(_state.unblock, blocked, self.limit) is None:
-                if isinstance(error, (queue.Empty, PoolClosed, BrokenThreadPool)):
-                    return cell.value.numbers  # admitted at the last moment
                 cell.update(_state.withdraw, admitted, self.limit)
                 self.let_go()
-            if isinstance(error, queue.Empty):
-                raise QueueFull(
-                    f"cannot deliver: pool {self.name!r} had no room for {timeout} seconds "
-                    f"(max_pending={self.limit}); nothing was queued"
-                ) from None
             raise
 
     def run_here(self, works: "Sequence[Work]") -> None:
@@ -384,7 +389,7 @@ class Engine:
             # Interrupted: the workers do the rest.
             rest = [w for w in works if w.owner is None and w not in self.unresolved]
             if rest and self.cell is cell:
-                self.take(rest, self.put_back)
+                self.take(rest, self.put_back, _state.take_up)
             raise
         finally:
             if guest:
@@ -396,7 +401,7 @@ class Engine:
         Where that waits for this thread, leave it to the workers.
         """
         try:
-            self.take([work], self.put_back, kept=not work.on_loop)
+            self.take([work], self.put_back, _state.take_up, kept=not work.on_loop)
             self.await_done(work, None)
         except RuntimeError:
             pass

@@ -182,7 +182,7 @@ class Callback:
 
 
 class Glance:
-    """What ``concurrent.futures.wait`` and ``as_completed`` use as a future's Condition and waiters.
+    """What ``concurrent.futures.wait`` and ``as_completed`` get as Condition and as waiters.
 
     They hold the one while they look at the states and install a waiter, so that nothing changes
     meanwhile. Nothing does for them: their thread sees the state as it was when it came. And what

@@ -8,6 +8,7 @@ runs in the exiting thread; the worker threads are daemons, so one that hangs is
 import atexit
 import collections
 import logging
+import math
 import os
 import sys
 import threading
@@ -61,6 +62,8 @@ def budget() -> float:
     """Seconds that pending work may take at exit: ``TSIGNALS_EXIT_SECONDS``, default 10."""
     try:
         seconds = float(os.environ.get("TSIGNALS_EXIT_SECONDS", "10"))
+        if math.isnan(seconds):
+            raise ValueError
         return min(max(0.0, seconds), threading.TIMEOUT_MAX)
     except ValueError:
         log.warning("TSIGNALS_EXIT_SECONDS is not a number; pools get 10 seconds to finish")
@@ -96,7 +99,7 @@ def _lose_all() -> None:
 
 def _name(work: Any) -> str:
     signal = getattr(work, "signal", None)
-    return "submit()" if signal is None else str(signal.label)
+    return "submit()" if signal is None else str(getattr(signal, "label", signal))
 
 
 def _after_fork() -> None:

@@ -167,13 +167,17 @@ class Registry:
         return self.current().plan(sender)
 
     def _read(self) -> "tuple[Connection, ...]":
-        """The rows in call order, without the dead; removes those that a callback left behind."""
-        rows = []
-        for row in list(self._rows.values()):
-            if row.alive:
-                rows.append(row)
-            else:
-                self._rows.pop(Only(row.key), None)
+        """The rows in call order; removes those of the dead that a callback has left behind.
+
+        These are shown once more all the same: whoever finds one dead looks whether something
+        has changed since the rows were read, and must not miss the occasion.
+        """
+        rows = list(self._rows.values())
+        dead = [row for row in rows if not row.alive]
+        for row in dead:
+            self._rows.pop(Only(row.key), None)
+        if dead:
+            self.epoch = STALE
         if any(row.terms.priority for row in rows):
             rows.sort(key=lambda row: -row.terms.priority)  # stable: then by order of connection
         return tuple(rows)

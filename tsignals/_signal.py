@@ -132,11 +132,13 @@ class Signal:
         """
         registry = self._registry
         key = connection_key(receiver, sender, dispatch_uid)
+        # Looked up before the removal: whatever is found then is gone by then. And held until
+        # then, or it could die in between, and nobody would have removed it.
+        found = registry.get(key) if dispatch_uid or wait is not False else None
+        grip = None if found is None else found.grip()
         if wait is False:
             removed = registry.pop(key)
-            return removed is not None and removed.alive
-        # Looked up before the removal: whatever is found then is gone by then.
-        found = registry.get(key)
+            return removed is not None and (removed.alive if grip is None else True)
         gates = registry.gates_under(key)
         check_wait(wait, tracked=found is None or found.terms.gate is not None)
         for gate in gates:
@@ -146,7 +148,7 @@ class Signal:
         if last is not None and last not in gates:
             gates.append(last)  # connected since
         was_live = removed is not None and removed.alive
-        del removed, found
+        del removed, found, grip
         wait_for(gates, wait)
         return was_live
 
@@ -159,7 +161,12 @@ class Signal:
     @property
     def receivers(self) -> list[Connection]:
         """The live connections, in call order; a new list."""
-        return [row for row in self._registry.current().rows if row.alive]
+        while True:
+            epoch = self._registry.current()
+            live = [row for row in epoch.rows if row.alive]
+            # As in a send: one that died may have died after a change that this epoch lacks.
+            if len(live) == len(epoch.rows) or self._registry.current() is epoch:
+                return live
 
     # -- Sending --
 
@@ -169,14 +176,11 @@ class Signal:
         The first exception propagates, and the rest are not called.
         """
         epoch = self._registry.epoch
-        if not epoch.plans:
-            plan = epoch.general
-        elif (own := epoch.plans.get(id(sender))) is None:
-            plan = epoch.general
-        elif own.sender() is sender:
+        plan = epoch.general  # before the plans, which are there before it is (Epoch.show)
+        if epoch.plans and (own := epoch.plans.get(id(sender))) is not None:
+            if own.sender() is not sender:
+                return send_anyhow(own, self, sender, named)
             plan = own
-        else:
-            return send_anyhow(own, self, sender, named)
         if plan.count:
             return plan.call(plan, self, sender, named)
         if "signal" in named:
@@ -190,14 +194,11 @@ class Signal:
         failure is logged and told to ``receiver_failed``. What is no ``Exception`` propagates.
         """
         epoch = self._registry.epoch
-        if not epoch.plans:
-            plan = epoch.general
-        elif (own := epoch.plans.get(id(sender))) is None:
-            plan = epoch.general
-        elif own.sender() is sender:
+        plan = epoch.general  # before the plans, which are there before it is (Epoch.show)
+        if epoch.plans and (own := epoch.plans.get(id(sender))) is not None:
+            if own.sender() is not sender:
+                return send_robust_anyhow(own, self, sender, named, tell)
             plan = own
-        else:
-            return send_robust_anyhow(own, self, sender, named, tell)
         if plan.count:
             return plan.call_robust(plan, self, sender, named, tell)
         if "signal" in named:

@@ -230,6 +230,11 @@ def put_back(state: State, admitted: int) -> State:
     return state.plus(admitted - (admitted & _MASK) * START_HERE)
 
 
+def take_up(state: State, admitted: int, limit: int | None) -> State:
+    """The contrary: what was put back runs where it was sent."""
+    return let_in(state.plus((admitted & _MASK) * START_HERE - admitted), limit)
+
+
 def start_here(state: State, count: int) -> State | None:
     """``count`` deliveries are accepted and run in the thread that sends them."""
     return None if state.mode else state.plus(count * START_HERE)

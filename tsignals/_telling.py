@@ -33,7 +33,7 @@ def write_log(
             "%s %s of signal %s failed in %s: %r",
             what,
             describe(receiver),
-            signal.label,
+            getattr(signal, "label", signal),  # background serves other signals too
             mode,
             error,
             exc_info=error,

@@ -1,5 +1,5 @@
 """All models."""
 
-from stress.models import registry
+from stress.models import pool, registry
 
-MODELS = registry.MODELS
+MODELS = (*registry.MODELS, *pool.MODELS)

@@ -1,0 +1,53 @@
+"""Signals and receivers that other processes can import."""
+
+import os
+import signal as signals
+import threading
+from typing import Any
+
+from tsignals import Signal, background
+
+elsewhere = Signal()
+
+
+class NeedsTwo(Exception):
+    """An error that pickles."""
+
+
+def process_id(**named: Any) -> int:
+    return os.getpid()
+
+
+def doubles(value: int, **named: Any) -> int:
+    return 2 * value
+
+
+def fails(**named: Any) -> None:
+    raise NeedsTwo("on purpose", os.getpid())
+
+
+def same_signal(signal: Signal, **named: Any) -> bool:
+    return signal is elsewhere
+
+
+def gives_a_lock(**named: Any) -> Any:
+    return threading.Lock()
+
+
+async def doubles_async(value: int, **named: Any) -> int:
+    return 2 * value
+
+
+@background
+def in_background(value: int, **named: Any) -> tuple[int, int]:
+    return 2 * value, os.getpid()
+
+
+def dies_once(path: str, **named: Any) -> str:
+    """Kill the process the first time; afterwards all is well."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "survived"
+    os.kill(os.getpid(), signals.SIGKILL)
+    raise AssertionError("unreachable")

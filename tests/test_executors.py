@@ -1,0 +1,345 @@
+"""Signal(executor=...) with any concurrent.futures.Executor: threads, processes, a cluster."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import executor_signals
+import pytest
+from executor_signals import NeedsTwo, elsewhere
+from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, raiser, wait_until
+from pools import told
+
+from tsignals import Signal, WorkerPool, background, set_default_executor
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2, thread_name_prefix="other") as executor:
+        yield executor
+
+
+STARTS = [
+    start for start in ("spawn", "fork") if start in multiprocessing.get_all_start_methods()
+]
+
+
+@pytest.fixture(scope="module", params=STARTS)
+def processes(request: pytest.FixtureRequest) -> Iterator[ProcessPoolExecutor]:
+    context = multiprocessing.get_context(request.param)
+    with ProcessPoolExecutor(1, mp_context=context) as executor:
+        # Its own thread and process are there from now on, and outlive the tests.
+        assert executor.submit(os.getpid).result(TIMEOUT) != os.getpid()
+        yield executor
+
+
+@contextlib.contextmanager
+def connected(executor: Executor, *receivers: Callable[..., Any]) -> Iterator[Signal]:
+    """``elsewhere`` with these receivers, delivered by ``executor``."""
+    elsewhere.executor = executor
+    with contextlib.ExitStack() as stack:
+        stack.callback(setattr, elsewhere, "executor", None)
+        for receiver in receivers:
+            stack.enter_context(elsewhere.connect(receiver, weak=False))
+        yield elsewhere
+
+
+# Threads of another kind
+
+
+def test_deliveries_are_that_executors_own_futures(threads: ThreadPoolExecutor) -> None:
+    ears = [Ear(response=n) for n in range(3)]
+    with connected(threads, *ears) as signal:
+        deliveries = signal.send_async("sender", value=1)
+        assert [response for _, response in deliveries.results(TIMEOUT)] == [0, 1, 2]
+    assert [receiver for receiver, _ in deliveries] == ears
+    assert all(type(future) is Future for future in deliveries.futures)
+    assert ears[0].calls == [{"signal": signal, "sender": "sender", "value": 1}]
+
+
+def test_everything_futures_can_is_there(threads: ThreadPoolExecutor) -> None:
+    async def main() -> list[Any]:
+        deliveries = signal.send_async(None)
+        wrapped = [await asyncio.wrap_future(future) for future in deliveries.futures]
+        return [*wrapped, *await signal.send_async(None)]
+
+    ear = Ear(response=1)
+    with connected(threads, ear) as signal:
+        assert asyncio.run(main()) == [1, (ear, 1)]
+        deliveries = signal.send_async(None)
+        assert [pair[0] for pair in deliveries.as_completed(TIMEOUT)] == [ear]
+        assert not concurrent.futures.wait(deliveries.futures, TIMEOUT).not_done
+        assert deliveries.wait(TIMEOUT)
+        assert deliveries.outcomes(TIMEOUT) == [(ear, 1)]
+
+
+@pytest.mark.parametrize("error", [Boom(), BaseBoom()])
+def test_failures_are_in_their_own_futures_and_told(
+    error: BaseException, threads: ThreadPoolExecutor
+) -> None:
+    raising = raiser(error)
+    with connected(threads, Ear(), raising, Ear()) as signal, told() as hears:
+        outcomes = signal.send_async("sender").outcomes(TIMEOUT)
+        wait_until(lambda: hears.failures)  # told by a callback, which follows
+    assert outcomes.errors == [(raising, error)]
+    [failure] = hears.failures
+    assert (failure.signal, failure.sender, failure.receiver) == (signal, "sender", raising)
+    assert (failure.exception, failure.mode, failure.queued_seconds) == (error, "send_async", 0.0)
+
+
+def test_cancelled_deliveries_are_not_told() -> None:
+    gate = Gate()
+    with ThreadPoolExecutor(1) as executor, connected(executor, gate) as signal, told() as hears:
+        signal.send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+        second = signal.send_async(None)
+        assert second.cancel() == 1
+        gate.opened.set()
+    assert gate.calls == 1
+    assert hears.failures == []
+
+
+def test_ordered_receiver_raises_before_anything_is_queued(threads: ThreadPoolExecutor) -> None:
+    first, ordered = Ear(), Ear()
+    with connected(threads, first) as signal, signal.connect(ordered, ordered=True):
+        with pytest.raises(TypeError, match="ordered.*WorkerPool"):
+            signal.send_async(None)
+    assert threads.submit(int).result(TIMEOUT) == 0
+    assert first.calls == ordered.calls == []
+
+
+def test_ordered_background_receiver_raises_too(threads: ThreadPoolExecutor) -> None:
+    import django.dispatch
+
+    ear = Ear()
+    signals: list[Any] = [Signal(), django.dispatch.Signal()]
+    for signal in signals:
+        signal.connect(background(ear, executor=threads, ordered=True), weak=False)
+        with pytest.raises(TypeError, match="ordered.*WorkerPool"):
+            signal.send(None)
+    assert ear.calls == []
+
+
+def test_context_is_copied_within_the_process(threads: ThreadPoolExecutor) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+    def receives(**named: Any) -> str:
+        was = variable.get()
+        variable.set("receiver")
+        return was
+
+    variable.set("sender")
+    signal = Signal(executor=threads)
+    for n in range(3):
+        signal.connect(receives, dispatch_uid=f"{n}", weak=False)
+    responses = [response for _, response in signal.send_async(None).results(TIMEOUT)]
+    assert responses == ["sender"] * 3
+    assert variable.get() == "sender"
+
+
+def test_submit_that_raises_becomes_a_failed_future_in_its_place() -> None:
+    class Picky(ThreadPoolExecutor):
+        refused = 0
+
+        def submit(self, *arguments: Any, **named: Any) -> Any:
+            self.refused += 1
+            if self.refused == 2:
+                raise Boom("the second one")
+            return super().submit(*arguments, **named)
+
+    ears = [Ear(response=n) for n in range(3)]
+    with Picky(1) as executor, connected(executor, *ears) as signal, told() as hears:
+        outcomes = signal.send_async(None).outcomes(TIMEOUT)
+    assert [receiver for receiver, _ in outcomes.errors] == [ears[1]]
+    assert [outcomes[0][1], type(outcomes[1][1]), outcomes[2][1]] == [0, Boom, 2]
+    assert [type(error) for error in hears.errors] == [Boom]
+
+
+def test_executor_that_is_shut_down_fails_every_delivery() -> None:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    with connected(executor, Ear(), Ear()) as signal:
+        errors = signal.send_async(None).outcomes(TIMEOUT).errors
+    assert [type(error) for _, error in errors] == [RuntimeError] * 2
+
+
+def test_async_receivers_run_to_completion_in_its_threads(threads: ThreadPoolExecutor) -> None:
+    async def receives(**named: Any) -> str:
+        await asyncio.sleep(0)
+        return threading.current_thread().name
+
+    with connected(threads, receives) as signal:
+        assert signal.send_async(None).results(TIMEOUT)[0][1].startswith("other")
+
+
+def test_it_can_be_the_default_executor(threads: ThreadPoolExecutor) -> None:
+    signal, name = Signal(), lambda **named: threading.current_thread().name
+    signal.connect(name)
+    set_default_executor(threads)
+    try:
+        assert signal.send_async(None).results(TIMEOUT)[0][1].startswith("other")
+    finally:
+        assert set_default_executor(None) is threads
+
+
+def test_delivery_holds_nothing_of_the_pool_it_replaces(threads: ThreadPoolExecutor) -> None:
+    with WorkerPool(1) as pool, connected(pool, Ear()) as signal:
+        signal.executor = threads
+        signal.send_async(None).results(TIMEOUT)
+        assert pool.stats().submitted == 0
+
+
+# Processes
+
+
+def test_receivers_run_in_another_process(processes: ProcessPoolExecutor) -> None:
+    with connected(processes, executor_signals.process_id, executor_signals.doubles) as signal:
+        (_, pid), (_, doubled) = signal.send_async(None, value=21).results(TIMEOUT)
+    assert pid != os.getpid()
+    assert doubled == 42
+
+
+def test_signal_is_pickled_by_reference(processes: ProcessPoolExecutor) -> None:
+    with connected(processes, executor_signals.same_signal) as signal:
+        assert signal.send_async(None).results(TIMEOUT)[0][1] is True
+
+
+def test_async_receiver_runs_in_another_process(processes: ProcessPoolExecutor) -> None:
+    with connected(processes, executor_signals.doubles_async) as signal:
+        assert signal.send_async(None, value=4).results(TIMEOUT)[0][1] == 8
+
+
+def test_errors_come_back_and_are_told_here(processes: ProcessPoolExecutor) -> None:
+    with connected(processes, executor_signals.fails) as signal, told() as hears:
+        outcomes = signal.send_async(None).outcomes(TIMEOUT)
+        wait_until(lambda: hears.failures)
+    [(_, error)] = outcomes.errors
+    assert isinstance(error, NeedsTwo)
+    assert error.args[0] == "on purpose"
+    assert error.args[1] != os.getpid()
+    assert hears.errors == [error]
+
+
+def test_background_receiver_runs_in_another_process(processes: ProcessPoolExecutor) -> None:
+    """Called by ``send`` as by ``send_async``."""
+    with connected(processes, executor_signals.in_background) as signal:
+        [(_, delivery)] = signal.send(None, value=2)
+        doubled, pid = delivery.result(TIMEOUT)
+        assert (doubled, pid != os.getpid()) == (4, True)
+        doubled, pid = signal.send_async(None, value=3).results(TIMEOUT)[0][1]
+        assert (doubled, pid != os.getpid()) == (6, True)
+
+
+def test_receiver_that_cannot_be_pickled_fails_alone(processes: ProcessPoolExecutor) -> None:
+    unpicklable = lambda **named: None  # noqa: E731
+    with connected(processes, unpicklable, executor_signals.doubles) as signal, told() as hears:
+        outcomes = signal.send_async(None, value=1).outcomes(TIMEOUT)
+        wait_until(lambda: hears.failures)
+    assert [receiver for receiver, _ in outcomes.errors] == [unpicklable]
+    assert "pickle" in str(outcomes.errors[0][1]).lower()
+    assert outcomes[1][1] == 2
+    assert hears.errors == [outcomes.errors[0][1]]
+
+
+def test_argument_that_cannot_be_pickled_fails_its_own_send(
+    processes: ProcessPoolExecutor,
+) -> None:
+    with connected(processes, executor_signals.doubles) as signal:
+        bad = signal.send_async(None, value=threading.Lock())
+        good = signal.send_async(None, value=1)
+        [(_, error)] = bad.outcomes(TIMEOUT).errors
+        assert "pickle" in str(error).lower()
+        assert good.results(TIMEOUT)[0][1] == 2
+
+
+def test_response_that_cannot_be_pickled_fails_alone(processes: ProcessPoolExecutor) -> None:
+    receivers = executor_signals.gives_a_lock, executor_signals.doubles
+    with connected(processes, *receivers) as signal:
+        outcomes = signal.send_async(None, value=1).outcomes(TIMEOUT)
+    assert [receiver for receiver, _ in outcomes.errors] == [receivers[0]]
+    assert outcomes[1][1] == 2
+
+
+def test_signal_that_cannot_be_found_is_a_clear_error(processes: ProcessPoolExecutor) -> None:
+    signal = Signal(executor=processes)
+    signal.connect(executor_signals.doubles)
+    [(_, error)] = signal.send_async(None, value=1).outcomes(TIMEOUT).errors
+    assert "cannot pickle signal" in str(error)
+
+
+def test_context_stays_in_this_process(processes: ProcessPoolExecutor) -> None:
+    """A context cannot be pickled, and need not be."""
+    variable: contextvars.ContextVar[object] = contextvars.ContextVar("variable")
+    variable.set(threading.Lock())
+    with connected(processes, executor_signals.doubles) as signal:
+        assert signal.send_async(None, value=5).results(TIMEOUT)[0][1] == 10
+
+
+def test_tracked_receiver_is_waited_for(processes: ProcessPoolExecutor) -> None:
+    with connected(processes) as signal:
+        connection = signal.connect(executor_signals.doubles, tracked=True)
+        [(_, delivery)] = signal.send_async(None, value=5)
+        assert connection.disconnect(wait=TIMEOUT) is True
+        assert delivery.done()
+        assert delivery.cancelled() or delivery.result(0) == 10
+
+
+# Interpreters
+
+
+@pytest.mark.skipif(
+    not hasattr(concurrent.futures, "InterpreterPoolExecutor"), reason="needs Python 3.14"
+)
+def test_receivers_run_in_other_interpreters() -> None:
+    executor_type: Any = concurrent.futures.InterpreterPoolExecutor  # type: ignore[attr-defined]
+    with executor_type(1) as executor:
+        executor.submit(sys.path.extend, sys.path).result(TIMEOUT)
+        with connected(executor, executor_signals.doubles) as signal:
+            assert signal.send_async(None, value=5).results(TIMEOUT)[0][1] == 10
+
+
+# A cluster
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.foreign_threads("")
+@pytest.mark.timeout(120)
+def test_receivers_run_on_a_dask_cluster(tmp_path: Path) -> None:
+    """Two worker processes, errors that come back, and a killed worker that loses nothing."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+        client.get_executor() as executor,
+        told() as hears,
+    ):
+        with connected(executor, executor_signals.process_id, executor_signals.fails) as signal:
+            deliveries = [signal.send_async(None, value=n) for n in range(4)]
+            outcomes = [each.outcomes(TIMEOUT) for each in deliveries]
+            assert os.getpid() not in {each[0][1] for each in outcomes}
+            assert all(type(each[1][1]) is NeedsTwo for each in outcomes)
+            wait_until(lambda: len(hears.errors) == 4)
+        with connected(executor, executor_signals.doubles) as signal:
+            bad = signal.send_async(None, value=threading.Lock())
+            good = signal.send_async(None, value=1)
+            assert len(bad.outcomes(TIMEOUT).errors) == 1
+            assert good.results(TIMEOUT)[0][1] == 2
+        with connected(executor, executor_signals.dies_once, executor_signals.doubles) as signal:
+            sent = [
+                signal.send_async(None, path=str(tmp_path / f"{n // 8}"), value=n)
+                for n in range(8)
+            ]
+            for n, deliveries_ in enumerate(sent):
+                responses = [response for _, response in deliveries_.results(3 * TIMEOUT)]
+                assert responses == ["survived", 2 * n]

@@ -1,0 +1,262 @@
+"""What becomes of pending work when a process ends. Each test is a script in a new process."""
+
+import processes
+import pytest
+
+PREAMBLE = (
+    processes.PREAMBLE
+    + """
+import atexit
+late = []
+atexit.register(lambda: [function() for function in late])  # before tsignals: so after it, at exit
+from tsignals import *
+
+pool = WorkerPool(1, thread_name_prefix="mail")
+saved = Signal(name="order.saved", executor=pool)
+
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # at once, whatever else is said
+
+def end(**named):
+    '''Return once the main thread has ended.'''
+    threading.main_thread().join()
+
+def hang(**named):
+    threading.Event().wait()
+
+def hears(n, **named):
+    say("ran", n)
+
+saved.connect(hears)
+"""
+)
+
+ENDINGS = {
+    "the end of main": ("", 0),
+    "sys.exit": ("sys.exit(3)", 3),
+    "an unhandled exception": ("raise ValueError('mine')", 1),
+    "a SIGTERM that raises SystemExit": (
+        """
+        signal.signal(signal.SIGTERM, lambda *details: sys.exit(4))
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(10)
+        """,
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_is_pending_runs_after(ending: str) -> None:
+    script, status = ENDINGS[ending]
+    done = processes.run(
+        """
+        pool.submit(end)
+        for n in range(20):
+            saved.send_async(None, n=n)
+        """
+        + script,
+        PREAMBLE,
+    )
+    assert done.returncode == status
+    assert done.stdout.split("\n")[:-1] == [f"ran {n}" for n in range(20)]
+    if ending == "an unhandled exception":
+        assert done.stderr.count("Traceback") == 1
+        assert done.stderr.endswith("ValueError: mine\n")
+    else:
+        assert done.stderr == ""
+
+
+def test_nothing_runs_on_the_exiting_thread() -> None:
+    done = processes.run(
+        """
+        async def answer(**named):
+            say(threading.current_thread().name)
+
+        saved.disconnect(hears)
+        saved.connect(end, ordered=True)
+        saved.connect(lambda **named: say(threading.current_thread().name), weak=False)
+        saved.connect(answer)
+        saved.send_async(None)
+        """,
+        PREAMBLE,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.split()) == ["mail_0", "mail_loop"]
+
+
+def test_receiver_may_send_again_during_exit() -> None:
+    done = processes.run(
+        """
+        def chain(n, **named):
+            if n:
+                saved.send_async(None, n=n - 1)
+            else:
+                other = Signal()  # through the default pool, made only now
+                other.connect(hears)
+                other.send_async(None, n="other")
+
+        saved.connect(chain)
+        pool.submit(end)
+        saved.send_async(None, n=5)
+        """,
+        PREAMBLE,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n")[:-1] == [*(f"ran {n}" for n in range(5, -1, -1)), "ran other"]
+
+
+LOST = "pool 'mail': at exit {} deliveries of {} were queued or still running; they are lost"
+
+
+def test_hung_receiver_is_left_behind_and_what_is_lost_is_named() -> None:
+    done = processes.run(
+        """
+        hung = pool.submit(hang)
+        other = Signal(name="order.paid", executor=pool)
+        other.connect(hears)
+        lost = [future for n in range(3) for future in saved.send_async(None, n=n).futures]
+        lost += other.send_async(None, n=3).futures
+
+        def look():
+            say(hung.running(), *[type(future.exception(0)).__name__ for future in lost])
+            lost[0].add_done_callback(lambda future: say("callback"))
+            try:
+                saved.send_async(None, n=4)
+            except PoolClosed:
+                say("closed")
+            try:
+                WorkerPool().submit(int)
+            except PoolClosed:
+                say("closed, too")
+            say(pool.stats())
+
+        late.append(look)
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="0.5",
+    )
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "True" + " DeliveryLost" * 4,
+        "callback",
+        "closed",
+        "closed, too",
+        "PoolStats(workers=1, idle=0, pending=0, running=1, submitted=5, completed=0, failed=0, "
+        "cancelled=4, dropped=0)",
+    ]
+    assert done.stderr.splitlines() == [
+        LOST.format(1, "'order.paid'"),
+        LOST.format(3, "'order.saved'"),
+        LOST.format(1, "submit()"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "receiver",
+    [
+        "def receives(**named):\n    hang()",
+        "def receives(**named):\n    time.sleep(60)",
+        "def receives(**named):\n    while True: pass",
+        "async def receives(**named):\n    import asyncio\n    await asyncio.sleep(60)",
+        "async def receives(**named):\n    hang()",
+    ],
+    ids=["waits", "sleeps", "computes", "awaits", "blocks the event loop"],
+)
+def test_teardown_is_silent_about_a_receiver_that(receiver: str) -> None:
+    done = processes.run(
+        receiver
+        + "\nsaved.disconnect(hears)"
+        + "\nsaved.connect(receives)"
+        + "\nsaved.send_async(None)",
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="0.2",
+    )
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [LOST.format(1, "'order.saved'")]
+
+
+def test_all_pools_share_one_budget() -> None:
+    done = processes.run(
+        """
+        from tsignals import _lifetime
+        now = [0.0]
+        pools = [WorkerPool(1, thread_name_prefix=f"pool{n}") for n in range(3)]
+
+        for one in pools:
+            one.submit(hang)
+            drain = one._engine.drain
+
+            def timed(seconds, drain=drain):
+                say(seconds)
+                now[0] += seconds / 2
+                return drain(0)
+
+            one._engine.drain = timed
+
+        class Clock:
+            monotonic = staticmethod(lambda: now[0])
+
+        _lifetime.time = Clock
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="8",
+    )
+    assert done.returncode == 0
+    # Each gets what is left of it, of which the clock here lets half pass.
+    assert done.stdout.split()[:5] == ["8.0", "4.0", "2.0", "1.0", "0.5"]
+    assert len(done.stderr.splitlines()) == 3
+
+
+def test_no_time_at_all_loses_what_waits() -> None:
+    done = processes.run(
+        """
+        pool.submit(hang)
+        saved.send_async(None, n=1)
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="0",
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.splitlines() == [LOST.format(1, "'order.saved'"), LOST.format(1, "submit()")]
+
+
+@pytest.mark.parametrize("seconds", ["soon", "inf", "nan"])
+def test_odd_number_of_seconds_does_no_harm(seconds: str) -> None:
+    done = processes.run(
+        """
+        pool.submit(end)
+        saved.send_async(None, n=1)
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS=seconds,
+    )
+    assert (done.returncode, done.stdout) == (0, "ran 1\n")
+    assert "Traceback" not in done.stderr
+    if seconds in ("soon", "nan"):
+        assert "TSIGNALS_EXIT_SECONDS is not a number" in done.stderr
+    else:
+        assert done.stderr == ""
+
+
+def test_closing_pool_finishes_its_work_at_exit() -> None:
+    done = processes.run(
+        """
+        pool.submit(end)
+        saved.send_async(None, n=1)
+        pool.shutdown(wait=False)
+        """,
+        PREAMBLE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran 1\n", "")
+
+
+def test_idle_pools_end_in_silence() -> None:
+    done = processes.run(
+        """
+        saved.connect(lambda **named: None, weak=False, tracked=True, ordered=True)
+        assert len(saved.send_async(None, n=1).results(10)) == 2
+        """,
+        PREAMBLE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran 1\n", "")

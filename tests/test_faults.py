@@ -1,0 +1,312 @@
+"""What goes wrong in and around workers: nothing is lost, nothing hangs, the pool says what it is."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
+from typing import Any
+
+import pytest
+from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, raiser, together, wait_until
+from pools import add_up, held, signal_to, told
+
+from tsignals import Signal, WorkerPool
+
+ERRORS = [Boom(), BaseBoom(), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration()]
+any_error = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+
+
+# A receiver that raises anything
+
+
+@any_error
+@pytest.mark.parametrize("ordered", [False, True], ids=["", "ordered"])
+def test_whatever_a_receiver_raises_resolves_its_future_and_is_told(
+    error: BaseException, ordered: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with WorkerPool(1) as pool, told() as hears:
+        names = list[str]()
+        signal = signal_to(raiser(error), pool, ordered=ordered)
+        signal.connect(lambda **named: names.append(threading.current_thread().name), weak=False)
+        for _ in range(3):
+            deliveries = signal.send_async(None)
+            assert deliveries[0][1].exception(TIMEOUT) is error
+            assert deliveries[1][1].exception(TIMEOUT) is None
+        assert pool.stats().workers == 1  # the same worker lives on
+        assert len(set(names)) == 1
+        assert (pool.stats().completed, pool.stats().failed) == (3, 3)
+    assert hears.errors == [error] * 3
+    assert [r.levelno for r in caplog.records if r.name == "tsignals"] == [logging.ERROR] * 3
+
+
+@any_error
+def test_result_raises_it_where_it_is_asked_for(error: BaseException) -> None:
+    with WorkerPool(1) as pool:
+        deliveries = signal_to(raiser(error), pool).send_async(None)
+        with pytest.raises(type(error)) as raised:
+            deliveries[0][1].result(TIMEOUT)
+        assert raised.value is error
+
+
+# An initializer that raises
+
+
+@any_error
+def test_failing_initializer_breaks_the_pool(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, ear = Gate(), Ear()
+
+    def initializer(argument: str) -> None:
+        assert argument == "argument"
+        gate()
+        raise error
+
+    with WorkerPool(1, initializer=initializer, initargs=("argument",)) as pool:
+        called = list[Any]()
+        with told() as hears:
+            signal = signal_to(ear, pool)
+            ordered = signal_to(ear, pool, ordered=True)
+            futures: list[Any] = [pool.submit(int)]
+            assert gate.entered.wait(TIMEOUT)
+            futures += [each.send_async(None)[0][1] for each in (signal, ordered) * 3]
+            futures[-1].add_done_callback(called.append)
+            gate.opened.set()
+            for future in futures:
+                assert isinstance(future.exception(TIMEOUT), BrokenExecutor)
+            wait_until(lambda: pool.stats().workers == 0)
+        assert called == [futures[-1]]
+        for sends in (lambda: pool.submit(int), lambda: signal.send_async(None)):
+            with pytest.raises(BrokenExecutor):
+                sends()
+        assert pool.drain(TIMEOUT)
+        assert pool.stats() == (0, 0, 0, 0, 7, 0, 7, 0, 0)
+        assert "broken" in repr(pool)
+    assert "broken" in repr(pool)  # shutdown does not mend it
+    assert ear.calls == hears.failures == []
+    assert [r.levelno for r in caplog.records if r.name == "tsignals"] == [logging.CRITICAL]
+
+
+def test_initializer_that_fails_in_a_later_worker_leaves_what_runs_alone() -> None:
+    first, gate = threading.Semaphore(1), Gate()
+
+    def initializer() -> None:
+        if not first.acquire(blocking=False):
+            raise Boom("not the first")
+
+    with WorkerPool(2, initializer=initializer) as pool:
+        running = pool.submit(gate)
+        assert gate.entered.wait(TIMEOUT)
+        pending = pool.submit(int)
+        assert isinstance(pending.exception(TIMEOUT), BrokenExecutor)
+        assert not running.done()
+        gate.opened.set()
+        assert running.result(TIMEOUT) == "through"
+
+
+def test_broken_pool_lets_blocked_senders_go() -> None:
+    entered, opened = threading.Event(), threading.Event()
+
+    def initializer() -> None:
+        entered.set()
+        assert opened.wait(TIMEOUT)
+        raise Boom
+
+    with WorkerPool(1, max_pending=1, initializer=initializer) as pool:
+        pending = pool.submit(int)
+        assert entered.wait(TIMEOUT)
+        blocked = Running(pool.submit, int)
+        wait_until(lambda: pool._engine.cell.value.blocked)
+        opened.set()
+        assert isinstance(pending.exception(TIMEOUT), BrokenExecutor)
+        with pytest.raises(BrokenExecutor):
+            blocked.result()
+        assert pool.stats().submitted == 1
+
+
+# around
+
+
+@pytest.mark.parametrize("where", ["factory", "enter", "exit"])
+@any_error
+def test_around_that_raises_fails_its_delivery_and_no_other(
+    error: BaseException, where: str
+) -> None:
+    faulty = threading.Event()
+
+    class Manager:
+        def __init__(self) -> None:
+            self.fail_at("factory")
+
+        def fail_at(self, place: str) -> None:
+            if place == where and faulty.is_set():
+                raise error
+
+        def __enter__(self) -> None:
+            self.fail_at("enter")
+
+        def __exit__(self, *details: object) -> None:
+            self.fail_at("exit")
+
+    with WorkerPool(1, around=Manager) as pool, told() as hears:
+        signal = signal_to(Ear(response="heard"), pool, ordered=True)
+        faulty.set()
+        failed = signal.send_async(None)[0][1].exception(TIMEOUT)
+        if isinstance(error, StopIteration):
+            assert failed is not None  # generators turn it into a RuntimeError
+        else:
+            assert failed is error
+        faulty.clear()
+        assert signal.send_async(None)[0][1].result(TIMEOUT) == "heard"
+        assert (pool.stats().workers, pool.stats().failed) == (1, 1)
+    assert len(hears.errors) == 1
+
+
+@any_error
+def test_around_cannot_swallow_what_the_receiver_raised(error: BaseException) -> None:
+    def around() -> contextlib.AbstractContextManager[None]:
+        return contextlib.suppress(BaseException)
+
+    with WorkerPool(1, around=around) as pool:
+        failed = signal_to(raiser(error), pool).send_async(None)[0][1].exception(TIMEOUT)
+        assert failed is error or isinstance(error, StopIteration)
+        assert failed is not None
+
+
+# Threads that cannot be started
+
+
+class NoThreads:
+    """While ``on``, no further thread can be started."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.on = False
+        self.refused = 0
+        start = threading.Thread.start
+
+        def starts(thread: threading.Thread) -> None:
+            if self.on and thread.daemon and thread.name.startswith("tsignals"):
+                self.refused += 1
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", starts)
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> NoThreads:
+    return NoThreads(monkeypatch)
+
+
+def test_without_any_worker_submit_raises_and_nothing_is_queued(no_threads: NoThreads) -> None:
+    ear = Ear(response="heard")
+    with WorkerPool(2) as pool:
+        signal = signal_to(ear, pool)
+        signal.connect(ear, dispatch_uid="again", ordered=True)
+        no_threads.on = True
+        sends: list[Callable[[], object]] = [
+            lambda: pool.submit(int),
+            lambda: signal.send_async(None),
+            lambda: list(pool.map(int, "123")),
+        ]
+        for send in sends:
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                send()
+        assert pool.stats() == (0,) * 9
+        assert pool.drain(0)
+        no_threads.on = False
+        assert pool.submit(int).result(TIMEOUT) == 0
+        responses = [response for _, response in signal.send_async(None).results(TIMEOUT)]
+        assert responses == ["heard"] * 2
+        assert len(ear.calls) == 2
+        assert add_up(pool.stats())
+
+
+def test_with_one_worker_it_goes_on(no_threads: NoThreads) -> None:
+    with WorkerPool(4) as pool:
+        with held(pool):
+            no_threads.on = True
+            futures = [pool.submit(int) for _ in range(10)]
+            assert pool.stats().workers == 1
+        assert [future.result(TIMEOUT) for future in futures] == [0] * 10
+        assert no_threads.refused > 0
+        assert add_up(pool.stats())
+        no_threads.on = False
+        with held(pool, 4):
+            assert pool.stats().workers == 4
+
+
+def test_many_that_find_no_thread_leave_nothing_pending(no_threads: NoThreads) -> None:
+    no_threads.on = True
+    with WorkerPool(2) as pool:
+
+        def sends() -> list[Any]:
+            accepted = []
+            for _ in range(50):
+                with contextlib.suppress(RuntimeError):
+                    accepted.append(pool.submit(int))
+            return accepted
+
+        accepted = [future for each in together(sends, sends, sends) for future in each]
+        # One that got in beside another's failing start is failed, and says why.
+        for future in accepted:
+            assert isinstance(future.exception(TIMEOUT), RuntimeError)
+        stats = pool.stats()
+        assert stats == (0, 0, 0, 0, len(accepted), 0, len(accepted), 0, 0)
+        no_threads.on = False
+        assert pool.submit(int).result(TIMEOUT) == 0
+
+
+# Callbacks
+
+
+@any_error
+def test_callback_that_raises_harms_neither_the_worker_nor_the_lane(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    with WorkerPool(1) as pool:
+        ear, called = Ear(), list[Any]()
+        signal = signal_to(ear, pool, ordered=True)
+        with held(pool):
+            first, second = (signal.send_async(None)[0][1] for _ in range(2))
+            first.add_done_callback(raiser_of(error))
+            first.add_done_callback(called.append)
+        assert second.result(TIMEOUT) is first.result(TIMEOUT) is None
+        wait_until(lambda: called == [first])
+        assert len(ear.calls) == 2
+        assert pool.drain(TIMEOUT)
+        assert pool.stats()[2:] == (0, 0, 3, 3, 0, 0, 0)
+        wait_until(lambda: caplog.records)
+        assert pool.stats().workers == 1
+
+
+def raiser_of(error: BaseException) -> Callable[[Any], None]:
+    def callback(future: Any) -> None:
+        raise error
+
+    return callback
+
+
+# Cancelling what is about to run
+
+
+@pytest.fixture
+def busy() -> Iterator[WorkerPool]:
+    with WorkerPool(2) as pool:
+        yield pool
+
+
+def test_cancel_and_run_exclude_each_other(busy: WorkerPool) -> None:
+    signal, ran = Signal(executor=busy), list[int]()
+    signal.connect(lambda n, **named: ran.append(n), weak=False)
+    cancelled = set[int]()
+    for n in range(500):
+        [(_, delivery)] = signal.send_async(None, n=n)
+        if delivery.cancel():
+            cancelled.add(n)
+            assert not delivery.set_running_or_notify_cancel()
+    assert busy.drain(TIMEOUT)
+    assert sorted([*ran, *cancelled]) == list(range(500))
+    stats = busy.stats()
+    assert (stats.completed, stats.cancelled) == (len(ran), len(cancelled))

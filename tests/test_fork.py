@@ -1,0 +1,520 @@
+"""What a fork leaves in the child and in the parent. Each test is a script in a new process."""
+
+import os
+import sysconfig
+
+import processes
+import pytest
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+
+others_at_work = pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    reason="free-threaded CPython leaves the locks of built-in objects, such as a plain dict's, "
+    "locked in a child whose parent's other threads were using them at the fork",
+)
+
+PREAMBLE = (
+    processes.PREAMBLE
+    + """
+from concurrent import futures
+from tsignals import *
+
+WAIT = 15
+read, write = os.pipe()
+os.set_blocking(read, False)
+pool = WorkerPool(1, thread_name_prefix="mail")
+saved = Signal(name="saved", executor=pool)
+entered, opened = threading.Event(), threading.Event()
+
+def note(n, **named):
+    os.write(write, b"%s %d\\n" % (str(n).encode(), os.getpid()))
+    return n
+
+def wait(**named):
+    entered.set()
+    assert opened.wait(WAIT)
+
+def hold():
+    future = pool.submit(wait)
+    assert entered.wait(WAIT)
+    return future
+
+def notes():
+    '''What was noted so far: pairs of a word and the process that noted it.'''
+    try:
+        lines = os.read(read, 100_000).decode().split("\\n")
+    except BlockingIOError:
+        return []
+    return sorted((word, int(pid)) for word, pid in map(str.split, filter(None, lines)))
+
+def fork(function):
+    '''Have a forked child call the function and end; return its process id.'''
+    pid = os.fork()
+    if pid:
+        return pid
+    end(function)
+
+def end(function):
+    signal.alarm(WAIT)
+    status = 1
+    try:
+        function()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+def check(*pids):
+    for pid in pids:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "the child failed"
+
+def responses(deliveries):
+    return [response for _, response in deliveries.results(WAIT)]
+
+def is_lost(future):
+    return isinstance(future.exception(WAIT), DeliveryLost)
+
+saved.connect(note)
+"""
+)
+
+
+def succeeds(script: str, **environment: str) -> None:
+    """Fail unless the script ends well, in silence and in time."""
+    done = processes.run(script, PREAMBLE, **{"TSIGNALS_EXIT_SECONDS": "1", **environment})
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_child_and_parent_go_on_and_nothing_runs_twice() -> None:
+    succeeds("""
+        hold()
+        for n in range(50):
+            saved.send_async(None, n=n)
+
+        def child():
+            assert responses(saved.send_async(None, n="child")) == ["child"]
+            assert saved.send(None, n="sent") == [(note, "sent")]
+            assert pool.drain(WAIT)
+
+        pid = fork(child)
+        check(pid)
+        opened.set()
+        saved.send_async(None, n="parent")
+        assert pool.drain(WAIT)
+        own = [(str(word), os.getpid()) for word in [*range(50), "parent"]]
+        assert notes() == sorted([*own, ("child", pid), ("sent", pid)])
+    """)
+
+
+def test_copies_of_futures_that_were_not_done_are_lost_in_the_child_only() -> None:
+    succeeds("""
+        ended = pool.submit(int)
+        ended.result(WAIT)
+        cancelled = None
+        running = hold()
+        deliveries = saved.send_async(None, n=1)
+        queued = deliveries.futures[0]
+        cancelled = pool.submit(int)
+        assert cancelled.cancel()
+
+        def child():
+            assert ended.result() == 0 and cancelled.cancelled()
+            for future in (running, queued):
+                assert future.done() and is_lost(future)
+                assert not future.cancel() and not future.running()
+                assert futures.wait([future], WAIT).not_done == set()
+                assert list(futures.as_completed([future], WAIT)) == [future]
+            (_, error), = deliveries.outcomes(WAIT)
+            assert isinstance(error, DeliveryLost)
+            assert str(os.getpid()) in str(error)
+
+        check(fork(child))
+        assert running.running() and not queued.done()
+        opened.set()
+        assert running.result(WAIT) is None
+        assert responses(deliveries) == [1]
+    """)
+
+
+def test_counters_are_zero_in_the_child_and_untouched_in_the_parent() -> None:
+    succeeds("""
+        pool.submit(int).result(WAIT)
+        hold()
+        saved.send_async(None, n=1)
+        before = pool.stats()
+
+        def child():
+            assert pool.stats() == PoolStats(*[0] * 9)
+            pool.submit(int).result(WAIT)
+            assert pool.drain(WAIT)
+            stats = pool.stats()
+            assert (stats.submitted, stats.completed, stats.workers) == (1, 1, 1)
+
+        check(fork(child))
+        assert pool.stats() == before
+        opened.set()
+        assert pool.drain(WAIT)
+        assert pool.stats().completed == 3
+    """)
+
+
+def test_callbacks_registered_before_do_not_run_in_the_child() -> None:
+    succeeds("""
+        running = hold()
+        queued, = saved.send_async(None, n="delivery").futures
+        running.add_done_callback(lambda future: note("running"))
+        queued.add_done_callback(lambda future: note("queued"))
+
+        def child():
+            assert is_lost(running) and is_lost(queued)
+            queued.add_done_callback(lambda future: note("new"))
+
+        pid = fork(child)
+        check(pid)
+        opened.set()
+        assert pool.drain(WAIT)
+        me = os.getpid()
+        expected = [("delivery", me), ("queued", me), ("running", me), ("new", pid)]
+        deadline = time.monotonic() + WAIT
+        seen = notes()
+        while len(seen) < 4 and time.monotonic() < deadline:
+            seen = sorted(seen + notes())
+        assert seen == sorted(expected)
+    """)
+
+
+def test_closed_closing_and_broken_pools_stay_so() -> None:
+    succeeds("""
+        import logging
+        logging.disable()
+        closed, broken = WorkerPool(1), WorkerPool(1, initializer=divmod, initargs=(1, 0))
+        closed.shutdown()
+        assert isinstance(broken.submit(int).exception(WAIT), futures.BrokenExecutor)
+        hold()
+        queued = pool.submit(int)
+        pool.shutdown(wait=False)
+
+        def child():
+            for one, error in (
+                (closed, PoolClosed), (pool, PoolClosed), (broken, futures.BrokenExecutor)
+            ):
+                try:
+                    one.submit(int)
+                except error:
+                    pass
+                else:
+                    raise AssertionError("it took work")
+                one.shutdown()
+            assert is_lost(queued)
+
+        check(fork(child))
+        opened.set()
+        assert queued.result(WAIT) == 0
+        pool.shutdown()
+    """)
+
+
+def test_delivery_that_forks_goes_on_in_both() -> None:
+    succeeds("""
+        pids, mine = [], []
+        own = threading.Event()
+
+        def forks(**named):
+            assert own.wait(WAIT)
+            pids.append(os.fork())
+            if pids[0]:
+                return note("forked")
+            signal.alarm(WAIT)
+            def child():
+                assert is_lost(mine[0]) and is_lost(mine[1])
+                assert responses(saved.send_async(None, n="child"))[0] == "child"
+                assert pool.drain(WAIT)
+            end(child)
+
+        mine += [pool.submit(forks), pool.submit(note, "behind")]
+        own.set()
+        assert [future.result(WAIT) for future in mine] == ["forked", "behind"]
+        check(pids[0])
+        me = os.getpid()
+        assert notes() == sorted([("forked", me), ("behind", me), ("child", pids[0])])
+    """)
+
+
+def test_delivery_that_forks_may_return_in_the_child() -> None:
+    succeeds("""
+        pids = []
+
+        def forks(**named):
+            pids.append(os.fork())
+            return note("on")
+
+        future = pool.submit(forks)
+        behind = pool.submit(note, "behind")
+        assert (future.result(WAIT), behind.result(WAIT)) == ("on", "behind")
+        check(pids[0])  # its only thread has ended
+        me = os.getpid()
+        assert notes() == sorted([("on", me), ("behind", me), ("on", pids[0])])
+        assert pool.stats().completed == 2
+    """)
+
+
+def test_ordered_receivers_go_on_in_the_child() -> None:
+    succeeds("""
+        ordered = Signal(executor=pool)
+        ordered.connect(wait, ordered=True)
+        ordered.connect(note, ordered=True)
+        first = ordered.send_async(None, n=1)
+        assert entered.wait(WAIT)
+        ordered.send_async(None, n=2)
+
+        def child():
+            opened.set()
+            assert responses(ordered.send_async(None, n=3)) == [None, 3]
+
+        pid = fork(child)
+        check(pid)
+        opened.set()
+        assert responses(first) == [None, 1]
+        assert pool.drain(WAIT)
+        assert notes() == sorted([("1", os.getpid()), ("2", os.getpid()), ("3", pid)])
+    """)
+
+
+def test_async_receivers_run_on_an_event_loop_of_the_child() -> None:
+    succeeds("""
+        async def answer(n, **named):
+            return note(n)
+
+        asynchronous = Signal(executor=pool)
+        asynchronous.connect(answer)
+        assert responses(asynchronous.send_async(None, n="warm")) == ["warm"]
+
+        def child():
+            assert responses(asynchronous.send_async(None, n="child")) == ["child"]
+
+        pid = fork(child)
+        check(pid)
+        assert responses(asynchronous.send_async(None, n="parent")) == ["parent"]
+        me = os.getpid()
+        assert notes() == sorted([("warm", me), ("child", pid), ("parent", me)])
+    """)
+
+
+def test_threads_that_wait_at_the_fork_hold_up_nobody_in_the_child() -> None:
+    succeeds("""
+        narrow = WorkerPool(1, max_pending=1)
+        full = Signal(executor=narrow)
+        full.connect(note)
+        narrow.submit(wait)
+        assert entered.wait(WAIT)
+        queued, = full.send_async(None, n="queued").futures
+        locked = threading.Event()
+
+        def lock():
+            with queued._condition:
+                locked.set()
+                assert opened.wait(WAIT)
+
+        def started(function, *arguments):
+            thread = threading.Thread(target=function, args=arguments, daemon=True)
+            thread.start()
+            return thread
+
+        threads = [
+            started(lambda: full.send_async(None, n="blocked")),
+            started(queued.result, WAIT),
+            started(futures.wait, [queued], WAIT),
+            started(narrow.drain, WAIT),
+        ]
+        deadline = time.monotonic() + WAIT
+        state = narrow._engine.cell
+        while not (state.value.blocked and state.value.idlers):
+            assert time.monotonic() < deadline
+        threads.append(started(lock))
+        assert locked.wait(WAIT)
+
+        def child():
+            assert is_lost(queued)
+            assert not futures.wait([queued], WAIT).not_done
+            assert narrow.drain(WAIT)
+            assert responses(full.send_async(None, n="child")) == ["child"]
+
+        pid = fork(child)
+        check(pid)
+        opened.set()
+        for thread in threads:
+            thread.join(WAIT)
+            assert not thread.is_alive()
+        assert narrow.drain(WAIT)
+        me = os.getpid()
+        assert notes() == sorted([("queued", me), ("blocked", me), ("child", pid)])
+    """)
+
+
+def test_calls_of_tracked_receivers_in_other_threads_are_the_parents() -> None:
+    succeeds("""
+        tracked = Signal(executor=pool)
+        connection = tracked.connect(wait, tracked=True)
+        deliveries = tracked.send_async(None)
+        assert entered.wait(WAIT)
+
+        def child():
+            assert connection.disconnect(wait=True)
+            assert tracked.send(None) == []
+
+        check(fork(child))
+        opened.set()
+        assert responses(deliveries) == [None]
+        assert connection.disconnect(wait=WAIT)
+    """)
+
+
+def test_thread_that_waits_below_the_handler_that_forks_goes_on_in_the_child() -> None:
+    succeeds("""
+        me, pids = os.getpid(), []
+
+        def forks(*details):
+            pids.append(os.fork())
+            if pids[0]:
+                opened.set()
+
+        signal.signal(signal.SIGUSR1, forks)
+
+        def interrupts(**named):
+            os.kill(me, signal.SIGUSR1)
+            wait()
+
+        future = pool.submit(interrupts)
+        assert pool.drain(WAIT)
+        if os.getpid() != me:
+            def child():
+                assert is_lost(future)
+                assert pool.submit(int).result(WAIT) == 0
+            end(child)
+        assert future.result(WAIT) is None
+        check(*pids)
+    """)
+
+
+def test_forked_child_that_ends_normally_runs_what_it_has_queued() -> None:
+    succeeds("""
+        hold()
+        saved.send_async(None, n="parent")
+        if not (pid := os.fork()):
+            pool.submit(threading.main_thread().join)  # until the end has begun
+            saved.send_async(None, n="child")
+            sys.exit()
+        check(pid)
+        opened.set()
+        assert pool.drain(WAIT)
+        assert notes() == sorted([("parent", os.getpid()), ("child", pid)])
+    """)
+
+
+def test_child_of_multiprocessing_runs_what_is_pending_at_its_end() -> None:
+    succeeds("""
+        import multiprocessing
+        context = multiprocessing.get_context("fork")
+
+        def child():
+            made_here = WorkerPool(1)
+            ending = threading.Event()
+            multiprocessing.util.Finalize(None, ending.set, exitpriority=200)  # the first of all
+            for one in (pool, made_here):
+                one.submit(ending.wait, WAIT)
+                for n in range(3):
+                    one.submit(note, f"{n}")
+
+        hold()
+        saved.send_async(None, n="parent")
+        process = context.Process(target=child)
+        process.start()
+        process.join(WAIT)
+        assert process.exitcode == 0
+        opened.set()
+        assert pool.drain(WAIT)
+        own = [(f"{n}", process.pid) for n in [0, 1, 2] * 2]
+        assert notes() == sorted([("parent", os.getpid()), *own])
+    """)
+
+
+def test_child_of_multiprocessing_says_what_it_lost() -> None:
+    done = processes.run(
+        """
+        import multiprocessing
+
+        def child():
+            pool.submit(threading.Event().wait)
+            saved.send_async(None, n=1)
+            saved.send_async(None, n=2)
+
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(WAIT)
+        assert process.exitcode == 0
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="0.2",
+    )
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "pool 'mail': at exit 2 deliveries of 'saved' were queued or still running; they are lost",
+        "pool 'mail': at exit 1 deliveries of submit() were queued or still running; they are lost",
+    ]
+
+
+@others_at_work
+def test_forks_while_threads_connect_and_send() -> None:
+    succeeds("""
+        sys.setswitchinterval(1e-5)
+        others = WorkerPool(2)
+        busy = Signal(executor=others)
+        over = threading.Event()
+        sent, heard = [], []
+
+        def connects():
+            while not over.is_set():
+                connection = busy.connect(lambda **named: None, weak=False, tracked=True)
+                connection.disconnect(wait=True)
+
+        def sends():
+            while not over.is_set():
+                sent.append(busy.send(None, n=0))
+
+        def sends_async():
+            while not over.is_set():
+                sent.append(busy.send_async(None, n=0))
+                assert sent[-1].wait(WAIT)
+
+        def hear(**named):
+            heard.append(named)
+
+        busy.connect(hear, ordered=True)
+        threads = [threading.Thread(target=work) for work in (connects, sends, sends_async)]
+        for thread in threads:
+            thread.start()
+
+        def child():
+            ear = busy.connect(lambda n, **named: n, weak=False, priority=1)
+            assert busy.send(None, n=1)[0][1] == 1
+            assert responses(busy.send_async(None, n=2))[0] == 2
+            assert others.drain(WAIT)
+            assert others.stats().submitted == others.stats().completed
+            assert ear.disconnect()
+
+        try:
+            for _ in range(30):
+                check(fork(child))
+        finally:
+            over.set()
+        for thread in threads:
+            thread.join(WAIT)
+            assert not thread.is_alive()
+        assert others.drain(WAIT)
+        assert len(heard) == len(sent)
+        stats = others.stats()
+        assert stats.submitted == stats.completed + stats.cancelled
+    """)

@@ -1,0 +1,460 @@
+"""Waiting for a delivery in a worker of its own pool: it runs there, or the wait says why not."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any
+
+import pytest
+from helpers import TIMEOUT, Boom, Gate, Running, raiser, wait_until
+from pools import add_up, held, signal_to
+
+from tsignals import Deliveries, Delivery, Signal, WorkerPool
+
+Wait = Callable[[Deliveries], object]
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkerPool]:
+    with WorkerPool(1, thread_name_prefix="one") as pool:
+        yield pool
+
+
+def each_result(deliveries: Deliveries) -> None:
+    for _, delivery in deliveries:
+        delivery.result(TIMEOUT)
+
+
+def each_exception(deliveries: Deliveries) -> None:
+    for _, delivery in deliveries:
+        assert delivery.exception(TIMEOUT) is None
+
+
+def all_completed(deliveries: Deliveries) -> None:
+    assert len(list(deliveries.as_completed(TIMEOUT))) == len(deliveries)
+
+
+def futures_wait(deliveries: Deliveries, **named: Any) -> None:
+    assert not futures.wait(deliveries.futures, TIMEOUT, **named).not_done
+
+
+def first_completed(deliveries: Deliveries) -> None:
+    assert futures.wait(deliveries.futures, TIMEOUT, return_when=futures.FIRST_COMPLETED).done
+    futures_wait(deliveries)
+
+
+def first_exception(deliveries: Deliveries) -> None:
+    futures_wait(deliveries, return_when=futures.FIRST_EXCEPTION)
+
+
+def futures_as_completed(deliveries: Deliveries) -> None:
+    assert len(list(futures.as_completed(deliveries.futures, TIMEOUT))) == len(deliveries)
+
+
+def waited(deliveries: Deliveries) -> None:
+    assert deliveries.wait(TIMEOUT)
+
+
+WAITS: list[Wait] = [
+    lambda deliveries: deliveries.results(TIMEOUT),
+    lambda deliveries: deliveries.outcomes(TIMEOUT),
+    waited,
+    all_completed,
+    each_result,
+    each_exception,
+    futures_wait,
+    first_completed,
+    first_exception,
+    futures_as_completed,
+]
+NAMES = [
+    "results",
+    "outcomes",
+    "wait",
+    "as_completed",
+    "result",
+    "exception",
+    "futures.wait",
+    "futures.wait first completed",
+    "futures.wait first exception",
+    "futures.as_completed",
+]
+every_wait = pytest.mark.parametrize("wait", WAITS, ids=NAMES)
+
+
+# What has not started runs in the waiter
+
+
+@every_wait
+def test_tree_a_hundred_deep_completes_on_one_worker(wait: Wait, pool: WorkerPool) -> None:
+    depths = list[int]()
+
+    def receives(depth: int, **named: Any) -> None:
+        if depth:
+            wait(signal.send_async(None, depth=depth - 1))
+        depths.append(depth)
+
+    signal = signal_to(receives, pool)
+    signal.connect(lambda **named: None, weak=False)  # a leaf beside each branch
+    signal.send_async(None, depth=100).results(TIMEOUT)
+    assert depths == list(range(101))
+    assert pool.drain(TIMEOUT)
+    assert pool.stats()[2:] == (0, 0, 202, 202, 0, 0, 0)
+
+
+@every_wait
+def test_broad_tree_completes_on_few_workers(wait: Wait) -> None:
+    with WorkerPool(2) as pool:
+        calls = list[int]()
+
+        def receives(depth: int, **named: Any) -> None:
+            calls.append(depth)
+            if depth:
+                wait(signal.send_async(None, depth=depth - 1))
+
+        signal = Signal(executor=pool)
+        for n in range(3):
+            signal.connect(receives, dispatch_uid=f"{n}", weak=False)
+        assert signal.send_async(None, depth=4).outcomes(TIMEOUT).errors == []
+        assert len(calls) == 3 + 9 + 27 + 81 + 243
+        assert pool.drain(TIMEOUT)
+        assert add_up(pool.stats())
+
+
+@every_wait
+def test_it_runs_in_the_thread_that_waits(wait: Wait, pool: WorkerPool) -> None:
+    threads = list[int]()
+
+    def waits(**named: Any) -> None:
+        threads.append(threading.get_ident())
+        wait(inner.send_async(None))
+
+    inner = signal_to(lambda **named: threads.append(threading.get_ident()), pool)
+    signal_to(waits, pool).send_async(None).results(TIMEOUT)
+    assert len(threads) == 2
+    assert len(set(threads)) == 1
+
+
+def test_futures_of_submit_are_waited_for_alike(pool: WorkerPool) -> None:
+    def fibonacci(n: int) -> int:
+        if n < 2:
+            return n
+        parts = [pool.submit(fibonacci, n - k) for k in (1, 2)]
+        return sum(part.result(TIMEOUT) for part in parts)
+
+    assert pool.submit(fibonacci, 10).result(TIMEOUT) == 55
+    assert pool.submit(lambda: sum(pool.map(fibonacci, range(5)))).result(TIMEOUT) == 7
+
+
+def test_error_of_what_ran_in_the_waiter_is_raised_there(pool: WorkerPool) -> None:
+    error = Boom()
+    inner = signal_to(raiser(error), pool)
+    outer = signal_to(lambda **named: inner.send_async(None).results(TIMEOUT), pool)
+    [(_, delivery)] = outer.send_async(None)
+    assert delivery.exception(TIMEOUT) is error
+    assert pool.stats().failed == 2
+
+
+def test_cancelled_delivery_does_not_run_in_the_waiter(pool: WorkerPool) -> None:
+    inner = signal_to(lambda **named: pytest.fail("it was cancelled"), pool)
+
+    def waits(**named: Any) -> None:
+        deliveries = inner.send_async(None)
+        assert deliveries.cancel() == 1
+        with pytest.raises(futures.CancelledError):
+            deliveries.results(TIMEOUT)
+
+    signal_to(waits, pool).send_async(None).results(TIMEOUT)
+    assert pool.drain(TIMEOUT)
+    assert pool.stats()[2:] == (0, 0, 2, 1, 0, 1, 0)
+
+
+def test_delivery_run_by_its_waiter_runs_once(pool: WorkerPool) -> None:
+    """Its entry in the queue is left, and entitles nobody."""
+    calls = list[int]()
+    inner = signal_to(lambda n, **named: calls.append(n), pool)
+
+    def waits(n: int, **named: Any) -> None:
+        inner.send_async(None, n=n).results(TIMEOUT)
+
+    outer = signal_to(waits, pool)
+    for deliveries in [outer.send_async(None, n=n) for n in range(100)]:
+        deliveries.results(TIMEOUT)
+    assert pool.drain(TIMEOUT)
+    assert sorted(calls) == list(range(100))
+
+
+@every_wait
+def test_what_runs_elsewhere_is_waited_for(wait: Wait) -> None:
+    with WorkerPool(2) as pool:
+        gate = Gate()
+        inner = signal_to(gate, pool).send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+        waiting, went_on = threading.Event(), threading.Event()
+
+        def waits(**named: Any) -> None:
+            waiting.set()
+            wait(inner)
+            assert gate.left.is_set()
+            went_on.set()
+
+        [(_, outer)] = signal_to(waits, pool).send_async(None)
+        assert waiting.wait(TIMEOUT)
+        assert not went_on.is_set()
+        gate.opened.set()
+        outer.result(TIMEOUT)
+        assert gate.calls == 1
+
+
+def test_waits_go_on_while_the_pool_closes(pool: WorkerPool) -> None:
+    closed = threading.Event()
+
+    def waits(**named: Any) -> list[Any]:
+        deliveries = inner.send_async(None)
+        ready.set()
+        assert closed.wait(TIMEOUT)
+        return deliveries.results(TIMEOUT)
+
+    ready = threading.Event()
+    inner = signal_to(lambda **named: "inner", pool)
+    [(_, outer)] = signal_to(waits, pool).send_async(None)
+    assert ready.wait(TIMEOUT)
+    pool.shutdown(wait=False)
+    closed.set()
+    assert [response for _, response in outer.result(TIMEOUT)] == ["inner"]
+
+
+def test_tree_deeper_than_the_stack_raises_and_loses_nothing(pool: WorkerPool) -> None:
+    """The wait that would overflow the stack fails; what it waited for runs later."""
+    reached, refused = list[int](), list[int]()
+
+    def receives(depth: int, **named: Any) -> None:
+        reached.append(depth)
+        if depth:
+            deliveries = signal.send_async(None, depth=depth - 1)
+            try:
+                deliveries.results(TIMEOUT)
+            except RecursionError:
+                refused.append(depth)
+
+    signal = signal_to(receives, pool)
+    signal.send_async(None, depth=400).results(TIMEOUT)
+    assert pool.drain(TIMEOUT)
+    assert reached == list(range(400, -1, -1))
+    assert 0 < len(refused) < 100
+    assert pool.stats()[2:] == (0, 0, 401, 401, 0, 0, 0)
+
+
+# Timeouts
+
+
+def test_delivery_started_by_a_wait_is_not_cut_short_by_its_timeout(pool: WorkerPool) -> None:
+    ticks = threading.Event()
+    inner = signal_to(lambda **named: ticks.wait(0.05) or "whole", pool)
+    outer = signal_to(lambda **named: inner.send_async(None).results(0.0), pool)
+    assert outer.send_async(None).results(TIMEOUT)[0][1][0][1] == "whole"
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02])
+def test_wait_for_what_runs_elsewhere_expires(seconds: float) -> None:
+    with WorkerPool(2) as pool:
+        gate = Gate()
+        inner = signal_to(gate, pool).send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+
+        def waits(**named: Any) -> None:
+            with pytest.raises(TimeoutError):
+                inner.results(seconds)
+            with pytest.raises(TimeoutError):
+                inner[0][1].exception(seconds)
+            with pytest.raises(TimeoutError):
+                list(inner.as_completed(seconds))
+            assert inner.wait(seconds) is False
+            assert futures.wait(inner.futures, seconds).not_done
+
+        try:
+            signal_to(waits, pool).send_async(None).results(TIMEOUT)
+        finally:
+            gate.opened.set()
+        assert inner.results(TIMEOUT)[0][1] == "through"
+
+
+# Lanes
+
+
+@every_wait
+def test_what_stands_before_it_in_its_lane_runs_first(wait: Wait, pool: WorkerPool) -> None:
+    order = list[int]()
+
+    def waits(**named: Any) -> None:
+        sent = [lane.send_async(None, n=n) for n in range(5)]
+        wait(sent[3])
+        assert order == [0, 1, 2, 3]
+
+    lane = signal_to(lambda n, **named: order.append(n), pool, ordered=True)
+    signal_to(waits, pool).send_async(None).results(TIMEOUT)
+    assert pool.drain(TIMEOUT)
+    assert order == list(range(5))
+
+
+@every_wait
+def test_what_runs_before_it_in_its_lane_is_waited_for(wait: Wait) -> None:
+    with WorkerPool(2) as pool:
+        order, gate = list[int](), Gate()
+
+        def receives(n: int, **named: Any) -> None:
+            if n == 0:
+                gate()
+            order.append(n)
+
+        lane = signal_to(receives, pool, ordered=True)
+        lane.send_async(None, n=0)
+        assert gate.entered.wait(TIMEOUT)
+        behind = [lane.send_async(None, n=n) for n in (1, 2)]
+        waiting = threading.Event()
+
+        def waits(**named: Any) -> None:
+            waiting.set()
+            wait(behind[1])
+            assert order == [0, 1, 2]
+
+        [(_, outer)] = signal_to(waits, pool).send_async(None)
+        assert waiting.wait(TIMEOUT)
+        assert order == []
+        gate.opened.set()
+        outer.result(TIMEOUT)
+
+
+@every_wait
+def test_lane_that_waits_for_itself_is_an_error(wait: Wait, pool: WorkerPool) -> None:
+    later = list[Deliveries]()
+
+    def receives(n: int, **named: Any) -> str:
+        if n == 0:
+            later.append(signal.send_async(None, n=1))
+            with pytest.raises(RuntimeError, match="lane"):
+                wait(later[0])
+        return "went on"
+
+    signal = signal_to(receives, pool, ordered=True)
+    assert signal.send_async(None, n=0).results(TIMEOUT)[0][1] == "went on"
+    assert later[0].results(TIMEOUT)[0][1] == "went on"
+
+
+def test_lane_that_waits_for_itself_through_another_delivery_is_an_error(pool: WorkerPool) -> None:
+    def receives(n: int, **named: Any) -> None:
+        if n == 0:
+            between.send_async(None).results(TIMEOUT)
+
+    signal = signal_to(receives, pool, ordered=True)
+    between = signal_to(lambda **named: signal.send_async(None, n=1).results(TIMEOUT), pool)
+    [(_, delivery)] = signal.send_async(None, n=0)
+    assert isinstance(delivery.exception(TIMEOUT), RuntimeError)
+    assert pool.drain(TIMEOUT)
+    assert pool.stats()[2:] == (0, 0, 3, 1, 2, 0, 0)
+
+
+def test_delivery_that_waits_for_itself_is_an_error(pool: WorkerPool) -> None:
+    own = list[Delivery]()
+    known = threading.Event()
+
+    def waits(**named: Any) -> None:
+        assert known.wait(TIMEOUT)
+        own[0].result(TIMEOUT)
+
+    own.append(signal_to(waits, pool).send_async(None)[0][1])
+    known.set()
+    assert isinstance(own[0].exception(TIMEOUT), RuntimeError)
+
+
+def test_two_that_wait_for_each_other_are_an_error_and_not_a_hang() -> None:
+    with WorkerPool(2) as pool:
+        both, known = list[Delivery](), threading.Event()
+        barrier = threading.Barrier(2)
+
+        def waits(other: int, **named: Any) -> None:
+            assert known.wait(TIMEOUT)
+            barrier.wait(TIMEOUT)
+            both[other].exception(TIMEOUT)
+
+        signal = signal_to(waits, pool)
+        both += [signal.send_async(None, other=1 - n)[0][1] for n in range(2)]
+        known.set()
+        errors = [delivery.exception(TIMEOUT) for delivery in both]
+        assert any(isinstance(error, RuntimeError) for error in errors)
+        assert not any(isinstance(error, TimeoutError) for error in errors)
+
+
+def test_lanes_that_wait_for_each_other_are_an_error_and_not_a_hang() -> None:
+    """Each of two ordered receivers waits for what stands behind the other."""
+    with WorkerPool(2) as pool:
+        barrier = threading.Barrier(2)
+        signals = [Signal(executor=pool) for _ in range(2)]
+
+        def lane(mine: int) -> Callable[..., None]:
+            def receives(first: bool, **named: Any) -> None:
+                if first:
+                    barrier.wait(TIMEOUT)
+                    signals[1 - mine].send_async(None, first=False).results(TIMEOUT)
+
+            return receives
+
+        for n in range(2):
+            signals[n].connect(lane(n), weak=False, ordered=True)
+        sent = [signal.send_async(None, first=True)[0][1] for signal in signals]
+        errors = [delivery.exception(TIMEOUT) for delivery in sent]
+        assert any(isinstance(error, RuntimeError) for error in errors)
+        assert not any(isinstance(error, TimeoutError) for error in errors)
+        assert pool.drain(TIMEOUT)
+
+
+# Elsewhere
+
+
+def test_blocking_wait_on_the_pools_event_loop_is_an_error(pool: WorkerPool) -> None:
+    inner = signal_to(lambda **named: "inner", pool)
+
+    async def waits(**named: Any) -> Any:
+        deliveries = inner.send_async(None)
+        with pytest.raises(RuntimeError, match="event loop"):
+            deliveries.results()
+        return await deliveries
+
+    with held(pool) as gate:
+        [(_, outer)] = signal_to(waits, pool).send_async(None)
+        wait_until(lambda: pool.stats().running == 2)
+        gate.opened.set()
+    assert outer.result(TIMEOUT)[0][1] == "inner"
+
+
+def test_worker_waits_for_an_async_delivery(pool: WorkerPool) -> None:
+    async def inner_receiver(**named: Any) -> str:
+        return threading.current_thread().name
+
+    inner = signal_to(inner_receiver, pool)
+
+    def waits(**named: Any) -> Any:
+        return inner.send_async(None).results(TIMEOUT)[0][1], threading.current_thread().name
+
+    on_loop, waiter = signal_to(waits, pool).send_async(None).results(TIMEOUT)[0][1]
+    assert on_loop != waiter
+
+
+def test_thread_that_is_no_worker_runs_nothing(pool: WorkerPool) -> None:
+    with held(pool):
+        [(_, delivery)] = signal_to(lambda **named: threading.get_ident(), pool).send_async(None)
+        with contextlib.suppress(TimeoutError):
+            delivery.result(0)
+        waiting = Running(delivery.result, TIMEOUT)
+        assert not delivery.done()
+    assert waiting.result() != threading.get_ident()
+
+
+def test_worker_of_another_pool_runs_nothing(pool: WorkerPool) -> None:
+    with WorkerPool(1, thread_name_prefix="other") as other:
+        name = lambda **named: threading.current_thread().name  # noqa: E731
+        inner = signal_to(name, pool)
+        outer = signal_to(lambda **named: inner.send_async(None).results(TIMEOUT), other)
+        [(_, responses)] = outer.send_async(None).results(TIMEOUT)
+        assert responses[0][1].startswith("one")

@@ -1,0 +1,340 @@
+"""drain, shutdown and the states of a pool."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from typing import Any
+
+import pytest
+from helpers import TIMEOUT, Boom, Ear, Gate, Running, raiser, together, wait_until
+from pools import Watch, add_up, held, signal_to
+
+from tsignals import PoolClosed, Signal, WorkerPool
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkerPool]:
+    with WorkerPool(2, thread_name_prefix="mail") as pool:
+        yield pool
+
+
+def workers_of(pool: WorkerPool) -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith(("mail", "tsignals"))]
+
+
+# drain
+
+
+def test_drain_of_an_idle_pool_is_over_at_once(pool: WorkerPool) -> None:
+    assert pool.drain(0) is True
+    assert pool.drain() is True
+    pool.submit(int).result(TIMEOUT)
+    assert pool.drain(TIMEOUT) is True
+
+
+def test_drain_waits_for_what_is_pending_and_for_what_runs(pool: WorkerPool) -> None:
+    gate, ear = Gate(), Ear()
+    [(_, running)] = signal_to(gate, pool).send_async(None)
+    assert gate.entered.wait(TIMEOUT)
+    with held(pool):
+        [(_, pending)] = signal_to(ear, pool).send_async(None)
+        draining = Running(pool.drain)
+        assert not draining.done
+    assert pending.result(TIMEOUT) is None
+    assert not draining.done
+    gate.opened.set()
+    assert draining.result() is True
+    assert running.done()
+
+
+def test_what_was_drained_is_resolved(pool: WorkerPool) -> None:
+    for _ in range(200):
+        deliveries = [signal_to(Ear(), pool).send_async(None) for _ in range(3)]
+        assert pool.drain(TIMEOUT)
+        assert all(delivery.done() for each in deliveries for _, delivery in each)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.02])
+def test_drain_that_expires_returns_false_and_changes_nothing(
+    seconds: float, pool: WorkerPool
+) -> None:
+    with held(pool):
+        future = pool.submit(int)
+        assert future.result(TIMEOUT) == 0
+        assert pool.drain(seconds) is False
+        assert pool.submit(int).result(TIMEOUT) == 0
+    assert pool.drain(TIMEOUT) is True
+
+
+def test_drain_includes_deliveries_made_meanwhile(pool: WorkerPool) -> None:
+    """A chain in which each delivery makes the next, so that some are always made later."""
+    gate = Gate()
+
+    def receives(n: int, **named: Any) -> None:
+        if n == 0:
+            gate()
+        if n < 50:
+            signal.send_async(None, n=n + 1)
+
+    signal = signal_to(receives, pool)
+    signal.send_async(None, n=0)
+    assert gate.entered.wait(TIMEOUT)
+    draining = Running(pool.drain)
+    gate.opened.set()
+    assert draining.result() is True
+    assert pool.stats()[2:6] == (0, 0, 51, 51)
+
+
+def test_drain_is_over_when_what_waits_is_cancelled(pool: WorkerPool) -> None:
+    gates = [Gate(), Gate()]
+    for gate in gates:
+        pool.submit(gate)
+        assert gate.entered.wait(TIMEOUT)
+    pending = pool.submit(int)
+    draining = Running(pool.drain)
+    assert pending.cancel()
+    assert not draining.done
+    for gate in gates:
+        gate.opened.set()
+    assert draining.result() is True
+
+
+def test_drain_changes_no_state(pool: WorkerPool) -> None:
+    pool.submit(int).result(TIMEOUT)
+    wait_until(lambda: pool.stats().idle)
+    before = pool.stats(), repr(pool)
+    assert pool.drain(TIMEOUT)
+    assert (pool.stats(), repr(pool)) == before
+
+
+def test_many_drain_at_once(pool: WorkerPool) -> None:
+    with held(pool):
+        draining = [Running(pool.drain) for _ in range(5)]
+        assert not any(each.done for each in draining)
+    assert [each.result() for each in draining] == [True] * 5
+
+
+@pytest.mark.parametrize("seconds", [None, 0, 1])
+def test_drain_from_a_worker_is_an_error(seconds: float | None, pool: WorkerPool) -> None:
+    signal = signal_to(lambda **named: pool.drain(seconds), pool)
+    assert isinstance(signal.send_async(None)[0][1].exception(TIMEOUT), RuntimeError)
+
+
+def test_drain_from_another_pools_worker_is_none(pool: WorkerPool) -> None:
+    with WorkerPool(1) as other:
+        assert other.submit(pool.drain, TIMEOUT).result(TIMEOUT) is True
+
+
+def test_drain_of_a_closed_pool_is_over_at_once(pool: WorkerPool) -> None:
+    pool.submit(int)
+    pool.shutdown()
+    assert pool.drain(0) is True
+
+
+# shutdown
+
+
+@pytest.mark.parametrize("how", ["call", "with"])
+def test_accepted_work_runs_and_then_the_threads_end(how: str) -> None:
+    order, signal = list[int](), Signal()
+    signal.connect(lambda n, **named: order.append(n), weak=False)
+    with WorkerPool(1, thread_name_prefix="mail") as pool:
+        signal.executor = pool
+        with held(pool) as gate:
+            deliveries = [signal.send_async(None, n=n) for n in range(20)]
+            gate.opened.set()
+        if how == "call":
+            pool.shutdown()
+            assert all(delivery.done() for each in deliveries for _, delivery in each)
+    assert order == list(range(20))
+    assert workers_of(pool) == []
+    assert pool.stats()[:2] == (0, 0)
+
+
+def test_shutdown_without_waiting_returns_while_work_goes_on(pool: WorkerPool) -> None:
+    gate, ear = Gate(), Ear(response="heard")
+    running = pool.submit(gate)
+    assert gate.entered.wait(TIMEOUT)
+    [(_, pending)] = signal_to(ear, pool, ordered=True).send_async(None)
+    pool.shutdown(wait=False)
+    assert not running.done()
+    gate.opened.set()
+    assert running.result(TIMEOUT) == "through"
+    assert pending.result(TIMEOUT) == "heard"
+    wait_until(lambda: workers_of(pool) == [])
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_shutdown_can_cancel_what_has_not_started(wait: bool) -> None:
+    pool, gate, called = WorkerPool(1, thread_name_prefix="mail"), Gate(), list[Any]()
+    running = pool.submit(gate)
+    assert gate.entered.wait(TIMEOUT)
+    ordered = signal_to(Ear(), pool, ordered=True)
+    pending = [pool.submit(int) for _ in range(5)]
+    pending += [ordered.send_async(None)[0][1] for _ in range(2)]
+    for future in pending:
+        future.add_done_callback(called.append)
+    closing = Running(pool.shutdown, wait=wait, cancel_futures=True)
+    wait_until(lambda: all(future.cancelled() for future in pending))
+    for future in pending:
+        with pytest.raises(CancelledError):
+            future.result(TIMEOUT)
+    gate.opened.set()
+    closing.result()
+    assert running.result(TIMEOUT) == "through"
+    assert called == pending
+    wait_until(lambda: workers_of(pool) == [])
+    assert pool.stats() == (0, 0, 0, 0, 8, 1, 0, 7, 0)
+
+
+def test_shutdown_may_be_called_again_and_do_more(pool: WorkerPool) -> None:
+    gates = [Gate(), Gate()]
+    for gate in gates:
+        pool.submit(gate)
+        assert gate.entered.wait(TIMEOUT)
+    pending = pool.submit(int)
+    pool.shutdown(wait=False)
+    assert not pending.cancelled()
+    pool.shutdown(wait=False, cancel_futures=True)
+    assert pending.cancelled()
+    for gate in gates:
+        gate.opened.set()
+    together(*[pool.shutdown] * 4)
+    assert workers_of(pool) == []
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_closed_pool_takes_no_more(used: bool, pool: WorkerPool) -> None:
+    ear = Ear()
+    signal = signal_to(ear, pool)
+    if used:
+        signal.send_async(None).results(TIMEOUT)
+    pool.shutdown()
+    before = pool.stats()
+    with pytest.raises(PoolClosed, match="mail"):
+        signal.send_async(None)
+    with pytest.raises(PoolClosed, match="mail"):
+        pool.submit(int)
+    with pytest.raises(PoolClosed, match="mail"):
+        pool.map(int, ["1"])
+    with pytest.raises(RuntimeError):  # as concurrent.futures has it
+        pool.submit(int)
+    assert pool.stats() == before
+    assert len(ear.calls) == used
+
+
+def test_closing_pool_takes_no_more_also_from_its_own_work(pool: WorkerPool) -> None:
+    closed = threading.Event()
+
+    def sends(**named: Any) -> None:
+        assert closed.wait(TIMEOUT)
+        signal.send_async(None)
+
+    signal = signal_to(sends, pool)
+    [(_, delivery)] = signal.send_async(None)
+    pool.shutdown(wait=False)
+    closed.set()
+    assert isinstance(delivery.exception(TIMEOUT), PoolClosed)
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_shutdown_from_a_worker_closes_without_waiting(cancel: bool, pool: WorkerPool) -> None:
+    def closes(**named: Any) -> str:
+        pool.shutdown(wait=True, cancel_futures=cancel)
+        return "went on"
+
+    [(_, delivery)] = signal_to(closes, pool).send_async(None)
+    assert delivery.result(TIMEOUT) == "went on"
+    with pytest.raises(PoolClosed):
+        pool.submit(int)
+    wait_until(lambda: workers_of(pool) == [])
+
+
+def test_state_only_moves_right(pool: WorkerPool) -> None:
+    states = [repr(pool).split(":")[0].split()[-1]]
+    gate = Gate()
+    pool.submit(gate)
+    pool.shutdown(wait=False)
+    states.append(repr(pool).split(":")[0].split()[-1])
+    gate.opened.set()
+    pool.shutdown()
+    states.append(repr(pool).split(":")[0].split()[-1])
+    pool.shutdown(wait=False)
+    states.append(repr(pool).split(":")[0].split()[-1])
+    assert states == ["open", "closing", "closed", "closed"]
+
+
+def test_unused_pool_closes_and_never_had_a_thread() -> None:
+    with WorkerPool(2, thread_name_prefix="mail") as pool:
+        pass
+    assert workers_of(pool) == []
+    assert pool.stats() == (0,) * 9
+
+
+def test_failures_do_not_keep_a_pool_from_closing(pool: WorkerPool) -> None:
+    signal = signal_to(raiser(Boom()), pool)
+    deliveries = [signal.send_async(None) for _ in range(20)]
+    pool.shutdown()
+    assert all(type(each[0][1].exception(0)) is Boom for each in deliveries)
+    assert pool.stats()[2:] == (0, 0, 20, 0, 20, 0, 0)
+
+
+def test_who_sends_while_the_pool_closes_is_either_served_or_refused() -> None:
+    """What was accepted runs, what was refused does not, and the numbers are of the former."""
+    for _ in range(8):
+        pool = WorkerPool(2, thread_name_prefix="mail")
+        heard = list[tuple[int, int]]()
+        signal = signal_to(lambda n, **named: heard.append(n), pool)
+
+        def sends(of: int) -> list[tuple[int, int]]:
+            accepted = list[tuple[int, int]]()
+            try:
+                for n in range(10_000):
+                    signal.send_async(None, n=(of, n))
+                    accepted.append((of, n))
+            except PoolClosed:
+                return accepted
+            raise AssertionError("the pool was never closed")
+
+        def closes() -> list[tuple[int, int]]:
+            wait_until(lambda: pool.stats().completed > 20)
+            pool.shutdown()
+            return []
+
+        accepted = together(lambda: sends(0), lambda: sends(1), closes)
+        assert sorted(heard) == sorted(n for each in accepted for n in each)
+        stats = pool.stats()
+        assert stats[2:] == (0, 0, len(heard), len(heard), 0, 0, 0)
+        assert stats[:2] == (0, 0)
+
+
+def test_numbers_add_up_while_a_pool_cancels_and_closes() -> None:
+    for _ in range(5):
+        pool = WorkerPool(2, thread_name_prefix="mail", max_pending=None)
+        with Watch(pool):
+            futures = [pool.submit(int) for _ in range(500)]
+            pool.shutdown(cancel_futures=True)
+        stats = pool.stats()
+        assert add_up(stats)
+        assert stats.submitted == 500 == stats.completed + stats.cancelled
+        assert sum(future.cancelled() for future in futures) == stats.cancelled
+
+
+ENDS: list[Callable[[WorkerPool], object]] = [
+    lambda pool: pool.shutdown(),
+    lambda pool: pool.shutdown(cancel_futures=True),
+    lambda pool: pool.drain(TIMEOUT),
+]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=["shutdown", "cancel", "drain"])
+def test_those_who_wait_for_the_end_do_not_wait_in_vain(
+    end: Callable[[WorkerPool], object],
+) -> None:
+    """However the end and the waiters come together."""
+    for _ in range(50):
+        pool = WorkerPool(2, thread_name_prefix="mail")
+        for _ in range(4):
+            pool.submit(int)
+        together(lambda: end(pool), lambda: end(pool), lambda: pool.drain(TIMEOUT))
+        pool.shutdown()
