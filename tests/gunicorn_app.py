@@ -21,9 +21,7 @@ def note(n: str, wait: bool = False, **named: Any) -> None:
         file.write(line)
 
 
-def application(
-    environ: dict[str, Any], start_response: Callable[..., object]
-) -> Iterable[bytes]:
+def application(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
     n = environ["QUERY_STRING"]
     visited.send_async(None, n=n)
     start_response("200 OK", [("Content-Type", "text/plain")])

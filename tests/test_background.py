@@ -190,6 +190,22 @@ def test_async_function_is_not_itself_async(theirs: TheirSignal, default: Worker
     assert delivery.result(TIMEOUT).startswith("default")
 
 
+@pytest.mark.skipif(not hasattr(inspect, "markcoroutinefunction"), reason="needs Python 3.12")
+def test_function_that_is_marked_as_async_does_not_mark_the_receiver(default: WorkerPool) -> None:
+    async def inner() -> str:
+        return "inner"
+
+    def function(**named: Any) -> Any:
+        return inner()
+
+    mark: Any = getattr(inspect, "markcoroutinefunction", None)
+    hears = background(mark(function))
+    assert not inspect.iscoroutinefunction(hears)
+    signal = Signal()
+    signal.connect(hears)
+    assert signal.send(None)[0][1].result(TIMEOUT) == "inner"
+
+
 # Where it runs
 
 

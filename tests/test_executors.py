@@ -28,9 +28,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield executor
 
 
-STARTS = [
-    start for start in ("spawn", "fork") if start in multiprocessing.get_all_start_methods()
-]
+STARTS = [start for start in ("spawn", "fork") if start in multiprocessing.get_all_start_methods()]
 
 
 @pytest.fixture(scope="module", params=STARTS)
@@ -111,7 +109,7 @@ def test_cancelled_deliveries_are_not_told() -> None:
 def test_ordered_receiver_raises_before_anything_is_queued(threads: ThreadPoolExecutor) -> None:
     first, ordered = Ear(), Ear()
     with connected(threads, first) as signal, signal.connect(ordered, ordered=True):
-        with pytest.raises(TypeError, match="ordered.*WorkerPool"):
+        with pytest.raises(TypeError, match=r"ordered.*WorkerPool"):
             signal.send_async(None)
     assert threads.submit(int).result(TIMEOUT) == 0
     assert first.calls == ordered.calls == []
@@ -124,7 +122,7 @@ def test_ordered_background_receiver_raises_too(threads: ThreadPoolExecutor) -> 
     signals: list[Any] = [Signal(), django.dispatch.Signal()]
     for signal in signals:
         signal.connect(background(ear, executor=threads, ordered=True), weak=False)
-        with pytest.raises(TypeError, match="ordered.*WorkerPool"):
+        with pytest.raises(TypeError, match=r"ordered.*WorkerPool"):
             signal.send(None)
     assert ear.calls == []
 
@@ -337,8 +335,7 @@ def test_receivers_run_on_a_dask_cluster(tmp_path: Path) -> None:
             assert good.results(TIMEOUT)[0][1] == 2
         with connected(executor, executor_signals.dies_once, executor_signals.doubles) as signal:
             sent = [
-                signal.send_async(None, path=str(tmp_path / f"{n // 8}"), value=n)
-                for n in range(8)
+                signal.send_async(None, path=str(tmp_path / f"{n // 8}"), value=n) for n in range(8)
             ]
             for n, deliveries_ in enumerate(sent):
                 responses = [response for _, response in deliveries_.results(3 * TIMEOUT)]

@@ -1,4 +1,4 @@
-"""What goes wrong in and around workers: nothing is lost, nothing hangs, the pool says what it is."""
+"""What goes wrong in and around workers: nothing is lost, nothing hangs, the worker lives on."""
 
 import contextlib
 import logging
@@ -84,7 +84,7 @@ def test_failing_initializer_breaks_the_pool(
         assert pool.stats() == (0, 0, 0, 0, 7, 0, 7, 0, 0)
         assert "broken" in repr(pool)
     assert "broken" in repr(pool)  # shutdown does not mend it
-    assert ear.calls == hears.failures == []
+    assert (ear.calls, hears.failures) == ([], [])
     assert [r.levelno for r in caplog.records if r.name == "tsignals"] == [logging.CRITICAL]
 
 

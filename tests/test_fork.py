@@ -245,19 +245,45 @@ def test_delivery_that_forks_goes_on_in_both() -> None:
 
 def test_delivery_that_forks_may_return_in_the_child() -> None:
     succeeds("""
-        pids = []
+        pids, mine = [], []
+        own = threading.Event()
+
+        def looks_back(worker):
+            deadline = time.monotonic() + WAIT
+            while worker in threading.enumerate():
+                assert time.monotonic() < deadline
+            assert is_lost(mine[0])
+            assert pool.stats() == PoolStats(*[0] * 9)
+            assert pool.submit(note, "new").result(WAIT) == "new"
 
         def forks(**named):
+            assert own.wait(WAIT)
             pids.append(os.fork())
+            if not pids[0]:
+                worker = threading.current_thread()
+                threading.Thread(target=end, args=[lambda: looks_back(worker)]).start()
             return note("on")
 
-        future = pool.submit(forks)
+        mine.append(pool.submit(forks))
+        own.set()
         behind = pool.submit(note, "behind")
-        assert (future.result(WAIT), behind.result(WAIT)) == ("on", "behind")
-        check(pids[0])  # its only thread has ended
-        me = os.getpid()
-        assert notes() == sorted([("on", me), ("behind", me), ("on", pids[0])])
+        assert (mine[0].result(WAIT), behind.result(WAIT)) == ("on", "behind")
+        check(pids[0])
+        me, child = os.getpid(), pids[0]
+        assert notes() == sorted([("on", me), ("behind", me), ("on", child), ("new", child)])
         assert pool.stats().completed == 2
+    """)
+
+
+def test_process_that_a_delivery_forked_ends_with_its_only_thread() -> None:
+    succeeds("""
+        def forks():
+            pid = os.fork()
+            if not pid:
+                signal.alarm(WAIT)
+            return pid
+
+        check(pool.submit(forks).result(WAIT))
     """)
 
 
@@ -486,8 +512,8 @@ def test_forks_while_threads_connect_and_send() -> None:
 
         def sends_async():
             while not over.is_set():
-                sent.append(busy.send_async(None, n=0))
-                assert sent[-1].wait(WAIT)
+                sent.append(deliveries := busy.send_async(None, n=0))
+                assert deliveries.wait(WAIT)
 
         def hear(**named):
             heard.append(named)

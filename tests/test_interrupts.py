@@ -31,6 +31,7 @@ class Interrupter:
     def __init__(self, at: int) -> None:
         self.left = at
         self.raised = False
+        self._aside: FrameType | None = None
         self._last: dict[FrameType, str] = {}
         self._called: set[FrameType] = set()
         self.where = ""
@@ -47,7 +48,14 @@ class Interrupter:
         return kind is KeyboardInterrupt or (self.raised and kind is RuntimeError)
 
     def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        if self._aside is not None:  # what is raised in a finalizer goes nowhere
+            if self._aside is frame and event == "return":
+                self._aside = None
+            return self._trace
         if event == "call":
+            if frame.f_code.co_name == "__del__":
+                self._aside = frame
+                return self._trace
             if frame.f_back is not None and frame.f_code.co_name != "__init__":
                 self._called.add(frame.f_back)  # returning from it is no such point
             if not frame.f_code.co_filename.startswith((PACKAGE, *STANDARD)):

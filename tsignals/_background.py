@@ -64,6 +64,8 @@ class BackgroundReceiver(Background):
         self.executor = executor
         self.terms = Terms(ordered=ordered, is_async=is_async(function))
         functools.update_wrapper(self, function)
+        for mark in ("_is_coroutine_marker", "_is_coroutine"):  # of the function; this is not async
+            self.__dict__.pop(mark, None)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         # A real bound method: signals hold those weakly by their object.

@@ -402,14 +402,19 @@ class Engine:
         """
         try:
             self.take([work], self.put_back, _state.take_up, kept=not work.on_loop)
-            self.await_done(work, None)
-        except RuntimeError:
-            pass
-        finally:
-            if (turn := work.turn) is not None:
-                turn.kept = False
-                if turn.before is None:
-                    self.queue_again(work)
+            with contextlib.suppress(RuntimeError):
+                self.await_done(work, None)
+            self.keep_no_longer(work)
+        except BaseException:
+            self.keep_no_longer(work)
+            raise
+
+    def keep_no_longer(self, work: Work) -> None:
+        """Leave ``work`` to the workers, if nobody has run it yet."""
+        if (turn := work.turn) is not None:
+            turn.kept = False
+            if turn.before is None:
+                self.queue_again(work)
 
     def drop(self, works: "Sequence[Work]") -> None:
         self.cell.update(_state.drop_new, len(works))
@@ -628,9 +633,9 @@ class Engine:
         turn = work.turn
         if turn is not None:
             following = turn.pass_on()
-            work.turn = None
             if following is not None:
                 self.queue_again(following)
+            work.turn = None
 
     def break_down(self, error: BaseException) -> None:
         """An initializer failed: take no more work and fail what waits."""

@@ -167,7 +167,11 @@ class WorkerPool(Executor):
     def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
         engine = getattr(self, "_engine", None)
         if engine is not None and not _ending():
-            engine.close()
+            try:
+                engine.close()
+            except BaseException:  # interrupted; nobody will try again
+                engine.close()
+                raise
 
     def __repr__(self) -> str:
         state = self._engine.cell.value

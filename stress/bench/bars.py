@@ -117,6 +117,19 @@ def rows(old: bool = sys.version_info < (3, 12)) -> tuple[Row, ...]:
             for senders in ("1 sender", "4 senders")
         ),
         Row(
+            "asend to 10 receivers, against the least that asyncio takes",
+            (
+                ratio("async, TaskGroup", 1.5, "asend to async receivers, 10", ours, "TaskGroup"),
+                ratio(
+                    "sync, run_in_executor",
+                    1.5,
+                    "asend to sync receivers, 10",
+                    ours,
+                    "run_in_executor",
+                ),
+            ),
+        ),
+        Row(
             "bytes per pending delivery, against ThreadPoolExecutor",
             sizes("bytes per pending delivery", ours, peer, (0.32, 0.15)),
         ),
