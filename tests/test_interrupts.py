@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Ear, Gate, Running, wait_until
+from helpers import TIMEOUT, Gate, Running, wait_until
 from pools import add_up
 
 import tsignals

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from stress.models.explore import Broken, Model, Mutant, at_once, replaced, require
+from stress.models.explore import Model, Mutant, at_once, replaced, require
 from tsignals import DeliveryDropped, PoolClosed, Signal, WorkerPool
 from tsignals._future import FINISHED, PoolFuture
 from tsignals._gate import Call, Gate
@@ -159,7 +159,8 @@ def overflow_drop_oldest() -> None:
     pool.shutdown()
     for number, future in futures.items():
         require(
-            ran.count(number) == (end_of(future) == "ran"), f"{future} ran {ran.count(number)} times"
+            ran.count(number) == (end_of(future) == "ran"),
+            f"{future} ran {ran.count(number)} times",
         )
     at_rest(pool)
 
