@@ -80,7 +80,7 @@ class BackgroundReceiver(Background):
             executor = get_default_executor()
         # Django and tsignals name the sender; blinker passes it last.
         sender = keywords["sender"] if "sender" in keywords else (arguments or (None,))[-1]
-        sending = Sending(signal, sender, arguments, keywords, "background", tell, self.function)
+        sending = Sending(signal, sender, arguments, keywords, "background", tell, self)
         [(_, future)] = deliver(executor, [(self, self._receiver(arguments))], sending)
         return future
 

@@ -52,7 +52,7 @@ class Sending:
 
     def target_for(self, receiver: Receiver) -> Receiver:
         """What to call for ``receiver`` in a worker."""
-        return direct(receiver) if self.target is None else self.target
+        return direct(receiver if self.target is None else self.target)
 
 
 class Delivery(Work):

@@ -10,7 +10,7 @@ from tsignals._delivery import Deliveries, Delivery, Sending
 from tsignals._engine import Engine
 from tsignals._gate import Call, Gate, enclosing
 from tsignals._pool import WorkerPool
-from tsignals._receiver import Receiver
+from tsignals._receiver import Receiver, direct
 
 
 class HasTerms(Protocol):
@@ -73,7 +73,8 @@ class Elsewhere:
     def __init__(
         self, receiver: Receiver, sending: Sending, call: Call | None, is_async: bool
     ) -> None:
-        self.target = sending.target_for(receiver)
+        # Not the function behind ``background``, which is not found under its own name.
+        self.target = receiver if sending.target is None else sending.target
         self.is_async = is_async
         self.arguments = sending.arguments
         self.keywords = sending.keywords
@@ -91,10 +92,10 @@ class Elsewhere:
 
     def _call(self) -> Any:
         if not self.is_async:
-            return self.target(*self.arguments, **self.keywords)
+            return direct(self.target)(*self.arguments, **self.keywords)
         from tsignals import _aio
 
-        return _aio.run(_aio.respond, self.target, None, self.arguments, self.keywords)
+        return _aio.run(_aio.respond, direct(self.target), None, self.arguments, self.keywords)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "context": None, "call": None}

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import logging
 import os
 import sys
 import threading
@@ -123,6 +124,7 @@ def _prepared() -> Iterator[None]:
             replaced(interleave_test.Thread, "run", _run),
             # Pools of a failed run are left as they are; at exit nobody must wait for them.
             replaced(_lifetime, "watch", lambda engine: None),
+            replaced(logging.getLogger("tsignals"), "disabled", True),
             _generated_code_shown(),
         ):
             yield

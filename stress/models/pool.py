@@ -1,13 +1,16 @@
 """Models of a pool: what becomes of deliveries when calls on one pool meet."""
 
+import contextlib
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 from stress.models.explore import Model, Mutant, at_once, replaced, require
-from tsignals import DeliveryDropped, PoolClosed, Signal, WorkerPool
+from tsignals import DeliveryDropped, PoolClosed, Signal, WorkerPool, _state
 from tsignals._future import FINISHED, PoolFuture
 from tsignals._gate import Call, Gate
+from tsignals._lanes import Turn
 from tsignals._state import Cell
 
 Futures = list[Any]
@@ -32,25 +35,65 @@ def end_of(future: Any) -> str:
     return "dropped" if isinstance(future.exception(0), DeliveryDropped) else "ran"
 
 
+class Busy(WorkerPool):
+    """A pool whose one worker is inside a task that ends with ``let_go``.
+
+    While it is, only the threads of the model can come between each other.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(1, **options)
+        self._gate, started = threading.Event(), threading.Event()
+
+        def task() -> None:
+            started.set()
+            self._gate.wait()
+
+        self.submit(task)
+        started.wait()
+
+    def let_go(self) -> None:
+        self._gate.set()
+
+
 # -- submit / shutdown --
 
 
 def submit_shutdown() -> None:
     """What was accepted runs; what came too late is refused; the worker goes."""
-    pool = WorkerPool(1)
+    pool = Busy()
     ran, futures = list[int](), Futures()
 
     def submit() -> None:
-        try:
+        with contextlib.suppress(PoolClosed):
             futures.append(pool.submit(ran.append, 1))
-        except PoolClosed:
-            pass
 
     at_once(submit, lambda: pool.shutdown(wait=False))
+    pool.let_go()
     pool.shutdown()
     require(len(ran) == len(futures), f"{len(futures)} were accepted and {len(ran)} ran")
     for future in futures:
         require(end_of(future) == "ran", "an accepted one did not run")
+    at_rest(pool)
+
+
+def shutdown_complete() -> None:
+    """A worker that ends its last task while the pool closes goes, too."""
+    pool = Busy()
+    pool.let_go()
+    at_once(lambda: pool.shutdown(wait=False))
+    pool.shutdown()
+    at_rest(pool)
+
+
+def submit_complete() -> None:
+    """What comes while a worker ends its task is run, by this worker or another."""
+    pool = Busy()
+    futures = Futures()
+    pool.let_go()
+    at_once(lambda: futures.append(pool.submit(int)))
+    require(futures[0].result() == 0, "it ended otherwise")
+    pool.shutdown()
     at_rest(pool)
 
 
@@ -83,19 +126,38 @@ def claim_looking_first(self: PoolFuture, mark: Any) -> bool:
     return True
 
 
-# -- drain / submit --
+# -- drain / submit, drain / complete --
 
 
 def drain_submit() -> None:
     """What was submitted before is done when drain() returns."""
-    pool = WorkerPool(1)
+    pool = Busy()
     before = pool.submit(int)
 
     def drain() -> None:
         require(pool.drain(), "drain() without a timeout gave up")
         require(before.done(), "drain() did not wait for what was submitted before")
 
-    at_once(drain, lambda: pool.submit(int))
+    def submit() -> None:
+        pool.submit(int)
+        pool.let_go()
+
+    at_once(drain, submit)
+    pool.shutdown()
+    at_rest(pool)
+
+
+def drain_complete() -> None:
+    """Whoever drains is woken, whenever the last delivery ends; and then it is resolved."""
+    pool = Busy()
+    future = pool.submit(int)
+
+    def drain() -> None:
+        require(pool.drain(), "drain() without a timeout gave up")
+        require(future.done(), "drain() returned before all was resolved")
+
+    pool.let_go()
+    at_once(drain)
     pool.shutdown()
     at_rest(pool)
 
@@ -109,9 +171,10 @@ def wake_nobody(before: Any, after: Any) -> None:
 
 def wait_complete() -> None:
     """Whoever waits is woken, whenever the delivery ends."""
-    pool = WorkerPool(1)
+    pool = Busy()
     future = pool.submit(int)
     answers = list[int]()
+    pool.let_go()
     at_once(lambda: answers.append(future.result()))
     require(answers == [0], f"result() gave {answers}")
     pool.shutdown()
@@ -134,35 +197,68 @@ def settle_looking_first(
 # -- overflow --
 
 
-def overflow_block() -> None:
-    """Senders that wait for room get it."""
-    pool = WorkerPool(1, max_pending=1)
-    futures = Futures()
-    at_once(
-        lambda: futures.append(pool.submit(int)),
-        lambda: futures.append(pool.submit(int)),
-    )
+def block_complete() -> None:
+    """A sender that waits for room gets it when there is some."""
+    pool = Busy(max_pending=1)
+    futures = [pool.submit(int)]
+    pool.let_go()
+    at_once(lambda: futures.append(pool.submit(int)))
     pool.shutdown()
     require([end_of(future) for future in futures] == ["ran", "ran"], f"they ended as {futures}")
     at_rest(pool)
 
 
-def overflow_drop_oldest() -> None:
-    """Each delivery runs or is dropped, never both and never neither."""
-    pool = WorkerPool(1, max_pending=1, overflow="drop_oldest")
-    ran, futures = list[int](), dict[int, Any]()
+def block_block() -> None:
+    """Two senders and room for one: the other waits, and comes in."""
+    pool = Busy(max_pending=1)
+    futures = Futures()
+
+    def submit() -> None:
+        futures.append(pool.submit(int))
+        pool.let_go()
+
+    at_once(submit, submit)
+    pool.shutdown()
+    require([end_of(future) for future in futures] == ["ran", "ran"], f"they ended as {futures}")
+    at_rest(pool)
+
+
+def drop_drop() -> None:
+    """Two senders that each drop the oldest: each delivery runs or is dropped."""
+    pool = Busy(max_pending=1, overflow="drop_oldest")
+    ran, futures = list[int](), {0: pool.submit(int)}
 
     def submit(number: int) -> None:
         futures[number] = pool.submit(ran.append, number)
 
     at_once(lambda: submit(1), lambda: submit(2))
+    pool.let_go()
     pool.shutdown()
-    for number, future in futures.items():
-        require(
-            ran.count(number) == (end_of(future) == "ran"),
-            f"{future} ran {ran.count(number)} times",
-        )
+    _ran_or_dropped(ran, futures)
     at_rest(pool)
+
+
+def drop_run() -> None:
+    """A sender drops the oldest, and a worker wants to run it."""
+    pool = Busy(max_pending=1, overflow="drop_oldest")
+    ran = list[int]()
+    futures = {1: pool.submit(ran.append, 1)}
+
+    def submit() -> None:
+        futures[2] = pool.submit(ran.append, 2)
+
+    pool.let_go()
+    at_once(submit)
+    pool.shutdown()
+    _ran_or_dropped(ran, futures)
+    at_rest(pool)
+
+
+def _ran_or_dropped(ran: list[int], futures: dict[int, Any]) -> None:
+    for number, future in futures.items():
+        if number:
+            times = ran.count(number)
+            require(times == (end_of(future) == "ran"), f"{future} ran {times} times")
 
 
 # -- lanes --
@@ -183,83 +279,141 @@ class Ordered:
         self.inside -= 1
 
 
-def ordered_send_send() -> None:
-    """Two senders, two workers, one ordered receiver."""
-    pool, receiver = WorkerPool(2), Ordered()
-    signal = Signal(executor=pool)
+def ordered_signal(pool: WorkerPool) -> tuple[Signal, Ordered]:
+    signal, receiver = Signal(executor=pool), Ordered()
     signal.connect(receiver, ordered=True)
+    return signal, receiver
+
+
+def ordered_send_send() -> None:
+    """Two senders begin one lane."""
+    pool = Busy()
+    signal, receiver = ordered_signal(pool)
     at_once(
         lambda: signal.send_async(None, number=1),
         lambda: signal.send_async(None, number=2),
     )
+    pool.let_go()
     pool.shutdown()
     require(sorted(receiver.heard) == [1, 2], f"it heard {receiver.heard}")
-    require(pool.stats().failed == 0, "it heard two at once")
     at_rest(pool)
 
 
+def ordered_send_complete() -> None:
+    """A lane's last delivery ends while the next one comes."""
+    pool = Busy()
+    signal, receiver = ordered_signal(pool)
+    signal.send_async(None, number=1)
+    pool.let_go()
+    at_once(lambda: signal.send_async(None, number=2))
+    pool.shutdown()
+    require(receiver.heard == [1, 2], f"it heard {receiver.heard}")
+    at_rest(pool)
+
+
+def append_looking_first(turn: Turn) -> Any:
+    """See that nobody comes after this turn, and then end the lane."""
+    if not turn.after:
+        turn.lane.close()
+        turn.after[:] = [None]
+        return None
+    following = turn.after[0]
+    following.before = None
+    return following.future
+
+
 def ordered_caller_runs() -> None:
-    """Two senders that run their deliveries themselves, in one lane."""
-    pool, receiver = WorkerPool(1, max_pending=1, overflow="caller_runs"), Ordered()
-    signal = Signal(executor=pool)
-    signal.connect(receiver, ordered=True)
-    signal.send_async(None, number=0)
+    """Two senders run their deliveries themselves, in one lane."""
+    pool = Busy(max_pending=1, overflow="caller_runs")
+    signal, receiver = ordered_signal(pool)
+    pool.submit(int)
     at_once(
         lambda: signal.send_async(None, number=1),
         lambda: signal.send_async(None, number=2),
     )
+    pool.let_go()
     pool.shutdown()
-    require(sorted(receiver.heard) == [0, 1, 2], f"it heard {receiver.heard}")
-    require(pool.stats().failed == 0, "it heard two at once")
+    require(sorted(receiver.heard) == [1, 2], f"it heard {receiver.heard}")
+    require(not pool.stats().failed, "it heard two at once")
     at_rest(pool)
 
 
 def caller_runs_shutdown() -> None:
     """A delivery that its sender runs is not cancelled as well."""
-    pool = WorkerPool(1, max_pending=1, overflow="caller_runs")
+    pool = Busy(max_pending=1, overflow="caller_runs")
     ran, futures = list[int](), Futures()
     pool.submit(int)
 
     def submit() -> None:
-        try:
+        with contextlib.suppress(PoolClosed):
             futures.append(pool.submit(ran.append, 1))
-        except PoolClosed:
-            pass
 
     at_once(submit, lambda: pool.shutdown(wait=False, cancel_futures=True))
+    pool.let_go()
     pool.shutdown()
     for future in futures:
-        require((end_of(future) == "ran") is (len(ran) == 1), f"{future} ran {len(ran)} times")
+        require(len(ran) == (end_of(future) == "ran"), f"{future} ran {len(ran)} times")
     at_rest(pool)
 
 
 # -- tracked disconnect / delivery --
 
 
-def tracked_disconnect_delivery() -> None:
-    """Once ``disconnect(wait=True)`` has returned, no delivery runs the receiver."""
-    pool = WorkerPool(1)
-    signal = Signal(executor=pool)
-    gone, ran = list[bool](), list[bool]()
+class Tracked:
+    """Must not run once ``gone``."""
 
-    def receiver(signal: Signal, sender: object, **named: Any) -> None:
-        ran.append(bool(gone))
+    def __init__(self) -> None:
+        self.gone = False
+        self.heard: list[bool] = []
+
+    def __call__(self, signal: Signal, sender: object, **named: Any) -> None:
+        self.heard.append(self.gone)
         repr(signal)  # long enough for others to come in between
-        ran.append(bool(gone))
+        self.heard.append(self.gone)
 
+
+def tracked_disconnect_run() -> None:
+    """Once ``disconnect(wait=True)`` has returned, no delivery runs the receiver."""
+    pool = Busy()
+    signal, receiver = Signal(executor=pool), Tracked()
     connection = signal.connect(receiver, tracked=True)
 
     def disconnect() -> None:
         connection.disconnect(wait=True)
-        gone.append(True)
+        receiver.gone = True
 
-    deliveries = list[Any]()
-    at_once(disconnect, lambda: deliveries.extend(signal.send_async(None)))
+    deliveries = signal.send_async(None)
+    pool.let_go()
+    at_once(disconnect)
     pool.shutdown()
-    require(True not in ran, f"it ran after disconnect(wait=True): {ran}")
-    for _, delivery in deliveries:
-        require((end_of(delivery) == "ran") is bool(ran), f"{delivery} ran {ran}")
+    _never_late(receiver, deliveries)
     at_rest(pool)
+
+
+def tracked_disconnect_send_async() -> None:
+    """Nor does one that was sent at that moment."""
+    pool = Busy()
+    signal, receiver = Signal(executor=pool), Tracked()
+    connection = signal.connect(receiver, tracked=True)
+    deliveries = list[Any]()
+
+    def disconnect() -> None:
+        connection.disconnect(wait=True)
+        receiver.gone = True
+
+    at_once(disconnect, lambda: deliveries.extend(signal.send_async(None)))
+    pool.let_go()
+    pool.shutdown()
+    _never_late(receiver, deliveries)
+    at_rest(pool)
+
+
+def _never_late(receiver: Tracked, deliveries: list[Any]) -> None:
+    require(True not in receiver.heard, f"it ran after disconnect(wait=True): {receiver.heard}")
+    for _, delivery in deliveries:
+        require(
+            (end_of(delivery) == "ran") is bool(receiver.heard), f"{delivery}: {receiver.heard}"
+        )
 
 
 def enter_looking_first(self: Gate, call: Call) -> bool:
@@ -272,24 +426,30 @@ def enter_looking_first(self: Gate, call: Call) -> bool:
 
 CLAIM = Mutant("look, then claim", wrong(PoolFuture, "claim", claim_looking_first))
 SWAP = Mutant("swap without comparing", wrong(Cell, "_replace", replace_blindly))
+WAKE = Mutant("wake nobody", wrong(_state, "wake", wake_nobody))
+SAY = Mutant("look, then say", wrong(PoolFuture, "settle", settle_looking_first))
+ENTER = Mutant("look, then enter", wrong(Gate, "enter", enter_looking_first))
 
 MODELS = (
     Model("submit/shutdown", submit_shutdown, (SWAP,)),
-    Model("cancel/run", cancel_run, (CLAIM,)),
+    Model("shutdown/complete", shutdown_complete, (SWAP,)),
+    Model("submit/complete", submit_complete, (SWAP,)),
+    Model("cancel/run", cancel_run, (CLAIM, SWAP)),
     Model("drain/submit", drain_submit, (SWAP,)),
+    Model("drain/complete", drain_complete, (WAKE,)),
+    Model("wait/complete", wait_complete, (SAY,)),
+    Model("overflow: block/complete", block_complete, (WAKE,)),
+    Model("overflow: block/block", block_block, (SWAP,)),
+    Model("overflow: drop_oldest/drop_oldest", drop_drop, (CLAIM,)),
+    Model("overflow: drop_oldest/run", drop_run, (CLAIM,)),
+    Model("ordered: send/send", ordered_send_send, ()),
     Model(
-        "wait/complete",
-        wait_complete,
-        (Mutant("look, then say", wrong(PoolFuture, "settle", settle_looking_first)),),
+        "ordered: send/complete",
+        ordered_send_complete,
+        (Mutant("look, then end", wrong(Turn, "pass_on", append_looking_first)),),
     ),
-    Model("overflow block", overflow_block, (SWAP,)),
-    Model("overflow drop_oldest", overflow_drop_oldest, (CLAIM,)),
-    Model("ordered send/send", ordered_send_send, ()),
-    Model("ordered caller_runs", ordered_caller_runs, ()),
-    Model("caller_runs/shutdown", caller_runs_shutdown, ()),
-    Model(
-        "tracked disconnect/delivery",
-        tracked_disconnect_delivery,
-        (Mutant("look, then enter", wrong(Gate, "enter", enter_looking_first)),),
-    ),
+    Model("ordered: caller_runs/caller_runs", ordered_caller_runs, (CLAIM,)),
+    Model("caller_runs/shutdown", caller_runs_shutdown, (CLAIM,)),
+    Model("tracked: disconnect/run", tracked_disconnect_run, (ENTER,)),
+    Model("tracked: disconnect/send_async", tracked_disconnect_send_async, (ENTER,)),
 )
