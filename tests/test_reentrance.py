@@ -230,21 +230,6 @@ def test_nested_call_at_any_bytecode_is_not_lost(outer: str) -> None:
 
 
 @pytest.mark.parametrize("outer", OUTER)
-def test_two_nested_calls_at_any_bytecode_are_seen_in_their_order(outer: str) -> None:
-    """Above all a disconnect and then a death: nobody may see only the later one."""
-    pairs = [
-        ("disconnect a handle", "drop a receiver"),
-        ("disconnect by uid", "drop a method's object"),
-        ("drop a receiver", "disconnect a handle"),
-        ("connect under a uid", "drop a receiver"),
-        ("drop a method's object", "disconnect"),
-        ("connect to a sender", "connect"),
-        ("send", "connect another under that uid"),
-    ]
-    check_any_bytecode(outer, pairs, 40, lambda act: act())
-
-
-@pytest.mark.parametrize("outer", OUTER)
 def test_other_threads_call_at_any_bytecode_is_not_lost_and_waits_for_nothing(outer: str) -> None:
     """The outer call stands still in the middle while another thread runs a whole call."""
     changes = ["connect under a uid", "disconnect", "send", "drop a sender"]

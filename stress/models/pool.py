@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -226,7 +227,8 @@ def block_block() -> None:
 def drop_drop() -> None:
     """Two senders that each drop the oldest: each delivery runs or is dropped."""
     pool = Busy(max_pending=1, overflow="drop_oldest")
-    ran, futures = list[int](), {0: pool.submit(int)}
+    ran = list[int]()
+    futures: dict[int, Future[Any]] = {0: pool.submit(int)}
 
     def submit(number: int) -> None:
         futures[number] = pool.submit(ran.append, number)
@@ -318,6 +320,7 @@ def append_looking_first(turn: Turn) -> Any:
         turn.after[:] = [None]
         return None
     following = turn.after[0]
+    assert following is not None
     following.before = None
     return following.future
 
