@@ -407,15 +407,19 @@ class Stage:
         self._start = threading.Barrier(threads)
         self._noise = Noise(noise)
         self._interrupt: Callable[[], None] | None = None
+        self._before: Any = None
 
     def __enter__(self) -> "Stage":
         if threading.current_thread() is threading.main_thread():
-            signals.signal(signals.SIGALRM, self._handler)
+            self._before = signals.signal(signals.SIGALRM, self._handler)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._others.shutdown()
-        # The default handler stays away: it would end the process on a late signal.
+        if signals.getsignal(signals.SIGALRM) == self._handler:
+            signals.setitimer(signals.ITIMER_REAL, 0)
+            time.sleep(0.01)  # for a signal that is on its way
+            signals.signal(signals.SIGALRM, self._before)
 
     def _handler(self, number: int, frame: object) -> None:
         if self._interrupt is not None:

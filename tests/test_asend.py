@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -311,6 +312,7 @@ def test_tasks_may_start_eagerly(verb: str) -> None:
     run(main())
 
 
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="task groups of 3.12 then cancel who sends")
 def test_eager_task_that_fails_at_once_is_the_last_to_start() -> None:
     signal, raising, after = Signal(), async_raiser(Boom("eager")), AsyncGate()
     signal.connect(ignores)
@@ -361,6 +363,25 @@ def test_works_in_a_forked_child() -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_sync_receiver_that_forks_goes_on_in_the_parent() -> None:
+    """In the child its thread is the only one, and ends with it."""
+    signal, pids = Signal(), list[int]()
+
+    def forks(**named: Any) -> str:
+        pid = os.fork()
+        if pid == 0:
+            return "in the child"
+        pids.append(pid)
+        return "in the parent"
+
+    signal.connect(forks)
+    assert responses(send(signal, "asend")) == ["in the parent"]
+    os.waitpid(pids[0], 0)
+    assert responses(send(signal, "asend")) == ["in the parent"]
+    os.waitpid(pids[1], 0)
 
 
 # Context variables

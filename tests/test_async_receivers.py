@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -464,6 +464,28 @@ def test_loop_outlives_what_a_receiver_does_to_it(
     ]
 
 
+def test_loop_outlives_what_callbacks_raise(
+    pool: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, blocking = held_loop(pool)
+    [(_, delivery)] = signal_to(ignores, pool).send_async(None)
+    delivery.add_done_callback(raiser_of(SystemExit()))
+    gate.opened.set()
+    blocking.results(TIMEOUT)
+    assert delivery.result(TIMEOUT) is None
+    assert signal_to(ignores, pool).send_async(None).results(TIMEOUT) == [(ignores, None)]
+    assert any("callback" in record.message for record in caplog.records)
+
+
+def raiser_of(error: BaseException) -> Callable[[object], None]:
+    """A callback that raises ``error``."""
+
+    def raises(_: object) -> None:
+        raise error
+
+    return raises
+
+
 def test_nothing_of_a_delivery_is_kept_once_it_has_ended(pool: WorkerPool) -> None:
     value, sender = Thing("value"), Thing("sender")
     gate = AsyncGate()
@@ -705,6 +727,31 @@ def test_cancelling_what_a_caller_waits_for_lets_it_go_on() -> None:
         assert caller.result()[0][1].cancelled()
         gate.opened.set()
         running.results(TIMEOUT)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_ctrl_c_while_a_caller_waits_for_the_loop_cancels_what_runs_there() -> None:
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
+        gate, waits = AsyncGate(), AsyncGate()
+        running = signal_to(gate, pool).send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+
+        def interrupts() -> None:
+            assert waits.entered.wait(TIMEOUT)
+            signals.raise_signal(signals.SIGINT)
+
+        before = signals.signal(signals.SIGINT, signals.default_int_handler)
+        try:
+            thread = Running(interrupts)
+            with pytest.raises(KeyboardInterrupt):
+                signal_to(waits, pool).send_async(None)
+            thread.result()
+        finally:
+            signals.signal(signals.SIGINT, before)
+        assert waits.cancelled.wait(TIMEOUT)
+        gate.opened.set()
+        running.results(TIMEOUT)
+        assert pool.drain(TIMEOUT)
 
 
 def test_worker_that_finds_its_own_queue_full_waits_for_the_loop() -> None:
@@ -1269,6 +1316,27 @@ def test_another_executor_runs_async_receivers_in_its_own_threads() -> None:
             assert deliveries[1][1].exception(TIMEOUT) is error
             executor.shutdown()
         assert heard.errors == [error]
+
+
+def test_executor_that_runs_them_where_an_event_loop_runs_cannot() -> None:
+    class Here(Executor):
+        def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Any:
+            future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+            try:
+                future.set_result(function(*arguments, **named))
+            except Exception as error:
+                future.set_exception(error)
+            return future
+
+    signal = Signal(executor=Here())
+    signal.connect(ignores)
+    assert signal.send_async(None).results() == [(ignores, None)]
+
+    async def main() -> None:
+        [(_, delivery)] = signal.send_async(None)
+        assert "event loop" in str(delivery.exception())
+
+    run(main())
 
 
 def test_tracked_async_receiver_of_another_executor_can_wait_for_itself() -> None:

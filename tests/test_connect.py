@@ -340,6 +340,11 @@ def test_connect_refuses_what_cannot_be_held_weakly_and_says_what_to_do(receiver
     refused(receiver, TypeError, "Slots")
 
 
+@pytest.mark.parametrize("priority", ["high", None, 1.5])
+def test_connect_refuses_a_priority_that_is_no_whole_number(priority: Any) -> None:
+    refused(ignore, TypeError, "priority must be an int", priority=priority)
+
+
 @pytest.mark.parametrize("receiver", [dict, BadSignature()])
 def test_callable_whose_signature_cannot_be_read_is_accepted(receiver: Any) -> None:
     signal = Signal()

@@ -186,6 +186,7 @@ def test_has_listeners_counts_the_live_receivers_a_send_would_call() -> None:
 
 def test_repr_of_a_handle_names_the_receiver_and_its_state() -> None:
     signal, ear = Signal(), Ear()
+    assert "Ear" in repr(signal.connect(ear))
     connection = signal.connect(ear.hear)
     assert "Ear.hear" in repr(connection)
     connected = repr(connection)

@@ -196,6 +196,7 @@ def test_all_pools_share_one_budget() -> None:
 
         class Clock:
             monotonic = staticmethod(lambda: now[0])
+            sleep = staticmethod(lambda seconds: None)
 
         _lifetime.time = Clock
         """,
@@ -237,6 +238,26 @@ def test_odd_number_of_seconds_does_no_harm(seconds: str) -> None:
         assert "TSIGNALS_EXIT_SECONDS is not a number" in done.stderr
     else:
         assert done.stderr == ""
+
+
+def test_callbacks_of_what_has_ended_may_finish() -> None:
+    """Such a delivery is none that is lost."""
+    done = processes.run(
+        """
+        ended = threading.Event()
+
+        def callback(future):
+            ended.set()
+            time.sleep(0.2)
+            say("callback")
+
+        [future] = saved.send_async(None, n=1).futures
+        future.add_done_callback(callback)
+        assert ended.wait(10)
+        """,
+        PREAMBLE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran 1\ncallback\n", "")
 
 
 def test_closing_pool_finishes_its_work_at_exit() -> None:

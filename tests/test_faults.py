@@ -88,6 +88,28 @@ def test_failing_initializer_breaks_the_pool(
     assert [r.levelno for r in caplog.records if r.name == "tsignals"] == [logging.CRITICAL]
 
 
+def test_initializer_that_fails_at_once_is_not_tried_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who started the worker finds it gone, and its work still waiting: enough is enough."""
+    tried = list[int]()
+    start = threading.Thread.start
+
+    def start_and_end(thread: threading.Thread) -> None:
+        start(thread)
+        thread.join(TIMEOUT)
+
+    def initializer() -> None:
+        tried.append(1)
+        if len(tried) < 100:
+            raise Boom
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_end)
+    with WorkerPool(1, initializer=initializer) as pool:
+        assert isinstance(pool.submit(int).exception(TIMEOUT), BrokenExecutor)
+        assert len(tried) == 1
+
+
 def test_initializer_that_fails_in_a_later_worker_leaves_what_runs_alone() -> None:
     first, gate = threading.Semaphore(1), Gate()
 

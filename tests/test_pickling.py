@@ -130,6 +130,17 @@ def test_signal_is_found_by_identity_not_by_the_name_it_once_had(
     assert pickle.loads(pickle.dumps(first)) is first
 
 
+def test_signal_that_is_gone_when_it_is_unpickled_is_an_error(module: Any) -> None:
+    module.gone = make()
+    pickled = pickle.dumps(module.gone)
+    del module.gone
+    with pytest.raises(pickle.UnpicklingError, match="gone"):
+        pickle.loads(pickled)
+    sys.modules.pop(module.__name__)
+    with pytest.raises(ImportError):
+        pickle.loads(pickled)
+
+
 def test_modules_that_dislike_being_looked_at_do_no_harm(module: Any) -> None:
     class Hostile(types.ModuleType):
         def __getattribute__(self, name: str) -> Any:  # a lazy module would load itself here

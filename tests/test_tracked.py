@@ -1,8 +1,10 @@
 """tracked receivers: after ``disconnect(wait=True)`` they do not run, and never will again."""
 
 import asyncio
+import contextlib
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -283,32 +285,24 @@ def test_send_in_progress_leaves_a_disconnected_receiver_out(
     assert called == []
 
 
-@every_gate
-def test_queued_delivery_is_cancelled(make: Callable[[], Gate]) -> None:
-    """A running one is waited for, those behind it never run, and others are not touched."""
-    gate, busy, other = make(), Gate(), Ear("other")
+def test_queued_delivery_is_cancelled_and_others_are_not_touched() -> None:
+    tracked, busy, other = Ear("tracked"), Gate(), Ear("other")
     with WorkerPool(1) as pool:
         signal = Signal(executor=pool)
         blocker = pool.submit(busy)
         assert busy.entered.wait(TIMEOUT)
-        connection = signal.connect(gate, tracked=True)
+        connection = signal.connect(tracked, tracked=True)
         signal.connect(other)
         deliveries = [signal.send_async(None) for _ in range(3)]
-        queued = [each[0][1] for each in deliveries]
-        if make is Gate:
-            assert connection.disconnect(wait=True) is True
-            assert all(delivery.cancelled() for delivery in queued)
-            assert gate.calls == 0
-        else:  # async receivers do not wait for a worker
-            gate.opened.set()
-            assert connection.disconnect(wait=True) is True
-            assert all(delivery.done() for delivery in queued)
+        removed = connection.disconnect(wait=True)
+        cancelled = [each[0][1].cancelled() for each in deliveries]
         busy.opened.set()
+        assert (removed, cancelled) == (True, [True] * 3)
         assert blocker.result(TIMEOUT) == "through"
         assert all(each.wait(TIMEOUT) for each in deliveries)
-    assert len(other.calls) == 3
+    assert (len(tracked.calls), len(other.calls)) == (0, 3)
     stats = pool.stats()
-    assert stats.submitted == 7 == stats.completed + stats.cancelled
+    assert (stats.submitted, stats.completed, stats.cancelled) == (7, 4, 3)
 
 
 def test_delivery_that_runs_is_waited_for_and_those_behind_it_never_run() -> None:
@@ -562,6 +556,49 @@ def test_circle_that_closes_late_lets_the_first_go_on() -> None:
     assert earlier.result() == [(first, True)]
 
 
+def test_circle_is_left_out_even_while_one_of_it_waits_for_more() -> None:
+    """The third waits for two calls of the first: one in the circle, and one that goes on."""
+    signals, gate = [Signal() for _ in range(3)], Gate()
+    entered, close, released = threading.Event(), threading.Event(), threading.Event()
+
+    def first(goes_on: bool, **named: Any) -> None:
+        if goes_on:
+            gate()
+        else:
+            connections[1].disconnect(wait=True)
+
+    def second(**named: Any) -> None:
+        assert entered.wait(TIMEOUT)
+        connections[2].disconnect(wait=True)
+        released.set()
+
+    def third(**named: Any) -> bool:
+        entered.set()
+        assert close.wait(TIMEOUT)
+        connections[0].disconnect(wait=True)
+        return gate.left.is_set()
+
+    receivers: list[Callable[..., Any]] = [first, second, third]
+    connections = [
+        signal.connect(receiver, tracked=True)
+        for signal, receiver in zip(signals, receivers, strict=True)
+    ]
+    threads = [Running(signals[0].send, None, goes_on=True)]
+    assert gate.entered.wait(TIMEOUT)
+    threads += [Running(signals[2].send, None), Running(signals[1].send, None)]
+    wait_until(lambda: not connections[2].connected)
+    threads += [Running(signals[0].send, None, goes_on=False)]
+    wait_until(lambda: not connections[1].connected)
+    assert not released.is_set()
+    close.set()
+    assert released.wait(TIMEOUT)
+    assert not threads[1].done
+    gate.opened.set()
+    assert threads[1].result() == [(third, True)]
+    for thread in threads:
+        thread.result()
+
+
 def test_two_calls_of_one_receiver_that_both_wait_for_it_do_not_deadlock() -> None:
     signal, meeting = Signal(), threading.Barrier(3)
 
@@ -684,6 +721,29 @@ def test_wait_on_a_pools_loop_for_a_call_that_runs_there_is_refused() -> None:
         assert running.results(TIMEOUT) == [(gate, "through")]
 
 
+def test_circle_on_one_event_loop_is_left_out_and_not_refused() -> None:
+    """The second blocks the loop that runs the first, which waits for the second: no harm done."""
+    signal, entered = Signal(), threading.Event()
+
+    async def first(**named: Any) -> bool:
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        return await asyncio.to_thread(connections[1].disconnect, wait=True)
+
+    async def second(**named: Any) -> bool:
+        entered.set()
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline:
+            with contextlib.suppress(RuntimeError):  # the first does not wait yet: no circle yet
+                return connections[0].disconnect(wait=True)
+            await asyncio.sleep(0.001)
+        raise AssertionError("refused for ever")
+
+    connections = [signal.connect(each, tracked=True) for each in (first, second)]
+    sending = Running(awaited, signal.asend, None)
+    assert sending.result() == [(first, True), (second, True)]
+
+
 def test_event_loop_may_wait_for_a_call_that_runs_elsewhere(pool: WorkerPool) -> None:
     signal, gate = Signal(), Gate()
     connection = signal.connect(gate, tracked=True)
@@ -731,6 +791,23 @@ def test_wait_on_an_untracked_connection_is_refused_before_anything_changes(wait
     assert connection.connected
     assert heard(signal, sender) == [ear]
     assert connection.disconnect(wait=False)
+
+
+@pytest.mark.parametrize(
+    ("wait", "error"),
+    [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError), (None, TypeError)],
+)
+def test_wait_that_is_no_time_is_refused_before_anything_changes(
+    wait: Any, error: type[Exception]
+) -> None:
+    signal, ear = Signal(), Ear()
+    connection = signal.connect(ear, tracked=True)
+    with pytest.raises(error, match="wait must be"):
+        connection.disconnect(wait=wait)
+    with pytest.raises(error, match="wait must be"):
+        signal.disconnect(ear, wait=wait)
+    assert connection.connected
+    assert heard(signal) == [ear]
 
 
 def test_key_connected_again_stays_untracked() -> None:

@@ -44,7 +44,7 @@ from tsignals._future import (
     refuse_if_critical,
     refuse_if_deep,
 )
-from tsignals._lanes import Lane, Turn, join
+from tsignals._lanes import PASSED, Lane, Turn, join
 from tsignals._state import Blocked, Cell, Mode, State
 
 log = logging.getLogger("tsignals")
@@ -631,11 +631,11 @@ class Engine:
     def pass_on(self, work: Work) -> None:
         """End the turn of ``work``, if it has one, and queue the one whose turn comes."""
         turn = work.turn
-        if turn is not None:
+        if turn is not None and turn is not PASSED:
             following = turn.pass_on()
             if following is not None:
                 self.queue_again(following)
-            work.turn = None
+            work.turn = PASSED
 
     def break_down(self, error: BaseException) -> None:
         """An initializer failed: take no more work and fail what waits."""
@@ -766,7 +766,7 @@ class Engine:
         """Resolve what waits with ``DeliveryLost``; return what waited or still runs."""
         self.hopeless = lambda: ("cancelled", DeliveryLost(why))
         self.cell.update(_state.turn, Mode.CLOSED)
-        left = list(self.unresolved)
+        left = [work for work in list(self.unresolved) if not work.done()]
         self.give_up()
         self.log_drops()
         self.let_go()

@@ -21,7 +21,7 @@ class Turn:
 
     __slots__ = ("after", "before", "future", "kept", "lane", "tried")
 
-    def __init__(self, future: Any, lane: "Lane", kept: bool = False) -> None:
+    def __init__(self, future: Any, lane: Any, kept: bool = False) -> None:
         self.future = future
         self.lane = lane
         # Who sent it runs it when its turn comes, unless they give that up. They do so before they
@@ -45,7 +45,7 @@ class Turn:
         found.reverse()
         return found
 
-    def pass_on(self) -> Any:
+    def pass_on(self) -> Any:  # repeated, it does no harm
         """End this turn; return the future whose turn has come, if it is to be queued."""
         if not self.after:
             self.after.append(None)
@@ -55,6 +55,11 @@ class Turn:
             return None
         following.before = None
         return None if following.kept else following.future
+
+
+PASSED = Turn(None, None)
+"""In place of a turn that has passed, which would keep all that came after it."""
+PASSED.tried = None
 
 
 class Lane:

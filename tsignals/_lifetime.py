@@ -74,11 +74,13 @@ def finish() -> None:
     """At exit: give all open pools together ``budget()`` seconds, then lose what is left."""
     deadline = time.monotonic() + budget()
     try:
-        while busy := [engine for engine in engines() if not engine.cell.value.quiet]:
+        # A delivery stays among the unresolved until its callbacks have run.
+        while busy := [e for e in engines() if e.unresolved or not e.cell.value.quiet]:
             for engine in busy:
                 engine.drain(max(0.0, deadline - time.monotonic()))
             if time.monotonic() >= deadline:
                 break
+            time.sleep(0.001)  # nobody announces the end of a callback
     finally:  # interrupted, too
         _lose_all()
 
@@ -98,8 +100,9 @@ def _lose_all() -> None:
 
 
 def _name(work: Any) -> str:
-    signal = getattr(work, "signal", None)
-    return "submit()" if signal is None else str(getattr(signal, "label", signal))
+    if not hasattr(work, "signal"):
+        return "submit()"
+    return str(getattr(work.signal, "label", work.signal))
 
 
 def _after_fork() -> None:

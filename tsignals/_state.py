@@ -209,7 +209,10 @@ class Cell:
         for entry in list(self.interrupts):
             if entry[0] == threading.get_ident():
                 self.interrupts.remove(entry)
-                raise entry[1]
+                try:
+                    raise entry[1]
+                finally:
+                    del entry  # or the traceback, this frame and the interrupt form a cycle
 
 
 def wake(before: State, after: State) -> None:
@@ -299,7 +302,9 @@ def more_wait_than_idle(numbers: int) -> bool:
 
 def hire(state: State, most: int) -> State | None:
     """A worker is about to start, if there is work for it and not too many work."""
-    if state.workers >= most or not more_wait_than_idle(state.numbers):
+    if state.mode > Mode.CLOSING or state.workers >= most:  # nothing runs any more, or enough do
+        return None
+    if not more_wait_than_idle(state.numbers):
         return None
     return state._replace(workers=state.workers + 1).plus(IDLE)
 

@@ -243,8 +243,8 @@ def drop_drop() -> None:
 def drop_run() -> None:
     """A sender drops the oldest, and a worker wants to run it."""
     pool = Busy(max_pending=1, overflow="drop_oldest")
-    ran = list[int]()
-    futures = {1: pool.submit(ran.append, 1)}
+    ran, futures = list[int](), dict[int, Any]()
+    futures[1] = pool.submit(ran.append, 1)
 
     def submit() -> None:
         futures[2] = pool.submit(ran.append, 2)

@@ -1,0 +1,350 @@
+"""Ctrl-C at every point where CPython may run the handler: nothing is lost, held or half done.
+
+CPython looks for signals where a function begins, where a loop turns back, and after a call of
+something that is not written in Python. A trace function raises at each of these points in turn.
+``stress/sigint.py`` does the same with real signals, at random moments.
+"""
+
+import contextlib
+import dis
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+from helpers import TIMEOUT, Gate, Running, wait_until
+from pools import add_up
+
+import tsignals
+from tsignals import Deliveries, QueueFull, Signal, WorkerPool
+
+PACKAGE = tsignals.__path__[0]
+STANDARD = (threading.__file__,)
+MOST = 150
+"""Of a call with more points, every second or third will do here."""
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at the ``at``-th point of this thread's code under test."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.points = 0
+        self.where = ""
+        self._thread = threading.get_ident()
+        self._aside: FrameType | None = None
+        self._last: dict[FrameType, str] = {}
+        self._called: set[FrameType] = set()
+
+    @property
+    def raised(self) -> bool:
+        return self.where != ""
+
+    def __enter__(self) -> "Interrupter":
+        gc.disable()  # what an interrupt in a finalizer does is another matter
+        if sys.version_info < (3, 12):
+            sys.settrace(self._trace)
+        else:  # not settrace, which sees only what was never run before it was switched on
+            watch(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool:
+        if sys.version_info < (3, 12):
+            sys.settrace(None)
+        else:
+            watch(None)
+        gc.enable()
+        # The standard library may get into trouble with its own locks, on its way out.
+        return kind is KeyboardInterrupt or (self.raised and kind is RuntimeError)
+
+    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "call":
+            self.start(frame)
+        elif event == "opcode":
+            self.step(frame, frame.f_lasti)
+        elif event == "return":
+            self.end(frame)
+        return self._trace
+
+    def start(self, frame: FrameType) -> None:
+        if threading.get_ident() == self._thread and self._aside is None:
+            if frame.f_code.co_name == "__del__":
+                self._aside = frame  # what is raised in there goes nowhere
+            elif frame.f_back is not None and frame.f_code.co_name != "__init__":
+                self._called.add(frame.f_back)  # returning from it is no such point
+            self._last[frame] = "RESUME"
+
+    def end(self, frame: FrameType) -> None:
+        self._last.pop(frame, None)
+        if frame is self._aside:
+            self._aside = None
+
+    def step(self, frame: FrameType, offset: int) -> None:
+        if threading.get_ident() != self._thread or self._aside is not None or self.raised:
+            return
+        last = self._last.get(frame, "")
+        name = dis.opname[frame.f_code.co_code[offset]]
+        if name == "RESUME":
+            return
+        self._last[frame] = name
+        called = frame in self._called
+        self._called.discard(frame)
+        if frame.f_code.co_name == "refuse_if_deep" or not under_test(frame.f_code):
+            return
+        if last in ("RESUME", "JUMP_BACKWARD") or (last.startswith("CALL") and not called):
+            self.points += 1
+            if self.points == self.at:
+                self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno} after {last}"
+                raise KeyboardInterrupt
+
+
+def under_test(code: CodeType) -> bool:
+    return code.co_filename.startswith((PACKAGE, *STANDARD))
+
+
+def watch(interrupter: Interrupter | None) -> None:
+    """Have the interrupter called for what this process executes."""
+    monitoring = sys.monitoring
+    events, tool = monitoring.events, 4
+    if interrupter is None:
+        monitoring.set_events(tool, 0)
+        monitoring.free_tool_id(tool)
+        return
+
+    def started(code: CodeType, offset: int) -> None:
+        interrupter.start(sys._getframe(1))
+
+    def ended(code: CodeType, offset: int, value: object) -> None:
+        interrupter.end(sys._getframe(1))
+
+    def before(code: CodeType, offset: int) -> Any:
+        if not under_test(code):
+            return monitoring.DISABLE
+        interrupter.step(sys._getframe(1), offset)
+        return None
+
+    monitoring.use_tool_id(tool, "interrupts")
+    monitoring.restart_events()
+    monitoring.register_callback(tool, events.PY_START, started)
+    monitoring.register_callback(tool, events.PY_RETURN, ended)
+    monitoring.register_callback(tool, events.PY_UNWIND, ended)
+    monitoring.register_callback(tool, events.INSTRUCTION, before)
+    wanted = events.PY_START | events.PY_RETURN | events.PY_UNWIND | events.INSTRUCTION
+    monitoring.set_events(tool, wanted)
+
+
+class World:
+    """A pool, receivers that count, and whatever a call under test has given back."""
+
+    def __init__(self, workers: int = 1, **arguments: Any) -> None:
+        self.pool = WorkerPool(workers, **arguments)
+        self.gate = Gate()
+        self.ran: list[int] = []
+        self.signal = Signal(executor=self.pool)
+        for n in range(2):
+            self.signal.connect(lambda n=n, **named: self.ran.append(n), weak=False)
+        self.signal.connect(lambda **named: self.ran.append(2), weak=False, ordered=True)
+        self.futures: list[Any] = []
+        self.got: list[Any] = []
+        self.threads: list[Running[Any]] = []
+
+    def hold(self, waiting: int = 0) -> "World":
+        """Hold the worker up, with so many in the queue."""
+        self.futures.append(self.pool.submit(self.gate))
+        assert self.gate.entered.wait(TIMEOUT)
+        self.futures += [self.pool.submit(int) for _ in range(waiting)]
+        return self
+
+    def warm(self) -> "World":
+        self.pool.submit(int).result(TIMEOUT)
+        wait_until(lambda: self.pool.stats().idle == 1)
+        return self
+
+    def open_when(self, condition: Callable[["World"], object]) -> "World":
+        """Let the worker go on once ``condition(world)``, or when told to at the end."""
+
+        def wait() -> None:
+            wait_until(lambda: condition(self) or self.gate.opened.is_set())
+            self.gate.opened.set()
+
+        self.threads.append(Running(wait))
+        return self
+
+    def check(self) -> None:
+        self.gate.opened.set()
+        pool, engine = self.pool, self.pool._engine
+        for thread in self.threads:
+            thread.result()
+        assert pool.drain(TIMEOUT), f"it does not come to rest: {pool.stats()}"
+        for deliveries in [got for got in self.got if isinstance(got, Deliveries)]:
+            self.futures += deliveries.futures
+        for future in self.futures:
+            assert future.done()
+        stats, state = pool.stats(), engine.cell.value
+        assert add_up(stats)
+        assert (stats.pending, stats.running) == (0, 0)
+        assert state.room_used == 0
+        assert (state.blocked, state.idlers) == ((), ())
+        assert engine.cell.interrupts == []
+        # What follows the counting is done by the same thread, a moment later.
+        wait_until(lambda: not engine.unresolved and not engine.lanes)
+        wait_until(lambda: len(engine.threads) == pool.stats().workers)
+        assert threading.get_ident() not in engine.idents
+        threads = list(engine.threads)
+        Running(pool.shutdown).result()
+        for thread in threads:
+            assert not thread.is_alive()
+
+
+def submit(world: World) -> None:
+    world.got.append(world.pool.submit(world.ran.append, 7))
+
+
+def send(world: World) -> None:
+    with contextlib.suppress(QueueFull):
+        world.got.append(world.signal.send_async(None))
+
+
+def cancel(world: World) -> None:
+    world.futures[-1].cancel()
+
+
+def cancel_all(world: World) -> None:
+    world.got.append(world.signal.send_async(None))
+    world.got[-1].cancel()
+
+
+def wait(world: World) -> None:
+    world.futures[-1].result(TIMEOUT)
+
+
+def wait_in_vain(world: World) -> None:
+    with contextlib.suppress(TimeoutError):
+        world.futures[-1].result(0)
+
+
+def as_completed(world: World) -> None:
+    world.got.append(world.signal.send_async(None))
+    list(world.got[-1].as_completed(TIMEOUT))
+
+
+def drain(world: World) -> None:
+    world.pool.drain(TIMEOUT)
+
+
+def shutdown(world: World) -> None:
+    world.pool.shutdown()
+
+
+def cancel_and_shut_down(world: World) -> None:
+    world.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def call_back(world: World) -> None:
+    world.futures[-1].add_done_callback(world.got.append)
+
+
+def whole_pool(world: World) -> None:
+    with WorkerPool(1) as pool:
+        pool.submit(int)
+
+
+def in_lane(world: World) -> None:
+    """In the caller, an ordered receiver that sends to itself, and one that waits."""
+    signal = Signal(executor=world.pool)
+
+    def again(left: int, **named: Any) -> None:
+        world.ran.append(left)
+        if left:
+            signal.send_async(None, left=left - 1)
+            world.signal.send_async(None).wait(TIMEOUT)
+
+    signal.connect(again, ordered=True)
+    signal.send_async(None, left=1)
+
+
+def blocked(world: World) -> object:
+    return world.pool._engine.cell.value.blocked
+
+
+def waits(world: World) -> object:
+    return any(meeting.sleepers for f in world.futures for meeting in f._meeting)
+
+
+Case = tuple[Callable[[], World], Callable[[World], None]]
+CASES: dict[str, Case] = {
+    "submit to a new pool": (lambda: World(), submit),
+    "submit to an idle worker": (lambda: World().warm(), submit),
+    "submit behind another": (lambda: World().hold(), submit),
+    "send to a new pool": (lambda: World(3), send),
+    "send behind another": (lambda: World().hold(), send),
+    "send, block, room in time": (
+        lambda: World(max_pending=2).hold(1).open_when(blocked),
+        send,
+    ),
+    "send, block, no room in time": (lambda: World(max_pending=2, block_timeout=0).hold(1), send),
+    "send, raise": (lambda: World(max_pending=2, overflow="raise").hold(1), send),
+    "send, drop newest": (lambda: World(max_pending=2, overflow="drop_newest").hold(1), send),
+    "send, drop oldest": (lambda: World(max_pending=3, overflow="drop_oldest").hold(2), send),
+    "send, caller runs": (lambda: World(max_pending=2, overflow="caller_runs").hold(1), send),
+    "caller runs a lane": (lambda: World(max_pending=1, overflow="caller_runs").hold(1), in_lane),
+    "cancel": (lambda: World().hold(1), cancel),
+    "cancel where it cannot be": (lambda: World().hold(), cancel),
+    "cancel all": (lambda: World().hold(), cancel_all),
+    "wait": (lambda: World().hold(1).open_when(waits), wait),
+    "wait in vain": (lambda: World().hold(1), wait_in_vain),
+    "as completed": (lambda: World(), as_completed),
+    "drain": (
+        lambda: World().hold(1).open_when(lambda world: world.pool._engine.cell.value.idlers),
+        drain,
+    ),
+    "shut down": (
+        lambda: World().hold(1).open_when(lambda world: world.pool._engine.cell.value.idlers),
+        shutdown,
+    ),
+    "cancel and shut down": (lambda: World().hold(2), cancel_and_shut_down),
+    "add a callback": (lambda: World().hold(1), call_back),
+    "a whole pool": (lambda: World(), whole_pool),
+}
+
+
+@pytest.fixture(autouse=True)
+def fast_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is interrupted in the middle of a thread's start leaves it in a table of its own."""
+    yield
+    for thread in list(threading._limbo):  # type: ignore[attr-defined]
+        del threading._limbo[thread]  # type: ignore[attr-defined]
+
+
+# CPython has nobody to raise it to where it closes a generator.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("case", CASES)
+def test_interrupted_call_has_taken_effect_or_has_not(case: str) -> None:
+    make, act = CASES[case]
+    at = step = 1
+    while True:
+        world = make()
+        before = world.pool.stats().submitted
+        with Interrupter(at) as interrupter:
+            act(world)
+        try:
+            world.check()
+            if act is send:  # all receivers of the send, or none
+                assert world.pool.stats().submitted - before in (0, 3)
+            assert len(world.ran) == len(set(world.ran)) or act is in_lane
+        except AssertionError as error:
+            pytest.fail(f"at point {at}, {interrupter.where}: {error}")
+        if not interrupter.raised:
+            assert at > 1
+            return
+        if at == 1:
+            world = make()
+            with Interrupter(0) as interrupter:
+                act(world)
+            world.check()
+            step = 1 + interrupter.points // MOST
+        at += step
