@@ -96,7 +96,11 @@ class Watch:
 
 
 def send_all(
-    signal: Signal, account: Account, numbers: range, size: Callable[[], int], sent: Callable[[int], None]
+    signal: Signal,
+    account: Account,
+    numbers: range,
+    size: Callable[[], int],
+    sent: Callable[[int], None],
 ) -> None:
     """Send ``numbers``, sometimes several at once: to as many receivers of one send."""
     left = list(numbers)

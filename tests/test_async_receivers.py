@@ -302,18 +302,20 @@ def test_asyncio_is_imported_when_it_is_needed() -> None:
 
 def test_deliveries_run_at_once_without_a_worker(pool: WorkerPool) -> None:
     """A thousand meet."""
-    met, meeting = threading.Event(), list[int]()
+    met, meeting = list[asyncio.Event](), list[int]()
 
     async def meets(n: int, **named: Any) -> int:
         meeting.append(threading.get_ident())
+        if n == 0:
+            met.append(asyncio.Event())
         if len(meeting) == 1000:
-            met.set()
-        await until(met)
+            met[0].set()
+        async with asyncio.timeout(TIMEOUT):
+            await met[0].wait()
         return n
 
     signal = signal_to(meets, pool)
     deliveries = [signal.send_async(None, n=n) for n in range(1000)]
-    assert met.wait(TIMEOUT)
     assert [each.results(TIMEOUT) for each in deliveries] == [[(meets, n)] for n in range(1000)]
     assert len(set(meeting)) == 1
     assert meeting[0] != threading.get_ident()
@@ -738,7 +740,7 @@ def test_ctrl_c_while_a_caller_waits_for_the_loop_cancels_what_runs_there() -> N
 
         def interrupts() -> None:
             assert waits.entered.wait(TIMEOUT)
-            signals.raise_signal(signals.SIGINT)
+            signals.pthread_kill(threading.main_thread().ident or 0, signals.SIGINT)
 
         before = signals.signal(signals.SIGINT, signals.default_int_handler)
         try:

@@ -95,6 +95,8 @@ class Interrupter:
         self._called.discard(frame)
         if frame.f_code.co_name == "refuse_if_deep" or not under_test(frame.f_code):
             return
+        if name == "PUSH_EXC_INFO":  # the call has raised, and raising here upsets the interpreter
+            return
         if last in ("RESUME", "JUMP_BACKWARD") or (last.startswith("CALL") and not called):
             self.points += 1
             if self.points == self.at:

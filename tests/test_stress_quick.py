@@ -35,7 +35,7 @@ QUICK = {
     "histories": ("--count", "60", "--seed", "1"),
     "soak": ("--seconds", "3", "--threads", "3", "--seed", "1", "--hang", "60"),
     "sigint": ("--count", "600", "--seed", "1", "--hang", "60"),
-    "interrupts": ("--only", "submit"),
+    "pool": ("--count", "3000", "--seed", "1", "--hang", "60"),
 }
 
 

@@ -132,8 +132,8 @@ class Gate:
     def refuse_on_its_loop(self) -> None:
         """Raise if a wait here would block the event loop that runs what it waits for."""
         here = _Wait(self)
-        for call in list(self.running):
-            if call.task is not None and call.thread == here.thread and not here.inside(call):
+        for call in self._to_wait_for(here):
+            if call.task is not None and call.thread == here.thread:
                 raise RuntimeError(
                     "cannot wait for a receiver on the thread whose event loop runs it; "
                     "use await asyncio.to_thread(connection.disconnect, wait=True)"

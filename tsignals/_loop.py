@@ -74,9 +74,12 @@ class AsyncDelivery(Delivery):
     # On the loop's thread:
 
     def start(self, mark: Mark, ended: Callable[[Task], object]) -> None:
-        assert self.sending is not None
-        context = self.sending.context.copy()
-        task = asyncio.get_running_loop().create_task(self._main(), context=context)
+        sending = self.sending
+        if sending is None:
+            return  # whoever had this run was interrupted
+        task = asyncio.get_running_loop().create_task(
+            self._main(sending), context=sending.context.copy()
+        )
         delivering[task] = mark[1]
         task.add_done_callback(delivering.pop)
         task.add_done_callback(ended)
@@ -89,11 +92,12 @@ class AsyncDelivery(Delivery):
         if self._task is not None and not self._cancelling:
             self._task.cancel()
         self._cancelling = True
+        if self.sending is None:
+            self._task = None  # nobody asks for its result any more
 
-    async def _main(self) -> tuple[Any, BaseException | None]:
+    async def _main(self, sending: Sending) -> tuple[Any, BaseException | None]:
         """Call the receiver; tell of its failure."""
-        sending, gate, around = self.sending, self.gate, self._pool.around
-        assert sending is not None
+        gate, around = self.gate, self._pool.around
         target = sending.target_for(self.receiver)
         started = time.perf_counter()
         try:
@@ -104,7 +108,8 @@ class AsyncDelivery(Delivery):
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
-            self.fail(error, started)
+            if self.sending is not None:
+                self.fail(error, started)
             return None, error
         return (None, Skipped()) if response is SKIPPED else (response, None)
 
@@ -131,7 +136,8 @@ class AsyncDelivery(Delivery):
 
     def forget(self) -> None:
         super().forget()
-        self._task = None
+        if self._task is not None and self._task.done():
+            self._task = None  # one that still runs, after an interruption, is to be cancelled
 
 
 class LoopThread:
