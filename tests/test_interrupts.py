@@ -146,7 +146,7 @@ class World:
         self.pool = WorkerPool(workers, **arguments)
         self.gate = Gate()
         self.ran: list[int] = []
-        self.signal = Signal(executor=self.pool)
+        self.signal = Signal(name="watched", executor=self.pool)
         for n in range(2):
             self.signal.connect(lambda n=n, **named: self.ran.append(n), weak=False)
         self.signal.connect(lambda **named: self.ran.append(2), weak=False, ordered=True)
@@ -257,7 +257,7 @@ def whole_pool(world: World) -> None:
 
 def in_lane(world: World) -> None:
     """In the caller, an ordered receiver that sends to itself, and one that waits."""
-    signal = Signal(executor=world.pool)
+    signal = Signal(name="again", executor=world.pool)  # its name would be looked for everywhere
 
     def again(left: int, **named: Any) -> None:
         world.ran.append(left)
