@@ -274,7 +274,7 @@ def blocked(world: World) -> object:
 
 
 def waits(world: World) -> object:
-    return any(meeting.sleepers for f in world.futures for meeting in f._meeting)
+    return any((met := future._met()) and met.sleepers for future in world.futures)
 
 
 Case = tuple[Callable[[], World], Callable[[World], None]]

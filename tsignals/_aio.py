@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Coroutine, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar, cast
 
-from tsignals import _engine
+from tsignals import _waits
 from tsignals._aside import run_aside
 from tsignals._each import Live, Named, Pairs, Tell, call_each, call_each_robust
 from tsignals._future import PoolFuture
@@ -355,7 +355,7 @@ def _waiting(future: "Future[Any]") -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
     future._pool.help(future)
     me = delivering.get(asyncio.current_task())
-    return contextlib.nullcontext() if me is None else _engine.awaiting(future, me)
+    return contextlib.nullcontext() if me is None else _waits.awaiting(future, me)
 
 
 def notify(

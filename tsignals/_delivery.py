@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent import futures
 from typing import Any
 
-from tsignals._engine import Engine, Skipped, Work, drop_frame, surrounded
+from tsignals._engine import Engine
 from tsignals._future import PENDING
 from tsignals._gate import Call, enclosing
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver, direct
+from tsignals._work import Skipped, Work, drop_frame, surrounded
 
 
 class Sending:
@@ -69,8 +70,7 @@ class Delivery(Work):
     ) -> None:
         # Spelled out: a chain of __init__ would cost more than all the rest of it.
         self._phase = PENDING
-        self._owner = []
-        self._meeting = []
+        self._fate = []
         self._result = self._exception = self.turn = None
         self._pool = engine
         self.signal = sending.signal

@@ -3,12 +3,12 @@
 A standard future makes a Condition when it is born, most of its cost, and hardly any is ever
 waited on. Here a :class:`Meeting` (who waits, the callbacks) is made when somebody first comes.
 
-Who may resolve a future is decided once: claimants append a mark to ``_owner`` and the first in
-the list owns it. The owner stores the outcome, then sets ``_phase``, then looks for a meeting. Who
-comes to wait appends a meeting to ``_meeting`` (the first in the list counts), and then looks at
-``_phase``. Both look by an operation on the list ``_meeting``, which orders them with and without
-the GIL: so the owner sees the meeting, or the comer sees the outcome, or both; and announcing
-twice does no harm.
+Two things are decided in one list, ``_fate``, to which everybody only appends. Who may resolve a
+future: claimants append a mark, and the first mark in the list owns it. The owner stores the
+outcome, then sets ``_phase``, then looks for a meeting. Who comes to wait appends a meeting (the
+first in the list counts), and then looks at ``_phase``. Both look by an operation on the list,
+which orders them with and without the GIL: so the owner sees the meeting, or the comer sees the
+outcome, or both; and announcing twice does no harm.
 
 ``concurrent.futures.wait`` and ``as_completed`` reach for ``_condition``, ``_waiters`` and
 ``_state``: see :class:`Glance`. A worker that waits through them runs what it waits for, when it
@@ -252,13 +252,12 @@ class PoolFuture(Future[Any]):
     that wait raise ``RuntimeError`` where that could never end.
     """
 
-    __slots__ = ("_exception", "_meeting", "_owner", "_phase", "_pool", "_result")
+    __slots__ = ("_exception", "_fate", "_phase", "_pool", "_result")
 
     def __init__(self, pool: Any) -> None:
         # Not Future.__init__, which makes the Condition.
         self._phase = PENDING
-        self._owner: list[Mark] = []
-        self._meeting: list[Meeting] = []
+        self._fate: list[Mark | Meeting] = []
         self._result: Any = None
         self._exception: BaseException | None = None
         self._pool = pool  # the engine that runs it
@@ -267,13 +266,17 @@ class PoolFuture(Future[Any]):
 
     def claim(self, mark: Mark) -> bool:
         """Whether the one who calls this may, and must, resolve the future."""
-        self._owner.append(mark)
-        return self._owner[0] is mark
+        fate = self._fate
+        fate.append(mark)
+        return fate[0] is mark or self.owner is mark
 
     @property
     def owner(self) -> Mark | None:
         """The mark of who resolves it; ``None`` while it only waits."""
-        return self._owner[0] if self._owner else None
+        for entry in self._fate:
+            if type(entry) is tuple:
+                return entry
+        return None
 
     def begin(self) -> None:
         self._phase = RUNNING
@@ -286,28 +289,34 @@ class PoolFuture(Future[Any]):
         self._result = result
         self._exception = exception
         self._phase = phase
-        meetings = self._meeting.copy()
-        if meetings:
-            meetings[0].announce(self)
-            meetings[0].call_back(self)
+        meeting = self._met()
+        if meeting is not None:
+            meeting.announce(self)
+            meeting.call_back(self)
 
     def forsake(self, error: BaseException) -> None:
         """In a forked child: resolve with ``error``. Who waited is gone, but for this thread."""
-        meetings = self._meeting
-        self._owner = [("lost", 0)]
-        self._meeting = []
+        meeting = self._met()
+        self._fate = [("lost", 0)]
         self._result = None
         self._exception = error
         self._phase = FINISHED
-        for sleeper in [sleeper for meeting in meetings for sleeper in meeting.sleepers]:
-            sleeper.put(None)
+        if meeting is not None:
+            for sleeper in meeting.sleepers.copy():
+                sleeper.put(None)
 
     # -- What concurrent.futures reaches for --
 
+    def _met(self) -> Meeting | None:
+        for entry in self._fate.copy():  # not the list itself: see above
+            if type(entry) is Meeting:
+                return entry
+        return None
+
     def _meet(self) -> Meeting:
-        if not self._meeting:
-            self._meeting.append(Meeting())
-        return self._meeting[0]
+        while (meeting := self._met()) is None:
+            self._fate.append(Meeting())
+        return meeting
 
     @property
     def _condition(self) -> Any:  # type: ignore[override]
@@ -319,9 +328,9 @@ class PoolFuture(Future[Any]):
 
     @property
     def _state(self) -> str:  # type: ignore[override]
-        for meeting in self._meeting:
-            if glances := meeting.glances.get(threading.get_ident()):
-                return glances[-1]
+        meeting = self._met()
+        if meeting is not None and (glances := meeting.glances.get(threading.get_ident())):
+            return glances[-1]
         return self._phase
 
     # -- The public interface: Future's --

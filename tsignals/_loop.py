@@ -26,8 +26,9 @@ from typing import Any
 from tsignals import _state
 from tsignals._aio import SKIPPED, delivering, respond
 from tsignals._delivery import Delivery, Sending
-from tsignals._engine import Engine, Skipped, surrounding
+from tsignals._engine import Engine
 from tsignals._future import Mark
+from tsignals._work import Skipped, surrounding
 
 log = logging.getLogger("tsignals")
 
@@ -127,8 +128,8 @@ class AsyncDelivery(Delivery):
 
     def _have_it_run(self) -> None:
         ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
-        self._pool.loops[0].loop.call_soon_threadsafe(self.start, self.owner, ended.put)
         try:
+            self._pool.loops[0].loop.call_soon_threadsafe(self.start, self.owner, ended.put)
             ended.get()
         except BaseException:  # interrupted
             self.cancel()

@@ -9,8 +9,10 @@ from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from tsignals import _lifetime, _state
-from tsignals._engine import Around, Engine, Initializer, Submitted
+from tsignals._engine import Engine
 from tsignals._future import PoolFuture, refuse_if_critical
+from tsignals._work import Around, Submitted
+from tsignals._workers import Initializer
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -107,7 +107,13 @@ class Blocked:
 
 
 Rest = tuple[int, Mode, "tuple[Blocked, ...]", "tuple[Callable[[], None], ...]"]
-Node = tuple[int, Rest, "list[Any]"]  # a value, as numbers and the rest of it, and its successors
+Node = tuple[int, Rest, bool, "list[Any]"]
+"""A value: the numbers, the rest, whether it is plain (open, and nobody waits); its successors."""
+
+
+def _node(state: State) -> Node:
+    numbers, workers, mode, blocked, idlers = state
+    return numbers, (workers, mode, blocked, idlers), not (mode or blocked or idlers), []
 
 
 class Cell:
@@ -116,19 +122,18 @@ class Cell:
     __slots__ = ("_node", "interrupts")
 
     def __init__(self, state: State) -> None:
-        numbers, *rest = state
-        self._node: Node = (numbers, tuple(rest), [])  # type: ignore[assignment]
+        self._node = _node(state)
         self.interrupts: list[tuple[int, BaseException]] = []  # with the thread that each befell
 
     @property
     def value(self) -> State:
-        numbers, rest, _ = self._last()
+        numbers, rest, _, _ = self._last()
         return State(numbers, *rest)
 
     def _last(self) -> Node:
         node = self._node
-        while node[2]:  # the winner has not moved on yet
-            node = node[2][0]
+        while node[3]:  # the winner has not moved on yet
+            node = node[3][0]
         return node
 
     def update(self, change: Callable[..., State | None], *arguments: Any) -> State | None:
@@ -149,8 +154,7 @@ class Cell:
             after = change(before, *arguments)
             if after is None:
                 return None
-            numbers, *rest = after
-            if self._replace(node, (numbers, tuple(rest), [])):  # type: ignore[arg-type]
+            if self._replace(node, _node(after)):
                 try:
                     wake(before, after)
                 except BaseException as interrupt:
@@ -165,12 +169,15 @@ class Cell:
         to be let in or woken, which takes ``update``; nothing has changed.
         """
         while True:
-            node = self._last()
-            numbers, rest, _ = node
-            if rest[1] or rest[2] or rest[3]:
+            node = self._node
+            while node[3]:
+                node = node[3][0]
+            numbers, rest, plain, _ = node
+            if not plain:
                 return None
-            if self._replace(node, (numbers + change, rest, [])):
-                return numbers + change
+            numbers += change
+            if self._replace(node, (numbers, rest, True, [])):
+                return numbers
 
     def admit(self, admitted: int, limit: int | None) -> int | None:
         """Accept deliveries, which then wait; return the new numbers.
@@ -180,22 +187,23 @@ class Cell:
         count = admitted & _MASK
         while True:
             node = self._last()
-            numbers, rest, _ = node
+            numbers, rest, plain, _ = node
             used = numbers & _MASK
             if rest[1] or rest[2] or (limit is not None and used and used + count > limit):
                 return None
-            if self._replace(node, (numbers + admitted, rest, [])):
+            if self._replace(node, (numbers + admitted, rest, plain, [])):
                 return numbers + admitted
 
     def _replace(self, node: Node, successor: Node) -> bool:
         """Make ``successor`` follow ``node``; False if something else does."""
+        successors = node[3]
         try:
-            node[2].append(successor)
-            if node[2][0] is not successor:
+            successors.append(successor)
+            if successors[0] is not successor:
                 return False
             self._node = successor
         except BaseException as interrupt:
-            if not node[2] or node[2][0] is not successor:
+            if not successors or successors[0] is not successor:
                 raise
             self.defer(interrupt)
         return True

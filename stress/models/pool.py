@@ -121,9 +121,9 @@ def cancel_run() -> None:
 
 def claim_looking_first(self: PoolFuture, mark: Any) -> bool:
     """See that nobody has claimed it and then claim it."""
-    if self._owner:
+    if self.owner is not None:
         return False
-    self._owner.append(mark)
+    self._fate.append(mark)
     return True
 
 
@@ -186,13 +186,13 @@ def settle_looking_first(
     self: PoolFuture, result: Any, exception: Any, phase: str = FINISHED
 ) -> None:
     """Look for those who wait and then say that it is done."""
-    meetings = self._meeting.copy()
+    meeting = self._met()
     self._result = result
     self._exception = exception
     self._phase = phase
-    if meetings:
-        meetings[0].announce(self)
-        meetings[0].call_back(self)
+    if meeting is not None:
+        meeting.announce(self)
+        meeting.call_back(self)
 
 
 # -- overflow --

@@ -1,0 +1,102 @@
+"""What a pool runs: futures with what resolves them. Knows no signals."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from tsignals import _state
+from tsignals._future import PoolFuture
+from tsignals._lanes import Turn
+
+Around = Callable[[], AbstractContextManager[Any]]
+
+
+class Skipped(BaseException):
+    """What ``perform`` returns in place of an error for work that must not run any more."""
+
+
+class Work(PoolFuture):
+    """A future with what resolves it."""
+
+    __slots__ = ("queued_at", "turn")
+
+    ordered_receiver: Any = None  # whose lane it belongs to; None: to no lane
+    on_loop = False  # it runs on the event loop, not in a worker
+
+    def __init__(self, pool: Any) -> None:
+        super().__init__(pool)
+        self.turn: Turn | None = None
+        self.queued_at = 0.0
+
+    def perform(self) -> tuple[Any, BaseException | None]:
+        """Do the work and return its result, or what it raised."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """Let go of what is needed only to run."""
+        raise NotImplementedError
+
+
+class Submitted(Work):
+    """A plain function call, as ``Executor.submit`` takes it: failures are not told."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, pool: Any, function: Callable[[], Any]) -> None:
+        super().__init__(pool)
+        self._function: Callable[[], Any] | None = function
+
+    def perform(self) -> tuple[Any, BaseException | None]:
+        function, around = self._function, self._pool.around
+        assert function is not None
+        try:
+            return (function() if around is None else surrounded(around, function)), None
+        except BaseException as error:
+            drop_frame(error)
+            return None, error
+
+    def forget(self) -> None:
+        self._function = None
+
+
+def drop_frame(error: BaseException) -> None:
+    """Take the frame that caught ``error`` out of its traceback.
+
+    It holds the future, which holds the error, which would hold the frame: a cycle. The frames
+    below stay, as ``f_back`` of the receiver's, and for the same reason let go of the future.
+    """
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+
+
+def surrounded(
+    around: Around, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
+) -> Any:
+    """Call ``function`` inside a new context manager, which cannot swallow what it raises."""
+    with surrounding(around):
+        return function(*arguments, **keywords)
+
+
+@contextmanager
+def surrounding(around: Around) -> Iterator[None]:
+    """A new context manager, kept from swallowing what is raised inside."""
+    raised: BaseException | None = None
+    try:
+        with around():
+            try:
+                yield
+            except BaseException as error:
+                raised = error
+                raise
+        if raised is not None:
+            raise raised
+    finally:
+        del raised
+
+
+def growth(works: "Sequence[Work]") -> int:
+    """What the numbers grow by when ``works`` are admitted."""
+    admitted = len(works) * _state.ADMITTED
+    if works[-1].on_loop:  # where any is, the last one is
+        admitted += sum(work.on_loop for work in works) * _state.FOR_LOOP
+    return admitted

@@ -1,0 +1,302 @@
+"""The workers of a pool: who runs what, what is counted when, and how it all ends.
+
+Lock
+    None. Numbers and mode are one value (``_state``); who resolves a future is decided by that
+    future (``_future``); work is handed over by a ``SimpleQueue``.
+
+Invariants
+    E1  An entry in the queue entitles nobody: the worker must still claim the future. So an entry
+        too many does no harm, and a step that was interrupted is simply done again.
+    E2  Whoever claims a future settles it, after counting it (S1), whatever happens in between.
+    E3  A future is in ``unresolved`` from before it can be found in the queue until it is done,
+        the oldest first. So whoever finds that nothing will run what waits says so in
+        ``hopeless`` and then looks there; who has queued something looks at ``hopeless`` after.
+    E4  Workers know this object, never the pool in front of it: a pool nobody refers to can close.
+
+Fork: in the child every value here is made anew by ``start_over``; a thread that finds its claim
+replaced (``future.owner``) leaves all counts alone.
+"""
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures.thread import BrokenThreadPool
+from typing import Any
+
+from tsignals import _state
+from tsignals._future import CANCELLED_AND_NOTIFIED, FINISHED
+from tsignals._lanes import PASSED, Lane
+from tsignals._state import Cell, Mode, State
+from tsignals._work import Around, Skipped, Work
+
+log = logging.getLogger("tsignals")
+
+Stamp = tuple[float, "list[Any]"]  # when, and its successors, as in a Cell
+Initializer = Callable[..., object]
+
+
+class Workers:
+    """A pool's queue, numbers and threads."""
+
+    def __init__(
+        self,
+        max_workers: int,
+        max_pending: int | None,
+        overflow: str,
+        block_timeout: float | None,
+        thread_name_prefix: str,
+        initializer: Initializer | None,
+        initargs: tuple[Any, ...],
+        around: Around | None,
+    ) -> None:
+        self.max_workers = max_workers
+        self.limit = max_pending
+        self.overflow = overflow
+        self.block_timeout = block_timeout
+        self.name = thread_name_prefix
+        self.initializer = initializer
+        self.initargs = initargs
+        self.around = around
+        self.drops: deque[int] = deque()
+        self.start_over(State())
+
+    def start_over(self, state: State) -> None:
+        """Be as new, with ``state``."""
+        self.cell = Cell(state)
+        self.queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self.unresolved: dict[Work, None] = {}  # E3
+        self.lanes: dict[Hashable, Lane] = {}
+        self.hopeless: Callable[[], tuple[str, BaseException]] | None = None  # E3: how it all ends
+        self.threads: dict[threading.Thread, None] = {}
+        self.idents: dict[int, None] = {}  # of the worker threads, and of callers that run
+        self.loops: list[Any] = []  # the first is the event loop's thread; see _loop
+        self.drops_logged: Stamp = (float("-inf"), [])
+
+    def staff(self) -> None:
+        """Start a worker for each delivery that waits for one, as far as that is allowed.
+
+        Raises what starting a thread raises if there is no worker at all.
+        """
+        while True:
+            contract: list[bool] = []
+            engine = [self]
+            hired = thread = None
+            try:
+                hired = self.cell.update(_state.hire, self.max_workers)
+                if hired is None:
+                    return
+                name = f"{self.name}_{len(self.threads)}"
+                thread = threading.Thread(
+                    target=_work, args=(engine, contract), name=name, daemon=True
+                )
+                self.threads[thread] = None
+                thread.start()
+            except BaseException as error:
+                if hired is not None:
+                    # The thread may start yet; the first entry decides whether it is a worker.
+                    contract.append(False)
+                    if not contract[0]:
+                        engine.clear()  # an interrupted start leaves the thread in ``threading``
+                        self.let_thread_go(thread, error)
+                if not isinstance(error, RuntimeError):
+                    self.staff()  # interrupted; others may count on that worker
+                    raise
+                if not self.cell.value.workers:
+                    raise
+                return
+
+    def let_thread_go(self, thread: threading.Thread | None, error: BaseException) -> None:
+        """A thread was to be started and was not."""
+        if thread is not None:
+            self.threads.pop(thread, None)
+        left = self.cell.update(_state.leave)
+        if left is not None and not left.workers and isinstance(error, RuntimeError):
+            # What others have queued meanwhile has nobody to run it.
+            self.hopeless = lambda: ("failed", RuntimeError(f"no worker could start: {error}"))
+            self.give_up()
+
+    def run(self, work: Work, idle: int = 0, here: bool = False) -> None:
+        """Run ``work`` unless somebody else does or did.
+
+        ``idle`` is 1 in an idle worker. ``here``: by the one who sends it, without waiting.
+        """
+        mark = ("run", threading.get_ident())
+        change = _state.START - idle * _state.IDLE
+        counted = here  # with all that this thread runs
+        try:
+            if not work.claim(mark):
+                if (owner := work.owner) is not None and owner[0] != "run":
+                    self.pass_on(work)  # its turn came after it was resolved unrun
+                return
+            if here:
+                self.unresolved[work] = None
+            if not counted:
+                self.count(change)
+                counted = True
+            self.run_claimed(work, mark, idle)
+        except BaseException:
+            if work.owner is mark and not work.done():  # interrupted on the way there
+                if not counted:
+                    self.count(change)
+                self.run_claimed(work, mark, idle)
+            raise
+        finally:
+            del work  # see drop_frame
+
+    def run_claimed(self, work: Work, mark: Any, idle: int) -> None:
+        """Run what this thread has claimed and counted as running (E2)."""
+        error: BaseException | None
+        try:
+            work.begin()
+            result, error = work.perform()
+        except BaseException as interrupt:
+            result, error = None, interrupt
+        skipped = error.__class__ is Skipped
+        ended = "completed" if error is None else "cancelled" if skipped else "failed"
+        phase = CANCELLED_AND_NOTIFIED if skipped else FINISHED
+        if skipped:
+            error = None
+        counted = False
+        try:
+            if work.owner is not mark:
+                return  # forked meanwhile: the future is the parent's
+            work.forget()
+            # Idle before the future is done: its callbacks may send again, and that send should
+            # find this worker instead of starting another.
+            self.count(_state.FINISH[ended] + idle * _state.IDLE)
+            counted = True
+            work.settle(result, error, phase)
+            self.wrap_up(work)
+        except BaseException:  # interrupted, or by a callback: what is left is done again
+            if work.owner is mark:
+                if not counted:
+                    self.count(_state.FINISH[ended] + idle * _state.IDLE)
+                work.settle(result, error, phase)
+                self.wrap_up(work)
+            raise
+        finally:
+            del work, error  # see drop_frame
+
+    def wrap_up(self, work: Work) -> None:
+        """After ``work`` was resolved by the one who ran it."""
+        self.release(work)
+        if work.turn is not None:
+            self.pass_on(work)
+        if self.cell.interrupts:
+            self.cell.raise_interrupt()
+
+    def count(self, change: int) -> None:
+        """Change the numbers; raises only if interrupted before that (E2)."""
+        if self.cell.add(change) is not None:
+            return
+        self.cell.update(_state.shift, change, self.limit)
+        try:
+            self.let_go()
+        except BaseException as interrupt:
+            self.cell.defer(interrupt)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Closing, and nothing is left: the threads may go."""
+        state = self.cell.value
+        if state.mode and not state.pending:
+            self.queue.put(None)
+        if state.mode and state.quiet:
+            for loop in self.loops:
+                loop.stop()
+
+    def give_up(self) -> None:
+        """Resolve what waits if nothing will run it (E3)."""
+        state = self.cell.value
+        if self.hopeless is not None and (state.mode > Mode.CLOSING or not state.workers):
+            for work in list(self.unresolved):
+                if state.mode > Mode.CLOSING or not work.on_loop:
+                    work.end(*self.hopeless())
+
+    def count_ended(self, work: Any, counter: str) -> None:
+        """Count one that ended without having run."""
+        work.forget()
+        self.count(_state.RESOLVE[counter] - work.on_loop * _state.FOR_LOOP)
+
+    def wrap_up_unrun(self, work: Any) -> None:
+        """After ``work`` was resolved without having run; its turn passes when it comes."""
+        self.release(work)
+        if self.cell.interrupts:
+            self.cell.raise_interrupt()
+
+    def release(self, work: Any) -> None:
+        self.unresolved.pop(work, None)
+
+    def pass_on(self, work: Work) -> None:
+        """End the turn of ``work``, if it has one, and queue the one whose turn comes."""
+        turn = work.turn
+        if turn is not None and turn is not PASSED:
+            following = turn.pass_on()
+            if following is not None:
+                self.queue_again(following)
+            work.turn = PASSED
+
+    def queue_again(self, work: Work) -> None:
+        """Put ``work`` into the queue, from where it may be taken more than once (E1)."""
+        if work.on_loop:
+            self.loops[0].take([work])
+        else:
+            self.queue.put(work)
+
+    def break_down(self, error: BaseException) -> None:
+        """An initializer failed: take no more work and fail what waits."""
+        why = f"the initializer of pool {self.name!r} failed: {error!r}"
+        self.hopeless = lambda: ("failed", BrokenThreadPool(why))
+        self.cell.update(_state.turn, Mode.BROKEN)
+        self.give_up()
+        self.let_go()
+        log.critical("the initializer of pool %r failed", self.name, exc_info=error)
+
+    def all_threads(self) -> list[threading.Thread]:
+        """The threads that have started and not ended."""
+        threads = [*self.threads, *(loop.thread for loop in self.loops)]
+        return [thread for thread in threads if thread.ident is not None]
+
+    def works_here(self) -> bool:
+        """Whether this thread is a worker, or a caller that runs deliveries."""
+        return threading.get_ident() in self.idents
+
+
+def _work(engine_in: list[Workers], contract: list[bool]) -> None:
+    """What a worker thread does."""
+    contract.append(True)
+    if not contract[0]:
+        return
+    engine = engine_in.pop()
+    me = threading.get_ident()
+    thread = threading.current_thread()
+    work_queue = engine.queue
+    engine.idents[me] = None
+    try:
+        if engine.initializer is not None:
+            try:
+                engine.initializer(*engine.initargs)
+            except BaseException as error:
+                engine.break_down(error)
+                engine.cell.update(_state.leave)
+                return
+        while True:
+            work = work_queue.get()
+            if work is None:
+                after = engine.cell.update(_state.retire)
+                if after is not None:
+                    work_queue.put(None)  # for the next of us
+                    return
+                continue
+            try:
+                engine.run(work, 1)
+            except BaseException:
+                log.exception("a callback of a delivery in pool %r raised", engine.name)
+            del work  # an idle worker keeps nothing alive
+            if engine.queue is not work_queue:
+                return  # this is a forked child, which starts its own workers
+    finally:
+        engine.idents.pop(me, None)
+        engine.threads.pop(thread, None)
