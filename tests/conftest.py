@@ -39,6 +39,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         print("\nthe GIL was switched on in the course of a free-threaded run")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    measured = "coverage" in sys.modules and sys.modules["coverage"].Coverage.current() is not None
+    if measured and item.get_closest_marker("unmeasured"):
+        pytest.skip("coverage is measured")
+
+
 @pytest.fixture(autouse=True)
 def no_thread_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Shut the default pool down, then fail the test if a thread that it started still runs."""

@@ -492,6 +492,7 @@ def test_child_of_multiprocessing_says_what_it_lost() -> None:
     ]
 
 
+@pytest.mark.unmeasured
 @others_at_work
 def test_forks_while_threads_connect_and_send() -> None:
     succeeds("""

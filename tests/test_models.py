@@ -11,6 +11,7 @@ REASON = why_not()
 pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
     pytest.mark.timeout(600),
+    pytest.mark.unmeasured,
 ]
 
 QUICK = ("connect/connect", "connect/disconnect", "disconnect/disconnect/death", "cancel/run")

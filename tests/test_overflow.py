@@ -643,6 +643,7 @@ def test_lane_mates_that_wait_for_each_other_do_not_count_twice() -> None:
 # A burst
 
 
+@pytest.mark.unmeasured
 def test_default_pool_holds_no_more_than_it_promises_in_a_burst() -> None:
     """A hundred thousand sends, faster than the receiver can be run."""
     pace = threading.Semaphore(0)

@@ -616,9 +616,11 @@ main_thread_only = pytest.mark.skipif(
 
 def is_measured(frame: FrameType | None) -> bool:
     """Whether it is a tool that measures coverage which was interrupted: it has locks."""
-    while frame is not None and "/coverage/" not in frame.f_code.co_filename:
+    while frame is not None and frame.f_code.co_filename != __file__:
+        if "/coverage/" in frame.f_code.co_filename:
+            return True
         frame = frame.f_back
-    return frame is not None
+    return False
 
 
 @contextlib.contextmanager
