@@ -93,6 +93,7 @@ class WorkerPool(Executor):
             initargs=initargs,
             around=around,
         )
+        self._engine.attend(self)
         _lifetime.watch(self._engine)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
@@ -165,15 +166,12 @@ class WorkerPool(Executor):
             dropped=state.number(_state.DROPPED),
         )
 
+    # Where there are workers, these see to it; an event loop's thread does not look.
     # Bound now: while the interpreter ends, module globals go before the last pools do.
     def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
         engine = getattr(self, "_engine", None)
-        if engine is not None and not _ending():
-            try:
-                engine.close()
-            except BaseException:  # interrupted; nobody will try again
-                engine.close()
-                raise
+        if engine is not None and engine.loops and not _ending():
+            engine.close()
 
     def __repr__(self) -> str:
         state = self._engine.cell.value

@@ -11,7 +11,9 @@ Invariants
     E3  A future is in ``unresolved`` from before it can be found in the queue until it is done,
         the oldest first. So whoever finds that nothing will run what waits says so in
         ``hopeless`` and then looks there; who has queued something looks at ``hopeless`` after.
-    E4  Workers know this object, never the pool in front of it: a pool nobody refers to can close.
+    E4  Workers know this object, never the pool in front of it. When nobody refers to that any
+        more, its weak reference is put into the queue, and the worker that takes it closes the
+        pool. That is a step in C: unlike ``__del__``, no signal handler can raise in it.
 
 Fork: in the child every value here is made anew by ``start_over``; a thread that finds its claim
 replaced (``future.owner``) leaves all counts alone.
@@ -20,6 +22,7 @@ replaced (``future.owner``) leaves all counts alone.
 import logging
 import queue
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures.thread import BrokenThreadPool
@@ -60,12 +63,13 @@ class Workers:
         self.initargs = initargs
         self.around = around
         self.drops: deque[int] = deque()
+        self.front: weakref.ref[Any] | None = None
         self.start_over(State())
 
     def start_over(self, state: State) -> None:
         """Be as new, with ``state``."""
         self.cell = Cell(state)
-        self.queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of work; None: go; see E4
         self.unresolved: dict[Work, None] = {}  # E3
         self.lanes: dict[Hashable, Lane] = {}
         self.hopeless: Callable[[], tuple[str, BaseException]] | None = None  # E3: how it all ends
@@ -73,6 +77,12 @@ class Workers:
         self.idents: dict[int, None] = {}  # of the worker threads, and of callers that run
         self.loops: list[Any] = []  # the first is the event loop's thread; see _loop
         self.drops_logged: Stamp = (float("-inf"), [])
+        if self.front is not None and (pool := self.front()) is not None:
+            self.attend(pool)
+
+    def attend(self, pool: object) -> None:
+        """Close once nobody refers to ``pool`` (E4)."""
+        self.front = weakref.ref(pool, self.queue.put)
 
     def staff(self) -> None:
         """Start a worker for each delivery that waits for one, as far as that is allowed.
@@ -264,7 +274,7 @@ class Workers:
         return threading.get_ident() in self.idents
 
 
-def _work(engine_in: list[Workers], contract: list[bool]) -> None:
+def _work(engine_in: list[Any], contract: list[bool]) -> None:
     """What a worker thread does."""
     contract.append(True)
     if not contract[0]:
@@ -289,6 +299,9 @@ def _work(engine_in: list[Workers], contract: list[bool]) -> None:
                 if after is not None:
                     work_queue.put(None)  # for the next of us
                     return
+                continue
+            if work is engine.front:
+                engine.close()
                 continue
             try:
                 engine.run(work, 1)
