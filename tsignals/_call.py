@@ -79,32 +79,28 @@ _SEND_MANY = """
 """
 
 _ROBUST_ONE = """
+    outcomes = Outcomes()
     started = perf_counter()
     try:
-        return Outcomes(((r, r({call})),))
+        outcomes.append((r, r({call})))
+        return outcomes
     except Exception as error:
-        outcomes = Outcomes()
         outcomes.add_error(r, error)
         tell(signal, sender, r, error, "send_robust", 0.0, perf_counter() - started)
         return outcomes
 """
 
 _ROBUST_MANY = """
-    pairs = []
-    raised = []
+    outcomes = Outcomes()
     started = perf_counter()
     for r in live:
         try:
-            pairs.append((r, r({call})))
+            outcomes.append((r, r({call})))
         except Exception as error:
             ended = perf_counter()
-            raised.append((r, error))
-            pairs.append(raised[-1])
+            outcomes.add_error(r, error)
             tell(signal, sender, r, error, "send_robust", 0.0, ended - started)
             started = ended
-    outcomes = Outcomes(pairs)
-    if raised:
-        outcomes._raised = raised
     return outcomes
 """
 
