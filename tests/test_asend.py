@@ -37,7 +37,7 @@ from helpers import (
 )
 from pools import told
 
-from tsignals import Outcomes, Signal
+from tsignals import Outcomes, Signal, _aio, _aside
 
 __all__ = ["every_loop"]
 
@@ -242,6 +242,33 @@ def test_thread_is_used_again_rather_than_another_started() -> None:
 
     run(main())
     assert len(threads) == 1
+
+
+def test_thread_that_is_about_to_end_stays_for_who_has_taken_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaving, taken = threading.Event(), threading.Event()
+
+    class Idle(dict[Any, None]):
+        """The thread steps back between its last look and its leaving."""
+
+        def pop(self, *arguments: Any) -> Any:
+            leaving.set()
+            assert taken.wait(TIMEOUT)
+            return super().pop(*arguments)
+
+        def popitem(self) -> Any:
+            found = super().popitem()
+            taken.set()
+            return found
+
+    monkeypatch.setattr(_aside, "_idle", Idle())
+    signal = Signal()
+    signal.connect(lambda **named: threading.current_thread(), weak=False)
+    [first] = responses(send(signal, "asend"))
+    assert leaving.wait(TIMEOUT)
+    [second] = responses(send(signal, "asend"))
+    assert second is first
 
 
 @every_verb
@@ -775,6 +802,34 @@ def test_variables_that_are_set_before_the_cancellation_are_set_for_the_sender(v
         await sending
 
     run(main())
+
+
+@every_verb
+def test_cancellation_that_meets_the_end_of_the_last_receiver_prevails(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop has yet to hear that it has ended."""
+    signal, gate, reported = Signal(), Gate(), threading.Event()
+    signal.connect(gate)
+    notify = _aio.notify
+
+    def notify_and_tell(*arguments: Any) -> None:
+        notify(*arguments)
+        reported.set()
+
+    monkeypatch.setattr(_aio, "notify", notify_and_tell)
+
+    async def main() -> None:
+        sending = asyncio.ensure_future(getattr(signal, verb)(None))
+        await until(gate.entered)
+        gate.opened.set()
+        assert reported.wait(TIMEOUT)  # holds up the loop
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+    run(main())
+    assert gate.left.is_set()
 
 
 def test_send_that_is_closed_calls_no_further_receiver() -> None:

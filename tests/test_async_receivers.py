@@ -11,6 +11,7 @@ import signal as signals
 import subprocess
 import sys
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
@@ -50,6 +51,7 @@ from tsignals import (
     QueueFull,
     Signal,
     WorkerPool,
+    _loop,
     background,
 )
 
@@ -756,6 +758,89 @@ def test_ctrl_c_while_a_caller_waits_for_the_loop_cancels_what_runs_there() -> N
         assert pool.drain(TIMEOUT)
 
 
+def interrupt_callers(patch: pytest.MonkeyPatch, when: Callable[[], object]) -> None:
+    """Ctrl-C for who waits for what runs on the loop, as soon as ``when()``."""
+
+    class Interrupted:
+        def put(self, task: object) -> None: ...
+
+        def get(self) -> None:
+            wait_until(when)
+            raise KeyboardInterrupt
+
+    patch.setattr(_loop, "queue", types.SimpleNamespace(SimpleQueue=Interrupted))
+
+
+def test_ctrl_c_before_the_loop_has_come_to_it_keeps_it_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool, told() as hears:
+        gate, blocking = held_loop(pool)
+        receiver = AsyncGate()
+        interrupt_callers(monkeypatch, lambda: True)
+        with pytest.raises(KeyboardInterrupt):
+            signal_to(receiver, pool).send_async(None)
+        gate.opened.set()
+        blocking.results(TIMEOUT)
+        assert pool.drain(TIMEOUT)
+        stats = pool.stats()
+        assert (stats.submitted, stats.completed, stats.failed) == (2, 1, 1)
+    # By now the loop has gone through all that it was handed.
+    assert receiver.calls == 0
+    assert hears.failures == []
+
+
+def test_what_a_receiver_raises_after_ctrl_c_has_ended_its_delivery_is_no_other_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool, told() as hears:
+        gate, waits, tidying = AsyncGate(), AsyncGate(), AsyncGate()
+
+        async def raises(**named: Any) -> None:
+            try:
+                await waits()
+            finally:
+                await tidying()
+                raise Boom
+
+        running = signal_to(gate, pool).send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+        interrupt_callers(monkeypatch, waits.entered.is_set)
+        with pytest.raises(KeyboardInterrupt):
+            signal_to(raises, pool).send_async(None)
+        assert waits.cancelled.wait(TIMEOUT)
+        tidying.opened.set()
+        assert tidying.left.wait(TIMEOUT)
+        gate.opened.set()
+        running.results(TIMEOUT)
+        assert pool.drain(TIMEOUT)
+        assert (pool.stats().completed, pool.stats().failed) == (1, 1)
+    assert hears.failures == []
+
+
+def test_cancelling_what_the_loop_is_about_to_start_for_a_caller_keeps_it_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    have_it_run = _loop.AsyncDelivery._have_it_run
+
+    def cancelled(delivery: Any) -> None:
+        assert delivery.cancel()
+        have_it_run(delivery)
+
+    monkeypatch.setattr(_loop.AsyncDelivery, "_have_it_run", cancelled)
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool, told() as hears:
+        gate, receiver = AsyncGate(), AsyncGate()
+        running = signal_to(gate, pool).send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+        [(_, delivery)] = Running(signal_to(receiver, pool).send_async, None).result()
+        assert delivery.cancelled()
+        gate.opened.set()
+        running.results(TIMEOUT)
+        assert pool.drain(TIMEOUT)
+        assert (pool.stats().completed, pool.stats().cancelled) == (1, 1)
+    assert (receiver.calls, hears.failures) == (0, [])
+
+
 def test_worker_that_finds_its_own_queue_full_waits_for_the_loop() -> None:
     with WorkerPool(1, max_pending=1) as pool:
         gate, waits = AsyncGate(), AsyncGate()
@@ -1203,6 +1288,45 @@ def test_loop_that_cannot_be_made_leaves_nothing_queued(
                 signal_to(ignores, pool).send_async(None)
         assert pool.stats().submitted == 0
         assert signal_to(ignores, pool).send_async(None).results(TIMEOUT) == [(ignores, None)]
+
+
+def test_loop_whose_start_was_interrupted_but_has_come_about_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        wait_until(lambda: pool._engine.loops)
+        raise KeyboardInterrupt
+
+    with WorkerPool(1) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                signal_to(ignores, pool).send_async(None)
+        assert pool.stats().submitted == 0
+        assert signal_to(ignores, pool).send_async(None).results(TIMEOUT) == [(ignores, None)]
+        assert len(pool._engine.all_threads()) == 1
+
+
+def test_what_waits_for_the_loop_stays_when_no_worker_can_be_started(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, blocking = held_loop(pool)
+    waiting = signal_to(ignores, pool).send_async(None)
+
+    def fails(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            signal_to(ignore, pool).send_async(None)
+    assert not waiting[0][1].done()
+    gate.opened.set()
+    blocking.results(TIMEOUT)
+    assert waiting.results(TIMEOUT) == [(ignores, None)]
 
 
 def forked(child: Callable[[], None]) -> int:

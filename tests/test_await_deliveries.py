@@ -268,6 +268,21 @@ def test_async_for_may_be_left_half_way(pool: WorkerPool, caplog: pytest.LogCapt
     assert [record for record in caplog.records if record.name == "concurrent.futures"] == []
 
 
+def test_async_for_that_was_left_half_way_may_be_taken_up_again(pool: WorkerPool) -> None:
+    signal, gates = gated(pool, Gate, AsyncGate, Gate)
+
+    async def main() -> None:
+        left = aiter(signal.send_async(None))
+        gates[1].opened.set()
+        assert await anext(left) == (gates[1], "through")
+        for gate in gates:
+            gate.opened.set()
+        rest = [receiver async for receiver, _ in left]
+        assert sorted(map(id, rest)) == sorted(map(id, [gates[0], gates[2]]))
+
+    run(main())
+
+
 def test_anext_that_was_cancelled_loses_nothing(pool: WorkerPool) -> None:
     signal, [gate] = gated(pool, Gate)
 

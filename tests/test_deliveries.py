@@ -455,6 +455,29 @@ def test_result_is_seen_by_whoever_waits_whenever_they_come(pool: WorkerPool) ->
         assert ways[n % 4](signal.send_async(None)) == 1
 
 
+def test_wait_in_the_middle_of_another_leaves_that_one_what_it_saw(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a signal handler's is; the outer one holds the conditions of its futures by then."""
+    install = concurrent.futures._base._create_and_install_waiters
+    seen = list[Any]()
+
+    def interrupted(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        gate.opened.set()
+        seen.append(concurrent.futures.wait(futures, TIMEOUT))
+        seen.append([future._state for future in futures])
+        return install(*arguments)
+
+    gate = Gate()
+    futures = signal_of(pool, gate).send_async(None).futures
+    assert gate.entered.wait(TIMEOUT)
+    monkeypatch.setattr(concurrent.futures._base, "_create_and_install_waiters", interrupted)
+    assert concurrent.futures.wait(futures, TIMEOUT).done == set(futures)
+    assert seen == [(set(futures), set()), ["RUNNING"]]
+    assert [future._state for future in futures] == ["FINISHED"]
+
+
 def test_asyncio_wraps_a_delivery(pool: WorkerPool) -> None:
     async def main() -> None:
         gate = Gate()

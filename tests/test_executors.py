@@ -162,6 +162,29 @@ def test_submit_that_raises_becomes_a_failed_future_in_its_place() -> None:
     assert [type(error) for error in hears.errors] == [Boom]
 
 
+def test_receiver_that_is_disconnected_before_it_is_submitted_is_cancelled() -> None:
+    """While the executor takes the one before it."""
+    first, tracked = Ear(response="heard"), Ear()
+    submitted = list[object]()
+
+    class Slow(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **named: Any) -> Any:
+            submitted.append(arguments)
+            connection.disconnect(wait=True)
+            return super().submit(*arguments, **named)
+
+    with Slow(1) as executor, connected(executor, first) as signal, told() as hears:
+        connection = signal.connect(tracked, tracked=True)
+        deliveries = signal.send_async(None)
+        (_, heard), (receiver, cancelled) = deliveries
+        assert receiver is tracked
+        assert cancelled.cancelled()
+        assert concurrent.futures.wait(deliveries.futures, TIMEOUT).not_done == set()
+        assert heard.result(TIMEOUT) == "heard"
+    assert len(submitted) == 1
+    assert (tracked.calls, hears.failures) == ([], [])
+
+
 def test_executor_that_is_shut_down_fails_every_delivery() -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()

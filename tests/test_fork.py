@@ -492,6 +492,103 @@ def test_child_of_multiprocessing_says_what_it_lost() -> None:
     ]
 
 
+def test_caller_that_runs_a_receiver_that_forks_runs_no_further_one_in_the_child() -> None:
+    succeeds("""
+        narrow = WorkerPool(1, max_pending=1, overflow="caller_runs")
+        narrow.submit(wait)
+        assert entered.wait(WAIT)
+        narrow.submit(int)
+        pids = []
+
+        def forks(n, **named):
+            pids.append(os.fork())
+            return note(n)
+
+        full = Signal(executor=narrow)
+        full.connect(forks)
+        full.connect(note)
+        deliveries = full.send_async(None, n="on")
+
+        def child():
+            assert all(map(is_lost, deliveries.futures))
+            assert narrow.stats() == PoolStats(*[0] * 9)
+            assert narrow.submit(note, "new").result(WAIT) == "new"
+            assert narrow.drain(WAIT)
+
+        if not pids[0]:
+            end(child)
+        check(pids[0])
+        assert responses(deliveries) == ["on", "on"]
+        opened.set()
+        assert narrow.drain(WAIT)
+        me = os.getpid()
+        assert notes() == sorted([("on", me), ("on", me), ("on", pids[0]), ("new", pids[0])])
+    """)
+
+
+def test_future_whose_callback_forks_keeps_its_result_in_both() -> None:
+    succeeds("""
+        pids = []
+
+        def child():
+            assert ended.result(WAIT) is None
+            assert is_lost(behind)
+            assert pool.stats() == PoolStats(*[0] * 9)
+            assert pool.submit(int).result(WAIT) == 0
+
+        def forks(future):
+            pids.append(os.fork())
+            if not pids[0]:
+                end(child)
+
+        ended = hold()
+        ended.add_done_callback(forks)
+        behind = pool.submit(int)
+        opened.set()
+        assert ended.result(WAIT) is None
+        assert behind.result(WAIT) == 0
+        check(pids[0])
+    """)
+
+
+def test_async_receiver_that_ended_as_another_forked_is_the_parents() -> None:
+    succeeds("""
+        import asyncio
+        pids = []
+        known = threading.Event()
+
+        def child(loop):
+            deadline = time.monotonic() + WAIT
+            while loop in threading.enumerate():
+                assert time.monotonic() < deadline
+            assert all(map(is_lost, deliveries.futures))
+            assert pool.stats() == PoolStats(*[0] * 9)
+            assert responses(others.send_async(None, n="new")) == ["new"]
+
+        async def forks(n, **named):
+            await asyncio.sleep(0)  # the other ends meanwhile, and the pool is told next
+            assert known.wait(WAIT)
+            pids.append(os.fork())
+            if not pids[0]:
+                loop = threading.current_thread()
+                threading.Thread(target=end, args=[lambda: child(loop)]).start()
+            return n
+
+        async def ends(n, **named):
+            return note(n)
+
+        asynchronous, others = Signal(executor=pool), Signal(executor=pool)
+        asynchronous.connect(forks)
+        asynchronous.connect(ends)
+        others.connect(ends)
+        deliveries = asynchronous.send_async(None, n="on")
+        known.set()
+        assert responses(deliveries) == ["on", "on"]
+        check(pids[0])
+        assert notes() == sorted([("on", os.getpid()), ("new", pids[0])])
+    """)
+
+
 @pytest.mark.unmeasured
 @others_at_work
 def test_forks_while_threads_connect_and_send() -> None:

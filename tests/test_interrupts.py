@@ -5,9 +5,11 @@ something that is not written in Python. A trace function raises at each of thes
 ``stress/sigint.py`` does the same with real signals, at random moments.
 """
 
+import concurrent.futures
 import contextlib
 import dis
 import gc
+import signal as signals
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,10 +18,10 @@ from typing import Any
 
 import pytest
 from helpers import TIMEOUT, Gate, Running, wait_until
-from pools import add_up
+from pools import add_up, held
 
 import tsignals
-from tsignals import Deliveries, QueueFull, Signal, WorkerPool
+from tsignals import Deliveries, QueueFull, Signal, WorkerPool, _engine, _state
 
 PACKAGE = tsignals.__path__[0]
 STANDARD = (threading.__file__,)
@@ -350,3 +352,117 @@ def test_interrupted_call_has_taken_effect_or_has_not(case: str) -> None:
             world.check()
             step = 1 + interrupter.points // MOST
         at += step
+
+
+def test_send_that_is_interrupted_after_its_delivery_has_run_keeps_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It cannot know that it has run, and so queues it once more."""
+    publish, interrupts = _engine.Engine.publish, [KeyboardInterrupt()]
+
+    def interrupted(engine: Any, works: Any, *arguments: Any) -> None:
+        publish(engine, works, *arguments)
+        if interrupts:
+            wait_until(lambda: works[0].done() and works[0] not in engine.unresolved)
+            raise interrupts.pop()
+
+    world = World()
+    with monkeypatch.context() as patch:
+        patch.setattr(_engine.Engine, "publish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            submit(world)
+    world.check()
+    assert world.ran == [7]
+    assert world.pool.stats().completed == 1
+
+
+def test_interrupt_of_a_change_that_another_has_overtaken_leaves_that_one_alone() -> None:
+    world = World()
+    cell = world.pool._engine.cell
+    numbers, rest, plain, _ = cell._last()
+    dropped = _state.SUBMITTED + _state.DROPPED
+
+    class Contested(list[Any]):
+        """Of the successors of a state another comes first, and then Ctrl-C."""
+
+        def append(self, successor: Any) -> None:
+            super().append((numbers + dropped, rest, plain, []))
+            super().append(successor)
+            raise KeyboardInterrupt
+
+    cell._node = (numbers, rest, plain, Contested())
+    with pytest.raises(KeyboardInterrupt):
+        submit(world)
+    assert world.pool.stats()[2:] == (0, 0, 1, 0, 0, 0, 1)
+    submit(world)
+    world.check()
+    assert world.ran == [7]
+    assert world.pool.stats()[2:] == (0, 0, 2, 1, 0, 0, 1)
+
+
+def test_interrupt_that_had_to_wait_is_raised_in_the_thread_that_it_befell() -> None:
+    world = World()
+    waiting, others = threading.Event(), threading.Event()
+
+    def befallen() -> None:
+        world.pool._engine.cell.defer(KeyboardInterrupt())
+        waiting.set()
+        assert others.wait(TIMEOUT)
+        with pytest.raises(KeyboardInterrupt):
+            submit(world)
+
+    thread = Running(befallen)
+    assert waiting.wait(TIMEOUT)
+    submit(world)
+    assert world.pool.submit(int).result(TIMEOUT) == 0
+    others.set()
+    thread.result()
+    world.check()
+    assert world.ran == [7, 7]
+
+
+# A handler that waits
+
+WAITS: dict[str, Callable[[WorkerPool, Any], Any]] = {
+    "result": lambda pool, future: future.result(TIMEOUT),
+    "exception": lambda pool, future: future.exception(TIMEOUT),
+    "a full queue": lambda pool, future: pool.submit(int),
+    "drain": lambda pool, future: pool.drain(TIMEOUT),
+    "shutdown": lambda pool, future: pool.shutdown(),
+    "wait": lambda pool, future: concurrent.futures.wait([future], TIMEOUT),
+    "as_completed": lambda pool, future: list(concurrent.futures.as_completed([future], TIMEOUT)),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_handler_cannot_wait_for_what_it_has_interrupted(
+    wait: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery that is admitted and not yet queued; nothing is changed by trying."""
+    publish, refused = _engine.Engine.publish, list[str]()
+
+    def handler(*_: object) -> None:
+        before = pool.stats()
+        with pytest.raises(RuntimeError, match="finalizer or signal handler") as caught:
+            WAITS[wait](pool, waiting)
+        refused.append(str(caught.value))
+        assert pool.stats() == before
+
+    def interrupted(engine: Any, works: Any, *arguments: Any) -> None:
+        signals.raise_signal(signals.SIGINT)
+        publish(engine, works, *arguments)
+
+    with WorkerPool(1, max_pending=2) as pool:
+        with held(pool):
+            waiting = pool.submit(int)
+            former = signals.signal(signals.SIGINT, handler)
+            try:
+                with monkeypatch.context() as patch:
+                    patch.setattr(_engine.Engine, "publish", interrupted)
+                    sent = pool.submit(int)
+            finally:
+                signals.signal(signals.SIGINT, former)
+            assert len(refused) == 1
+            assert (waiting.done(), sent.done()) == (False, False)
+        assert sent.result(TIMEOUT) == waiting.result(TIMEOUT) == 0
+        assert pool.submit(int).result(TIMEOUT) == 0

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import sys
 import types
 from typing import Any
 
@@ -130,3 +131,15 @@ def test_attribute_of_a_module_that_is_not_loaded_is_no_address() -> None:
     module: Any = types.ModuleType("never_loaded")
     module.signal = Signal()
     assert "never_loaded" not in repr(module.signal)
+
+
+def test_signal_whose_module_was_unloaded_is_named_after_where_it_was_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module: Any = types.ModuleType("passing")
+    module.signal = Signal()
+    monkeypatch.setitem(sys.modules, "passing", module)
+    assert "passing.signal" in repr(module.signal)
+    monkeypatch.delitem(sys.modules, "passing")
+    assert "passing" not in repr(module.signal)
+    assert "test_naming" in repr(module.signal)

@@ -6,6 +6,7 @@ import contextvars
 import logging
 import threading
 import time
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +24,7 @@ from tsignals import (
     Signal,
     TsignalsError,
     WorkerPool,
+    _engine,
 )
 
 POLICIES = ["block", "raise", "drop_newest", "drop_oldest", "caller_runs"]
@@ -246,6 +248,22 @@ def test_block_on_a_thread_with_a_running_loop_raises_at_once() -> None:
             assert pool.stats().submitted == 2
 
 
+def test_room_that_comes_when_the_time_is_up_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WorkerPool(1, max_pending=1, block_timeout=TIMEOUT) as pool:
+        with held(pool), monkeypatch.context() as patch:
+            waiting = pool.submit(int)
+
+            def none_left(deadline: float | None) -> float:
+                waiting.cancel()
+                return 0.0
+
+            patch.setattr(_engine, "left_until", none_left)
+            late = pool.submit(int)
+            assert waiting.cancelled()
+            assert pool.stats()[2:] == (1, 1, 3, 0, 0, 1, 0)
+        assert late.result(TIMEOUT) == 0
+
+
 def test_closing_refuses_those_who_wait() -> None:
     with WorkerPool(1, max_pending=1) as pool:
         signal, ear = signal_to(Ear(), pool), Ear()
@@ -436,6 +454,54 @@ def test_drops_are_logged_at_most_once_a_second_with_their_number(
     assert sum(numbers) == 2000
 
 
+def drop_one(pool: WorkerPool) -> None:
+    assert type(pool.submit(int).exception(0)) is DeliveryDropped
+
+
+def test_drop_that_comes_while_another_looks_at_the_clock_is_logged_with_it(
+    dropping: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with WorkerPool(1, max_pending=1, overflow="drop_newest") as pool, held(pool):
+        pool.submit(int)
+        coming = [pool]
+
+        def monotonic() -> float:
+            if coming:
+                drop_one(coming.pop())
+            return time.monotonic()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                _engine,
+                "time",
+                types.SimpleNamespace(monotonic=monotonic, perf_counter=time.perf_counter),
+            )
+            drop_one(pool)
+        assert pool.stats().dropped == 2
+        assert len(dropping()) == 1
+        assert " 2 deliveries" in dropping()[0]
+
+
+def test_of_two_who_would_log_drops_at_once_one_does(dropping: Callable[[], list[str]]) -> None:
+    with WorkerPool(1, max_pending=1, overflow="drop_newest") as pool, held(pool):
+        pool.submit(int)
+        coming = [pool]
+
+        class Contested(list[Any]):
+            """Who is about to enter here finds that another has, just now."""
+
+            def append(self, stamp: Any) -> None:
+                if coming:
+                    drop_one(coming.pop())
+                super().append(stamp)
+
+        pool._engine.drops_logged = (float("-inf"), Contested())
+        drop_one(pool)
+        assert pool.stats().dropped == 2
+        assert len(dropping()) == 1
+        assert " 2 deliveries" in dropping()[0]
+
+
 def test_drops_of_two_pools_are_logged_apart(dropping: Callable[[], list[str]]) -> None:
     for name in ("one", "two"):
         with (
@@ -461,6 +527,28 @@ def test_caller_runs_all_of_it_in_the_caller() -> None:
             assert deliveries.wait(0)
             assert threads == [threading.get_ident()] * 3
             assert pool.stats()[2:] == (1, 1, 5, 3, 0, 0, 0)
+
+
+def test_caller_that_would_run_it_is_refused_once_the_pool_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was open when the queue was found full."""
+    run_here, ear = _engine.Engine.run_here, Ear()
+
+    def closed(engine: Any, works: Any) -> None:
+        pool.shutdown(wait=False)
+        run_here(engine, works)
+
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
+        signal = fan_out(pool, ear, ear.hear)
+        with held(pool):
+            waiting, before = pool.submit(int), pool.stats()
+            monkeypatch.setattr(_engine.Engine, "run_here", closed)
+            with pytest.raises(PoolClosed):
+                signal.send_async(None)
+            assert pool.stats() == before
+        assert waiting.result(TIMEOUT) == 0
+    assert ear.calls == []
 
 
 def test_caller_runs_what_raises_without_raising() -> None:

@@ -293,6 +293,34 @@ def test_receiver_of_receiver_failed_may_send_and_fail_again(told: Told) -> None
     assert len(told.senders) == 2
 
 
+@pytest.mark.parametrize("stderr", [True, False], ids=["standard error", "no standard error"])
+def test_log_that_fails_changes_nothing_and_shows_where_it_can(
+    stderr: bool, told: Told, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program without a console has no standard error."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise Boom("disk full")
+
+    signal = Signal()
+    ear, raising = Ear(response="heard"), raiser(Boom("receiver"))
+    signal.connect(raising)
+    signal.connect(ear)
+    logger, broken = logging.getLogger("tsignals"), Broken()
+    logger.addHandler(broken)
+    try:
+        with monkeypatch.context() as patch:
+            if not stderr:
+                patch.setattr("sys.stderr", None)
+            outcomes = signal.send_robust(None)
+    finally:
+        logger.removeHandler(broken)
+    assert [type(outcomes[0][1]), outcomes[1][1]] == [Boom, "heard"]
+    assert [failure.exception for failure in told.failures] == [outcomes[0][1]]
+    assert ("disk full" in capsys.readouterr().err) is stderr
+
+
 def test_failure_is_told_while_no_lock_is_held(pool: WorkerPool) -> None:
     signal, raising, gate = Signal(executor=pool), raiser(Boom()), Gate()
     signal.connect(raising)

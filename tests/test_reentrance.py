@@ -25,7 +25,7 @@ import pytest
 from helpers import TIMEOUT, Ear, Running, Thing, heard, ignore, raiser
 
 import tsignals
-from tsignals import Signal
+from tsignals import Signal, _registry
 
 SEED = int(os.environ.get("TSIGNALS_TEST_SEED", "20240229"))
 PACKAGE = str(Path(tsignals.__file__).parent)
@@ -288,6 +288,31 @@ def test_what_one_send_saw_of_a_change_under_way_the_next_sees_too(change: str) 
             saw_it += 1
             assert seen_later == after, f"seed {SEED}: {at}, {change_at}"
     assert saw_it > 10, "the send never met the change"
+
+
+def test_send_that_is_overtaken_as_it_begins_leaves_the_next_no_less_to_see() -> None:
+    signal, ears, coming = Signal(), [Ear("first"), Ear("second")], list[Ear]()
+    place: Any = _registry.Registry.epoch
+
+    class Overtaken(_registry.Registry):
+        """A receiver is connected just after a send has put its new epoch in place."""
+
+        __slots__ = ()
+
+        def put(self, epoch: Any) -> None:
+            place.__set__(self, epoch)
+            if coming and epoch is not _registry.STALE:
+                signal.connect(coming.pop())
+
+        epoch = property(place.__get__, put)
+
+    signal._registry = Overtaken()
+    signal.connect(ears[0])
+    coming.append(ears[1])
+    seen = heard(signal)
+    assert coming == []
+    assert seen in (ears[:1], ears)
+    assert heard(signal) == ears
 
 
 @pytest.mark.parametrize("verb", ["send", "send_robust"])

@@ -212,6 +212,15 @@ def test_signal_among_the_names_is_a_type_error_before_any_receiver_runs(
     assert all(not ear.calls for ear in ears)
 
 
+@verbs
+def test_signal_among_the_names_is_a_type_error_also_after_a_send_to_nobody(verb: str) -> None:
+    """By then it is known that nobody listens."""
+    signal = Signal()
+    assert getattr(signal, verb)(None) == []
+    with pytest.raises(TypeError, match="signal"):
+        getattr(signal, verb)(None, signal=signal)
+
+
 # Errors
 
 

@@ -159,6 +159,19 @@ def test_to_nobody_never_raises() -> None:
     assert signal.send_async(None) == []
 
 
+def test_to_receivers_that_have_just_died_it_gives_no_deliveries_and_makes_no_pool() -> None:
+    """Before the signal has been told of their death."""
+    signal, mortal, sent = Signal(), Ear(), list[Any]()
+    signal.connect(mortal)
+    # The newest reference's callback is called first.
+    probe = weakref.ref(mortal, lambda _: sent.append(signal.send_async(None)))
+    del mortal
+    assert probe() is None
+    assert sent == [[]]
+    assert type(sent[0]) is Deliveries
+    assert set_default_executor(None) is None
+
+
 # The plan is that of the call
 
 

@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from helpers import (
     wait_until,
 )
 
-from tsignals import Connection, Signal, WorkerPool
+from tsignals import Connection, Signal, WorkerPool, _gate, _signal
 
 
 class AsyncGate(Gate):
@@ -349,6 +349,51 @@ def test_delivery_of_a_receiver_that_is_disconnected_before_it_is_queued_is_canc
     assert (stats.pending, stats.running) == (0, 0)
 
 
+def test_delivery_that_starts_as_its_receiver_is_disconnected_is_cancelled(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is queued no longer, so nobody cancels it, and is not let in yet."""
+    signal, ear = Signal(executor=pool), Ear()
+    connection = signal.connect(ear, tracked=True)
+    enter = _gate.Gate.enter
+
+    def enter_late(gate: Any, call: Any) -> bool:
+        assert connection.disconnect(wait=True)
+        return enter(gate, call)
+
+    monkeypatch.setattr(_gate.Gate, "enter", enter_late)
+    [(_, delivery)] = signal.send_async(None)
+    with pytest.raises(CancelledError):
+        delivery.result(TIMEOUT)
+    assert delivery.cancelled()
+    assert ear.calls == []
+    assert pool.drain(TIMEOUT)
+    stats = pool.stats()
+    assert (stats.submitted, stats.cancelled, stats.failed) == (1, 1, 0)
+
+
+def test_wait_is_also_for_a_connection_that_is_made_while_it_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    signal, gate = Signal(), Gate()
+    check_wait, sending = _gate.check_wait, list[Running[Any]]()
+
+    def check_late(wait: object, tracked: bool) -> None:
+        check_wait(wait, tracked)
+        signal.connect(gate, tracked=True)
+        sending.append(Running(signal.send, None))
+        assert gate.entered.wait(TIMEOUT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_signal, "check_wait", check_late)
+        with pytest.raises(TimeoutError):
+            signal.disconnect(gate, wait=0)
+    assert not signal.has_listeners()
+    gate.opened.set()
+    assert signal.disconnect(gate, wait=True) is False
+    assert sending[0].result() == [(gate, "through")]
+
+
 def test_sends_and_deliveries_are_waited_for_alike(pool: WorkerPool) -> None:
     signal, gate = Signal(), Gate()
     connection = signal.connect(gate, tracked=True)
@@ -443,6 +488,23 @@ def test_async_receiver_can_wait_for_itself(way: Way, where: str, pool: WorkerPo
     connection = signal.connect(once, tracked=True)
     assert Running(way, signal, pool).result() == [(once, True)]
     assert disconnected(signal, connection)
+
+
+def test_delivery_that_an_async_receiver_has_sent_is_not_inside_of_it(pool: WorkerPool) -> None:
+    """It runs in a copy of the context, but on its own: the receiver might not wait for it."""
+    outer, inner = Signal(), Signal(executor=pool)
+
+    def disconnects(**named: Any) -> None:
+        with pytest.raises(TimeoutError):
+            connection.disconnect(wait=0)
+
+    async def sends(**named: Any) -> None:
+        await inner.send_async(None)
+
+    connection = outer.connect(sends, tracked=True)
+    inner.connect(disconnects)
+    assert awaited(outer.asend, None) == [(sends, None)]
+    assert not connection.connected
 
 
 def test_wait_leaves_out_every_call_of_its_own_stack(pool: WorkerPool) -> None:

@@ -148,6 +148,21 @@ def test_dead_receivers_key_can_be_connected_anew() -> None:
     assert heard(signal) == [second]
 
 
+def test_dead_receivers_key_can_be_connected_anew_before_the_signal_is_told() -> None:
+    signal, mortal, second = Signal(), Ear("mortal"), Ear("second")
+    old, made = signal.connect(mortal, dispatch_uid="menu"), list[Connection]()
+    # The newest reference's callback is called first.
+    probe = weakref.ref(
+        mortal, lambda _: made.append(signal.connect(second, dispatch_uid="menu", priority=1))
+    )
+    del mortal
+    assert probe() is None
+    [new] = made
+    assert (new is old, new.receiver, new.priority) == (False, second, 1)
+    assert (old.connected, new.connected) == (False, True)
+    assert heard(signal) == [second]
+
+
 def test_dead_receivers_do_not_disturb_the_order_of_the_living() -> None:
     signal, ears = Signal(), [Ear(str(n)) for n in range(9)]
     for ear in ears:

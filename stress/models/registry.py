@@ -392,7 +392,7 @@ def sweep_by_key(self: _Sweeper, tether: Any) -> None:
 
 def tracked_disconnect_send() -> None:
     """Once ``disconnect(wait=True)`` has returned, the receiver does not run."""
-    signal = Signal()
+    signal = Signal(name="tracked")  # without a name, its repr would look for one everywhere
     gone, ran = list[bool](), list[bool]()
 
     def receiver(signal: Signal, sender: object, **named: Any) -> None:
