@@ -10,7 +10,7 @@ import pytest
 from helpers import TIMEOUT, Boom, Gate, Running, raiser, wait_until
 from pools import add_up, held, signal_to
 
-from tsignals import Deliveries, Delivery, Signal, WorkerPool
+from tsignals import Deliveries, Delivery, Signal, WorkerPool, _future
 
 Wait = Callable[[Deliveries], object]
 
@@ -205,6 +205,58 @@ def test_what_runs_elsewhere_is_waited_for(wait: Wait) -> None:
         gate.opened.set()
         outer.result(TIMEOUT)
         assert gate.calls == 1
+
+
+@pytest.mark.parametrize("wait", [futures_wait, first_exception, futures_as_completed])
+def test_delivery_that_ends_while_a_wait_for_it_begins_ends_that_wait(
+    wait: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """concurrent.futures would sleep on an event of its own: the pool puts another in its place."""
+    with WorkerPool(2) as pool:
+        gate = Gate()
+        inner = signal_to(gate, pool).send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+
+        class Late(_future.Errand):
+            def __init__(self, *arguments: Any) -> None:
+                gate.opened.set()
+                wait_until(lambda: inner[0][1] not in pool._engine.unresolved)
+                super().__init__(*arguments)
+
+        monkeypatch.setattr(_future, "Errand", Late)
+        signal_to(lambda **named: wait(inner), pool).send_async(None).results(TIMEOUT)
+
+
+def test_delivery_that_was_done_before_a_wait_began_counts_once_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Even where who resolved it gets round to telling those who wait only afterwards."""
+    with WorkerPool(2) as pool:
+        gate, announcing, may_announce = Gate(), threading.Event(), threading.Event()
+        announce = _future.Meeting.announce
+
+        def announce_late(meeting: Any, future: Any) -> None:
+            if future is first:
+                announcing.set()
+                assert may_announce.wait(TIMEOUT)
+            announce(meeting, future)
+
+        monkeypatch.setattr(_future.Meeting, "announce", announce_late)
+        first = pool.submit(gate)
+        first.add_done_callback(lambda future: None)  # so that there is somebody to tell
+        assert gate.entered.wait(TIMEOUT)
+        other = Gate()
+        second = pool.submit(other)
+        gate.opened.set()
+        assert announcing.wait(TIMEOUT)
+        waiting = Running(futures.wait, [first, second], TIMEOUT)
+        yielding = Running(list, futures.as_completed([first, second], TIMEOUT))
+        wait_until(lambda: len(second._met().waiters) == 2)
+        may_announce.set()
+        wait_until(lambda: first not in pool._engine.unresolved)
+        other.opened.set()
+        assert waiting.result().not_done == set()
+        assert yielding.result() == [first, second]
 
 
 def test_waits_go_on_while_the_pool_closes(pool: WorkerPool) -> None:

@@ -217,18 +217,17 @@ class Glance:
 
     def append(self, waiter: Any) -> None:
         future = self._future
-        was_done = future._state in _DONE
-        guest = self._meeting.waiters[waiter] = Guest(functools.partial(_tell, waiter))
-        if was_done:
-            return
+        if future._state in _DONE:
+            return  # as this thread has seen it: nobody need tell
         refuse_if_critical("concurrent.futures")
         future._pool.refuse_on_loop()
         if future._pool.works_here():
-            if not isinstance(waiter.event, Errand):
+            if not isinstance(waiter.event, Errand):  # before it can be set
                 # Of the three kinds, this one needs all; an error may end it before, though.
                 every = not getattr(waiter, "stop_on_exception", True)
                 waiter.event = Errand(future._pool, every)
             waiter.event.futures.append(future)
+        guest = self._meeting.waiters[waiter] = Guest(functools.partial(_tell, waiter))
         if future._phase in _DONE:
             guest.told(future, _LATECOMER)
 

@@ -281,7 +281,6 @@ def _work(engine_in: list[Any], contract: list[bool]) -> None:
         return
     engine = engine_in.pop()
     me = threading.get_ident()
-    thread = threading.current_thread()
     work_queue = engine.queue
     engine.idents[me] = None
     try:
@@ -311,5 +310,4 @@ def _work(engine_in: list[Any], contract: list[bool]) -> None:
             if engine.queue is not work_queue:
                 return  # this is a forked child, which starts its own workers
     finally:
-        engine.idents.pop(me, None)
-        engine.threads.pop(thread, None)
+        engine.idents.pop(me, None)  # and not of ``threads``: who shuts down joins them all
