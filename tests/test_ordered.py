@@ -10,7 +10,7 @@ import pytest
 from helpers import TIMEOUT, BaseBoom, Boom, Gate, Running, Thing, wait_until
 from pools import add_up, held, signal_to
 
-from tsignals import Deliveries, DeliveryDropped, Signal, WorkerPool
+from tsignals import Deliveries, DeliveryDropped, Signal, WorkerPool, _lanes
 
 
 @pytest.fixture
@@ -278,6 +278,27 @@ def test_receiver_that_sends_to_itself_hears_it_afterwards(pool: WorkerPool) -> 
     signal.send_async(None, n=0)
     assert pool.drain(TIMEOUT)
     assert order == [f"{what} {n}" for n in range(3) for what in ("begin", "end")]
+
+
+def test_delivery_that_is_sent_as_the_lane_ends_starts_another(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lane takes no more turns by then, and is still found by who looks for it."""
+    lane, close = Lane(), _lanes.Lane.close
+    signal, sent = signal_to(lane, pool, ordered=True), list[Deliveries]()
+
+    def close_late(ending: Any) -> None:
+        monkeypatch.undo()
+        sent.append(signal.send_async(None, n=1))
+        close(ending)
+
+    monkeypatch.setattr(_lanes.Lane, "close", close_late)
+    signal.send_async(None, n=0).results(TIMEOUT)
+    wait_until(lambda: sent)
+    assert sent[0].results(TIMEOUT) == [(lane, 1)]
+    signal.send_async(None, n=2).results(TIMEOUT)
+    assert (lane.heard, lane.overlaps) == ([0, 1, 2], 0)
+    wait_until(lambda: not pool._engine.lanes)
 
 
 def test_what_one_delivery_did_is_visible_to_the_next(pool: WorkerPool) -> None:

@@ -248,6 +248,26 @@ def test_block_on_a_thread_with_a_running_loop_raises_at_once() -> None:
             assert pool.stats().submitted == 2
 
 
+def test_sender_that_finds_room_where_it_would_stand_in_line_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stand_in_line = _engine.Engine.stand_in_line
+
+    with WorkerPool(1, max_pending=1) as pool:
+        with held(pool):
+            waiting = pool.submit(int)
+
+            def late(engine: Any, admitted: int) -> Any:
+                waiting.cancel()
+                return stand_in_line(engine, admitted)
+
+            monkeypatch.setattr(_engine.Engine, "stand_in_line", late)
+            sent = Running(pool.submit, int).result()
+            assert waiting.cancelled()
+            assert pool.stats()[2:] == (1, 1, 3, 0, 0, 1, 0)
+        assert sent.result(TIMEOUT) == 0
+
+
 def test_room_that_comes_when_the_time_is_up_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     with WorkerPool(1, max_pending=1, block_timeout=TIMEOUT) as pool:
         with held(pool), monkeypatch.context() as patch:

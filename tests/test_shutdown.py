@@ -9,7 +9,7 @@ import pytest
 from helpers import TIMEOUT, Boom, Ear, Gate, Running, raiser, together, wait_until
 from pools import Watch, add_up, held, signal_to
 
-from tsignals import PoolClosed, Signal, WorkerPool
+from tsignals import PoolClosed, Signal, WorkerPool, _state
 
 
 @pytest.fixture
@@ -248,6 +248,43 @@ def test_shutdown_from_a_worker_closes_without_waiting(cancel: bool, pool: Worke
     with pytest.raises(PoolClosed):
         pool.submit(int)
     wait_until(lambda: workers_of(pool) == [])
+
+
+def test_worker_of_a_closing_pool_stays_while_what_a_caller_runs_waits_in_its_lane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing waited when the pool was closed, and then that delivery had to."""
+    retire, stays = _state.retire, threading.Event()
+
+    def spied(state: Any) -> Any:
+        after = retire(state)
+        if after is None:
+            stays.set()
+        return after
+
+    monkeypatch.setattr(_state, "retire", spied)
+    gate, in_lane, in_caller = Gate(), Gate(), Gate()
+    pool = WorkerPool(2, max_pending=1, overflow="caller_runs")
+    running = [pool.submit(gate)]
+    assert gate.entered.wait(TIMEOUT)
+    running += signal_to(in_lane, pool, ordered=True).send_async(None).futures
+    assert in_lane.entered.wait(TIMEOUT)
+    waiting = pool.submit(int)
+    signal = signal_to(in_caller, pool)
+    signal.connect(in_lane, ordered=True)
+    caller = Running(signal.send_async, None)
+    assert in_caller.entered.wait(TIMEOUT)
+    assert waiting.cancel()
+    pool.shutdown(wait=False)
+    in_caller.opened.set()
+    wait_until(lambda: pool.stats().pending == 1)
+    gate.opened.set()
+    assert stays.wait(TIMEOUT)
+    in_lane.opened.set()
+    assert [response for _, response in caller.result().results(TIMEOUT)] == ["through"] * 2
+    assert [future.result(TIMEOUT) for future in running] == ["through"] * 2
+    Running(pool.shutdown).result()
+    assert pool.stats() == (0, 0, 0, 0, 5, 4, 0, 1, 0)
 
 
 def test_state_only_moves_right(pool: WorkerPool) -> None:

@@ -120,7 +120,8 @@ class Waits(Workers):
         try:
             while self.cell is cell and cell.update(_state.await_quiet, idler) is not None:
                 cell.raise_interrupt()
-                woken.get(timeout=left_until(deadline))
+                if self.cell is cell:  # not forked in the middle of that
+                    woken.get(timeout=left_until(deadline))
             # Counted as ended is one step before resolved.
             for work in list(self.unresolved):
                 work.doze(left_until(deadline))
