@@ -1,4 +1,4 @@
-"""``python -m stress COMMAND``: evidence by luck and volume. Each command prints its seed."""
+"""``python -m stress COMMAND``: evidence by luck and volume. What uses chance prints its seed."""
 
 import argparse
 import importlib

@@ -1081,6 +1081,26 @@ def test_circle_of_a_worker_and_an_async_delivery_is_refused(pool: WorkerPool) -
     assert ended in (["refused", "awaited"], ["waited", "refused"])
 
 
+def test_loop_whose_thread_starts_only_after_all_was_called_off_is_none_of_the_pools(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle of ``Thread.start``."""
+    late = list[threading.Thread]()
+
+    def interrupted(thread: threading.Thread) -> None:
+        late.append(thread)
+        raise KeyboardInterrupt
+
+    signal = signal_to(ignores, pool)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            signal.send_async(None)
+    late[0].start()
+    late[0].join(TIMEOUT)
+    assert signal.send_async(None).results(TIMEOUT) == [(ignores, None)]
+
+
 # around and initializer
 
 

@@ -363,3 +363,15 @@ def test_receivers_run_on_a_dask_cluster(tmp_path: Path) -> None:
             for n, deliveries_ in enumerate(sent):
                 responses = [response for _, response in deliveries_.results(3 * TIMEOUT)]
                 assert responses == ["survived", 2 * n]
+
+
+def test_what_is_no_executor_is_refused_before_anything_is_queued() -> None:
+    wrong: Any = 3
+    with pytest.raises(TypeError, match=r"concurrent\.futures\.Executor"):
+        Signal(executor=wrong)
+    signal, ear = Signal(), Ear()
+    signal.connect(ear)
+    signal.executor = wrong
+    with pytest.raises(TypeError, match=r"concurrent\.futures\.Executor"):
+        signal.send_async(None)
+    assert ear.calls == []

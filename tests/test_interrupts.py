@@ -196,7 +196,7 @@ class World:
         assert engine.cell.interrupts == []
         # What follows the counting is done by the same thread, a moment later.
         wait_until(lambda: not engine.unresolved and not engine.lanes)
-        wait_until(lambda: len(engine.threads) == pool.stats().workers)
+        wait_until(lambda: sum(t.is_alive() for t in engine.threads) == pool.stats().workers)
         assert threading.get_ident() not in engine.idents
         threads = list(engine.threads)
         Running(pool.shutdown).result()
@@ -431,7 +431,16 @@ WAITS: dict[str, Callable[[WorkerPool, Any], Any]] = {
     "shutdown": lambda pool, future: pool.shutdown(),
     "wait": lambda pool, future: concurrent.futures.wait([future], TIMEOUT),
     "as_completed": lambda pool, future: list(concurrent.futures.as_completed([future], TIMEOUT)),
+    "disconnect": lambda pool, future: disconnect_and_wait(),
 }
+
+
+def disconnect_and_wait() -> None:
+    connection = Signal().connect(lambda **named: None, weak=False, tracked=True)
+    try:
+        connection.disconnect(wait=TIMEOUT)
+    finally:
+        assert connection.connected
 
 
 @pytest.mark.parametrize("wait", WAITS)

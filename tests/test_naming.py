@@ -1,5 +1,6 @@
 """How a signal is called in reprs and logs: by name, by address, or by where it was made."""
 
+import _thread
 import inspect
 import logging
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 import signals_for_tests
-from helpers import Boom, raiser
+from helpers import Boom, raiser, wait_until
 from signals_for_tests import LINE_OF_MAKE, Order, make
 
 from tsignals import Signal, receiver_failed
@@ -143,3 +144,10 @@ def test_signal_whose_module_was_unloaded_is_named_after_where_it_was_made(
     monkeypatch.delitem(sys.modules, "passing")
     assert "passing" not in repr(module.signal)
     assert "test_naming" in repr(module.signal)
+
+
+def test_signal_made_where_no_python_code_calls_has_a_label_too() -> None:
+    signal = Signal.__new__(Signal)
+    _thread.start_new_thread(Signal.__init__, (signal,))
+    wait_until(lambda: hasattr(signal, "_address"))
+    assert "?" in signal.label

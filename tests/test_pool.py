@@ -58,6 +58,14 @@ def test_arguments_out_of_range_raise_value_error(wrong: dict[str, Any]) -> None
         WorkerPool(**wrong)
 
 
+@pytest.mark.parametrize("name", ["max_workers", "max_pending"])
+@pytest.mark.parametrize("number", ["3", 1.5])
+def test_numbers_that_are_no_ints_raise_type_error(name: str, number: Any) -> None:
+    arguments: dict[str, Any] = {name: number}
+    with pytest.raises(TypeError, match=f"{name} must be an int or None"):
+        WorkerPool(**arguments)
+
+
 @pytest.mark.parametrize("name", ["initializer", "around"])
 def test_what_is_to_be_called_must_be_callable(name: str) -> None:
     arguments: dict[str, Any] = {name: 3}

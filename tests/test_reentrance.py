@@ -313,6 +313,7 @@ def test_send_that_is_overtaken_as_it_begins_leaves_the_next_no_less_to_see() ->
     assert coming == []
     assert seen in (ears[:1], ears)
     assert heard(signal) == ears
+    assert heard(Signal()) == []  # what new signals start with is as it was
 
 
 @pytest.mark.parametrize("verb", ["send", "send_robust"])

@@ -122,9 +122,10 @@ class Connection:
         in any thread: ``True`` for ever, a number so many seconds. Calls that could only end
         after this wait, its own above all, are left out.
 
-        Raises ``ValueError`` for ``wait`` on an untracked connection, and ``RuntimeError`` on a
-        thread whose event loop runs a call to wait for, both before anything changes;
-        ``TimeoutError`` when the time is up, with the connection gone.
+        Raises ``ValueError`` for ``wait`` on an untracked connection or below zero, ``TypeError``
+        for what is no number, and ``RuntimeError`` on a thread whose event loop runs a call to
+        wait for, all before anything changes; ``TimeoutError`` when the time is up, with the
+        connection gone.
         """
         gate = self.terms.gate
         check_wait(wait, tracked=gate is not None)

@@ -102,6 +102,10 @@ class Elsewhere:
 
 
 def _deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deliveries:
+    if not isinstance(executor, Executor):  # assigned to the signal
+        raise TypeError(
+            f"cannot deliver: a {type(executor).__name__!r} is no concurrent.futures.Executor"
+        )
     for row, _ in live:
         if row.terms.ordered:
             raise TypeError(

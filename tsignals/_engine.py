@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.thread import BrokenThreadPool
 
 from tsignals import _state
+from tsignals._critical import critical, refuse_if_critical
 from tsignals._errors import DeliveryDropped, DeliveryLost, PoolClosed, QueueFull
-from tsignals._future import critical, left_until, refuse_if_critical
+from tsignals._future import left_until
 from tsignals._lanes import join
 from tsignals._state import Blocked, Mode, State
 from tsignals._waits import Waits, forget_sleepers, loop_runs_here

@@ -18,13 +18,13 @@ comes to sleep on their event (:class:`Errand`).
 import functools
 import logging
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from types import CodeType, FrameType
-from typing import Any, TypeVar
+from typing import Any
+
+from tsignals._critical import critical, refuse_if_critical
 
 PENDING = "PENDING"
 RUNNING = "RUNNING"
@@ -35,32 +35,6 @@ _DONE = frozenset([CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED])
 
 Mark = tuple[str, int]
 """How a future ends, ``"run"`` or a counter, and in which thread; made anew each time."""
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-CRITICAL: set[CodeType] = set()
-"""Code during which a wait on the same thread could wait for that very code."""
-
-
-def critical(function: _F) -> _F:
-    """Mark a function that must go on before waits can end; it calls no foreign code."""
-    CRITICAL.add(function.__code__)
-    return function
-
-
-def refuse_if_critical(what: str) -> None:
-    """Raise ``RuntimeError`` when called (by a finalizer, a signal handler) inside such code.
-
-    Costs nothing where nobody waits: the marks are the functions on this thread's stack.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code in CRITICAL:
-            raise RuntimeError(
-                f"cannot wait in {what}: it was called by a finalizer or signal handler that "
-                f"interrupted tsignals ({frame.f_code.co_qualname}) on this thread"
-            )
-        frame = frame.f_back
 
 
 def refuse_if_deep(frames: int = 40) -> None:

@@ -19,6 +19,8 @@ from collections.abc import Hashable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from tsignals._critical import refuse_if_critical
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -66,7 +68,10 @@ _waits: dict[_Wait, None] = {}
 
 
 def check_wait(wait: object, tracked: bool) -> None:
-    """Raise unless ``wait`` is a bool or a number of seconds, and False if not ``tracked``."""
+    """Raise unless ``wait`` is a bool or a number of seconds, and False if not ``tracked``.
+
+    Raises, too, where a wait could never end.
+    """
     if wait is False:
         return
     if wait is not True:
@@ -78,6 +83,7 @@ def check_wait(wait: object, tracked: bool) -> None:
         raise ValueError(
             "wait needs a tracked connection, and this one is not; connect with tracked=True"
         )
+    refuse_if_critical("disconnect(wait=...)")
 
 
 class Gate:

@@ -195,10 +195,10 @@ class LoopThread:
 
     def _run(self, contract: list[bool]) -> None:
         contract.append(True)
-        engine = self.engine
-        engine.loops.append(self)
         if not contract[0]:
             return
+        engine = self.engine
+        engine.loops.append(self)
         if engine.loops[0] is not self:
             self.loop.close()
             return

@@ -14,6 +14,7 @@ class Failure:
     ``queued_seconds`` is how long the delivery waited for a worker, 0.0 outside a pool.
     ``ran_seconds`` is how long the receiver ran; in ``send_robust`` and ``asend_robust``, which
     keep no clock while all goes well, it counts from the start of the send or the last failure.
+    Executors of other kinds tell no times: both are 0.0, and the thread is the one that tells.
     """
 
     signal: Any

@@ -9,8 +9,9 @@ from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from tsignals import _lifetime, _state
+from tsignals._critical import refuse_if_critical
 from tsignals._engine import Engine
-from tsignals._future import PoolFuture, refuse_if_critical
+from tsignals._future import PoolFuture
 from tsignals._work import Around, Submitted
 from tsignals._workers import Initializer
 
@@ -52,7 +53,8 @@ class WorkerPool(Executor):
         everything the pool runs. If it raises, that fails the delivery; it cannot swallow an error.
 
     All deliveries of one send are admitted together or not at all. A pool nobody refers to
-    finishes its work and its threads end. Arguments out of range raise ``ValueError``.
+    finishes its work and its threads end. Arguments out of range raise ``ValueError``, and of
+    the wrong type ``TypeError``.
 
     Thread safety: every method from any thread, from receivers, finalizers and signal handlers.
     """
@@ -69,6 +71,9 @@ class WorkerPool(Executor):
         initargs: tuple[Any, ...] = (),
         around: Around | None = None,
     ) -> None:
+        for what, number in (("max_workers", max_workers), ("max_pending", max_pending)):
+            if number is not None and not isinstance(number, int):
+                raise TypeError(f"{what} must be an int or None, not {type(number).__name__!r}")
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
         if max_workers < 1:

@@ -61,12 +61,17 @@ class Signal:
         name: str | None = None,
         executor: Executor | None = None,
     ) -> None:
+        if executor is not None and not isinstance(executor, Executor):
+            raise TypeError(
+                "executor must be a concurrent.futures.Executor or None, "
+                f"not {type(executor).__name__!r}"
+            )
         self.providing_args = tuple(providing_args or ())
         self.use_caching = use_caching
         self.name = name
         self.executor = executor
         self._registry = Registry()
-        self._address = _naming.Address(self, sys._getframe(1))
+        self._address = _naming.Address(self, sys._getframe().f_back)
 
     # -- Connections --
 
@@ -211,8 +216,9 @@ class Signal:
         Each runs in its own copy of this thread's ``contextvars`` context. A failure is logged
         and told to ``receiver_failed``, whether or not anybody looks at the delivery.
 
-        Raises ``PoolClosed``, ``BrokenExecutor``, ``QueueFull``; ``TypeError`` for an ``ordered``
-        receiver on an executor that is no ``WorkerPool``; nothing is queued then.
+        Raises ``PoolClosed``, ``BrokenExecutor``, ``QueueFull``; ``RuntimeError`` or ``OSError``
+        when no thread or event loop can be started; ``TypeError`` for an ``ordered`` receiver on
+        an executor that is no ``WorkerPool``. Nothing is queued then.
         """
         if "signal" in named:
             check_names(named)
@@ -230,7 +236,16 @@ class Signal:
         return deliver(executor, live, Sending(self, sender, (), keywords, "send_async", tell))
 
     async def asend(self, /, sender: Any, **named: Any) -> Pairs:
-        """As ``send``, from a coroutine; see the asyncio guide."""
+        """As ``send``, from a coroutine, also to ``async def`` receivers.
+
+        The sync receivers run first, one after the other in another thread; then the async ones,
+        all at once in this event loop. The pairs come in that order. Changes to context variables
+        are seen by the sender, as with Django's ``asend``.
+
+        The first exception propagates, of several async receivers as an ``ExceptionGroup``; the
+        others are cancelled and awaited. So are all when the caller is cancelled, but for a sync
+        receiver that runs: that ends first, and no further one is called.
+        """
         from tsignals import _aio
 
         registry = self._registry
@@ -240,7 +255,11 @@ class Signal:
         return await _aio.asend(live, self, sender, named)
 
     async def asend_robust(self, /, sender: Any, **named: Any) -> Outcomes:
-        """As ``send_robust``, from a coroutine; see the asyncio guide."""
+        """As ``send_robust``, from a coroutine, also to ``async def`` receivers.
+
+        Threads, order, context variables and cancellation are those of ``asend``; an ``Exception``
+        becomes the response, is logged and told, and stops nobody.
+        """
         from tsignals import _aio
 
         registry = self._registry

@@ -265,7 +265,7 @@ class Workers:
         log.critical("the initializer of pool %r failed", self.name, exc_info=error)
 
     def all_threads(self) -> list[threading.Thread]:
-        """The threads that have started and not ended."""
+        """The threads that have started, those that have ended since included."""
         threads = [*self.threads, *(loop.thread for loop in self.loops)]
         return [thread for thread in threads if thread.ident is not None]
 

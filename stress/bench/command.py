@@ -80,6 +80,9 @@ def run(arguments: argparse.Namespace, scale: Scale | None = None) -> int:
         record = _in_processes(arguments)
     else:
         record = _measure(arguments, scale or _scale(arguments))
+    if not record.samples:
+        print(f"no row or group is called so: {', '.join(arguments.rows)}", file=sys.stderr)
+        return 2
     report.show(record, chosen_rows(arguments.rows, record.old), arguments.json)
     if arguments.plot:
         plot.draw(record, arguments.plot)

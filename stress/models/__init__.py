@@ -37,6 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
     from stress.models.explore import explore, kill
 
     chosen = [model for model in MODELS if arguments.only in (None, model.name)]
+    if not chosen:
+        print(
+            f"no model is called {arguments.only!r}; there are:",
+            *(m.name for m in MODELS),
+            sep="\n",
+        )
+        return 2
     print(f"models: {python()}", flush=True)
     report: list[dict[str, Any]] = []
     wrong = 0
