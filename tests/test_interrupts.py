@@ -436,7 +436,8 @@ WAITS: dict[str, Callable[[WorkerPool, Any], Any]] = {
 
 
 def disconnect_and_wait() -> None:
-    connection = Signal().connect(lambda **named: None, weak=False, tracked=True)
+    signal = Signal()
+    connection = signal.connect(lambda **named: None, weak=False, tracked=True)
     try:
         connection.disconnect(wait=TIMEOUT)
     finally:
