@@ -11,6 +11,7 @@ import signal as signals
 import subprocess
 import sys
 import threading
+import time
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -742,9 +743,17 @@ def test_ctrl_c_while_a_caller_waits_for_the_loop_cancels_what_runs_there() -> N
 
         def interrupts() -> None:
             assert waits.entered.wait(TIMEOUT)
-            signals.pthread_kill(threading.main_thread().ident or 0, signals.SIGINT)
+            while not interrupted:  # one that comes just before the wait does not cut it short
+                signals.pthread_kill(threading.main_thread().ident or 0, signals.SIGINT)
+                time.sleep(0.01)
 
-        before = signals.signal(signals.SIGINT, signals.default_int_handler)
+        def handler(*_: object) -> None:
+            if not interrupted:
+                interrupted.append(True)
+                raise KeyboardInterrupt
+
+        interrupted = list[bool]()
+        before = signals.signal(signals.SIGINT, handler)
         try:
             thread = Running(interrupts)
             with pytest.raises(KeyboardInterrupt):
