@@ -666,6 +666,29 @@ def test_what_runs_is_not_dropped(overflow: str) -> None:
         assert pool.stats().dropped == 1
 
 
+def test_oldest_is_not_dropped_where_that_makes_too_little_room() -> None:
+    """What runs on the loop cannot give way, and two need more than one that waits."""
+    with WorkerPool(1, max_pending=3, overflow="drop_oldest") as pool, held(pool) as worker:
+        gates = [AsyncGate(), AsyncGate()]
+        running = [signal_to(gate, pool).send_async(None) for gate in gates]
+        assert all(gate.entered.wait(TIMEOUT) for gate in gates)
+        waiting = pool.submit(int)
+        signal = signal_to(ear := Ear(), pool)
+        signal.connect(ear.hear)
+        for _, dropped in signal.send_async(None):
+            assert isinstance(dropped.exception(TIMEOUT), DeliveryDropped)
+        assert not waiting.done()
+        assert (pool.stats().pending, pool.stats().dropped) == (1, 2)
+        newest = pool.submit(int)  # one that waits is enough for one
+        assert isinstance(waiting.exception(TIMEOUT), DeliveryDropped)
+        worker.opened.set()
+        assert newest.result(TIMEOUT) == 0
+        for gate, deliveries in zip(gates, running, strict=True):
+            gate.opened.set()
+            assert deliveries.results(TIMEOUT) == [(gate, "through")]
+    assert ear.calls == []
+
+
 def test_oldest_is_dropped_before_it_starts() -> None:
     with WorkerPool(1, max_pending=2, overflow="drop_oldest") as pool:
         gate, blocking = held_loop(pool)
@@ -993,6 +1016,33 @@ def test_blocking_wait_on_the_pools_event_loop_is_refused(wait: str, pool: Worke
 
         assert responses(signal_to(waits, pool).send_async(None).results(TIMEOUT)) == ["refused"]
     assert waiting.results(TIMEOUT) == [(ignore, None)]
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_blocking_wait_of_a_receiver_that_the_event_loop_runs_as_a_caller_is_refused(
+    wait: str,
+) -> None:
+    """It is a worker meanwhile, but what it waits for needs this very loop."""
+    with WorkerPool(1, max_pending=2, overflow="caller_runs") as pool:
+        refused = list[str]()
+
+        def waits(awaited: Deliveries, **named: Any) -> None:
+            with pytest.raises(RuntimeError):
+                WAITS[wait](awaited, pool)
+            refused.append(wait)
+
+        on_loop, in_caller = signal_to(ignores, pool), signal_to(waits, pool)
+
+        async def sends(**named: Any) -> Any:
+            awaited = on_loop.send_async(None)  # there is room for two, and this is the second
+            overflowing = in_caller.send_async(None, awaited=awaited)
+            return awaited, overflowing.outcomes(0).errors
+
+        [(_, (awaited, errors))] = signal_to(sends, pool).send_async(None).results(2 * TIMEOUT)
+        assert (refused, errors) == ([wait], [])
+        assert awaited.results(TIMEOUT) == [(ignores, None)]
+        assert pool.drain(TIMEOUT)
+        assert pool.stats()[2:] == (0, 0, 3, 3, 0, 0, 0)
 
 
 def test_what_is_done_can_be_asked_for_on_the_pools_event_loop(pool: WorkerPool) -> None:

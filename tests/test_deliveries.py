@@ -19,6 +19,7 @@ from concurrent.futures import (
 from typing import Any
 
 import pytest
+from event_loops import AsyncGate
 from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, Thing, raiser, together, wait_until
 from pools import add_up, held
 
@@ -362,8 +363,7 @@ def test_callback_may_send_and_wait_again(pool: WorkerPool) -> None:
     wait_until(lambda: answers == ["again"])
 
 
-def test_callback_of_a_delivery_finds_its_worker_idle() -> None:
-    """A chain of sends from callbacks needs one worker, and no other is started for it."""
+def test_chain_of_sends_from_callbacks_goes_on() -> None:
     with WorkerPool(8) as pool:
         left, over = [50], threading.Event()
         signal = signal_of(pool, Ear())
@@ -379,7 +379,46 @@ def test_callback_of_a_delivery_finds_its_worker_idle() -> None:
         pool.submit(gate).add_done_callback(again)
         gate.opened.set()
         assert over.wait(TIMEOUT)
-        assert pool.stats().workers == 1
+        assert pool.drain(TIMEOUT)
+        assert pool.stats().completed == 51
+
+
+def test_worker_in_a_slow_callback_is_not_waited_for() -> None:
+    """What is sent meanwhile runs in another, which is hired for it, whoever sends it."""
+    with WorkerPool(2) as pool:
+        begun, ran, answers = threading.Event(), threading.Event(), list[bool]()
+
+        def slow(future: Any) -> None:
+            begun.set()
+            answers.append(ran.wait(TIMEOUT))
+
+        with held(pool):
+            pool.submit(int)  # until then there is one
+            assert pool.stats().workers == 2
+        with held(pool):
+            first = pool.submit(int)
+            first.add_done_callback(slow)
+        assert begun.wait(TIMEOUT)
+        pool.submit(ran.set)
+        wait_until(lambda: answers)
+        assert answers == [True]
+
+
+def test_slow_callback_may_wait_for_what_it_sends() -> None:
+    with WorkerPool(4) as pool:
+        ran, answers = threading.Event(), list[bool]()
+
+        def slow(future: Any) -> None:
+            pool.submit(ran.set)
+            answers.append(ran.wait(TIMEOUT))
+
+        gate = Gate()
+        pool.submit(gate).add_done_callback(slow)
+        gate.opened.set()
+        wait_until(lambda: answers)
+        assert answers == [True]
+        assert pool.drain(TIMEOUT)
+        assert add_up(pool.stats())
 
 
 def test_callbacks_added_at_the_moment_it_ends_are_all_called(pool: WorkerPool) -> None:
@@ -555,6 +594,23 @@ def test_done_delivery_and_its_error_leave_no_cycle(pool: WorkerPool) -> None:
             wait_until(lambda: reference() is None)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("kind", [Gate, AsyncGate])
+def test_cancelling_in_vain_leaves_nothing_in_a_delivery_that_goes_on(
+    kind: type[Gate], pool: WorkerPool
+) -> None:
+    gate = kind()
+    delivery: Any
+    [(_, delivery)] = signal_of(pool, gate).send_async(None)
+    assert gate.entered.wait(TIMEOUT)
+    cancel = delivery.cancel if kind is Gate else delivery.cancel_unstarted
+    for _ in range(1000):
+        assert cancel() is False
+    lists = [each for each in gc.get_referents(delivery) if isinstance(each, list)]
+    assert max(map(len, lists), default=0) < 100
+    gate.opened.set()
+    assert delivery.result(TIMEOUT) == "through"
 
 
 def test_waiting_leaves_nothing_in_a_delivery_that_goes_on(pool: WorkerPool) -> None:

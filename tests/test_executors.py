@@ -16,7 +16,7 @@ from typing import Any
 import executor_signals
 import pytest
 from executor_signals import NeedsTwo, elsewhere
-from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, raiser, wait_until
+from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, raiser, wait_until
 from pools import told
 
 from tsignals import Signal, WorkerPool, background, set_default_executor
@@ -183,6 +183,22 @@ def test_receiver_that_is_disconnected_before_it_is_submitted_is_cancelled() -> 
         assert heard.result(TIMEOUT) == "heard"
     assert len(submitted) == 1
     assert (tracked.calls, hears.failures) == ([], [])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), BaseBoom()])
+def test_tracked_receiver_whose_submit_was_interrupted_does_not_run(error: BaseException) -> None:
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **named: Any) -> Any:
+            raise error
+
+    with Interrupted(1) as executor, connected(executor) as signal:
+        ear = Ear()
+        connection = signal.connect(ear, tracked=True)
+        with pytest.raises(type(error)):
+            signal.send_async(None)
+        # In another thread: this one would not wait for a call of its own.
+        assert Running(connection.disconnect, wait=TIMEOUT).result(2 * TIMEOUT)
+    assert ear.calls == []
 
 
 def test_executor_that_is_shut_down_fails_every_delivery() -> None:

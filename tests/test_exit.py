@@ -152,6 +152,32 @@ def test_hung_receiver_is_left_behind_and_what_is_lost_is_named() -> None:
     ]
 
 
+def test_callback_that_raises_keeps_no_other_from_being_lost_and_named() -> None:
+    """Neither of its own pool, nor of the next."""
+    done = processes.run(
+        """
+        second = WorkerPool(1, thread_name_prefix="second")
+        lost = []
+
+        def exits(future):
+            raise SystemExit
+
+        for one in (pool, second):
+            one.submit(hang)
+            lost += [one.submit(print, n) for n in range(3)]
+        for future in lost:
+            future.add_done_callback(exits)
+        late.append(lambda: say(*[type(future.exception(0)).__name__ for future in lost]))
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="0.2",
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["DeliveryLost"] * 6)
+    named = [line for line in done.stderr.splitlines() if "at exit" in line]
+    line = LOST.format(4, "submit()")
+    assert named == [line, line.replace("mail", "second")]
+
+
 @pytest.mark.parametrize(
     "receiver",
     [

@@ -1,5 +1,6 @@
 """What goes wrong in and around workers: nothing is lost, nothing hangs, the worker lives on."""
 
+import asyncio
 import contextlib
 import logging
 import threading
@@ -8,6 +9,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Any
 
 import pytest
+from event_loops import AsyncGate
 from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, raiser, together, wait_until
 from pools import add_up, held, signal_to, told
 
@@ -280,6 +282,103 @@ def test_many_that_find_no_thread_leave_nothing_pending(no_threads: NoThreads) -
         assert pool.submit(int).result(TIMEOUT) == 0
 
 
+def test_caller_that_takes_its_turn_and_finds_no_thread_leaves_nothing_running(
+    no_threads: NoThreads,
+) -> None:
+    ear, gate = Ear(), AsyncGate()
+    with WorkerPool(2, max_pending=1, overflow="caller_runs") as pool:
+        takes_the_room = signal_to(gate, pool).send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+        no_threads.on = True
+        with contextlib.suppress(RuntimeError):
+            signal_to(ear, pool, ordered=True).send_async(None)
+        assert pool.stats()[2:4] == (0, 1)
+        gate.opened.set()
+        assert takes_the_room.results(TIMEOUT) == [(gate, "through")]
+        assert pool.drain(TIMEOUT)
+        ran = len(ear.calls)  # nothing of it, if it was refused
+        assert pool.stats()[2:] == (0, 0, 1 + ran, 1 + ran, 0, 0, 0)
+        assert not pool._engine.unresolved
+        assert not pool._engine.lanes
+        no_threads.on = False
+        assert pool.submit(int).result(TIMEOUT) == 0
+
+
+# A log that cannot be written
+
+
+@pytest.fixture
+def broken_log(capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
+    """What one has tried to log in vain."""
+
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tried.append(record.getMessage())
+            raise Boom("disk full")
+
+    tried = list[str]()
+    logger, broken = logging.getLogger("tsignals"), Broken()
+    logger.addHandler(broken)
+    yield tried
+    logger.removeHandler(broken)
+
+
+def test_log_that_fails_kills_no_worker(broken_log: list[str]) -> None:
+    pool = WorkerPool(1)
+    with held(pool):
+        future = pool.submit(int)
+        future.add_done_callback(raiser_of(SystemExit()))
+    wait_until(lambda: broken_log)
+    assert pool.submit(int).result(TIMEOUT) == 0
+    assert pool.stats().workers == 1
+    Running(pool.shutdown).result()
+
+
+def test_log_that_fails_does_not_end_the_event_loop(broken_log: list[str]) -> None:
+    async def exits() -> None:
+        raise SystemExit
+
+    async def leaves_a_task(**named: Any) -> str:
+        with contextlib.suppress(SystemExit):
+            await asyncio.ensure_future(exits())
+        return "heard"
+
+    pool = WorkerPool(1)
+    for _ in range(2):
+        [(_, response)] = signal_to(leaves_a_task, pool).send_async(None).results(TIMEOUT)
+        assert response == "heard"
+    assert len(broken_log) == 2
+    Running(pool.shutdown).result()
+
+
+def test_log_that_fails_as_the_pool_breaks_keeps_nothing_from_being_resolved(
+    broken_log: list[str],
+) -> None:
+    pool = WorkerPool(1, initializer=raiser(Boom()))
+    assert isinstance(pool.submit(int).exception(TIMEOUT), BrokenExecutor)
+    wait_until(lambda: broken_log)
+    wait_until(lambda: pool.stats() == (0, 0, 0, 0, 1, 0, 1, 0, 0))
+    Running(pool.shutdown).result()
+
+
+@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest"])
+def test_log_that_fails_to_tell_of_drops_stops_neither_senders_nor_the_end_of_the_pool(
+    overflow: str, broken_log: list[str]
+) -> None:
+    pool, gate = WorkerPool(1, max_pending=1, overflow=overflow), Gate()
+    pool.submit(gate)
+    assert gate.entered.wait(TIMEOUT)
+    futures = [pool.submit(int) for _ in range(4)]  # all but one are dropped
+    assert len(broken_log) == 1
+    threads = list(pool._engine.threads)
+    del pool  # whose worker closes it, and would log what was dropped since
+    gate.opened.set()
+    for thread in threads:
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+    assert all(future.done() for future in futures)
+
+
 # Callbacks
 
 
@@ -308,6 +407,71 @@ def raiser_of(error: BaseException) -> Callable[[Any], None]:
         raise error
 
     return callback
+
+
+@any_error
+def test_callback_that_raises_as_the_pool_breaks_keeps_no_other_from_being_resolved(
+    error: BaseException,
+) -> None:
+    begun, called = Gate(), list[Any]()
+
+    def initialize() -> None:
+        begun()
+        raise Boom
+
+    pool = WorkerPool(1, initializer=initialize)
+    futures = [pool.submit(int) for _ in range(3)]
+    for future in futures:
+        future.add_done_callback(raiser_of(error))
+        future.add_done_callback(called.append)
+    begun.opened.set()
+    for future in futures:
+        assert isinstance(future.exception(TIMEOUT), BrokenExecutor)
+    wait_until(lambda: called == futures)
+    assert pool.drain(TIMEOUT)
+    wait_until(lambda: pool.stats() == (0, 0, 0, 0, 3, 0, 3, 0, 0))
+    Running(pool.shutdown).result()
+
+
+# An error that nobody can look at
+
+
+class Hostile(Exception):
+    """Whoever asks for its class is in for a surprise."""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        raise Boom("never ask")
+
+
+@pytest.mark.parametrize("how", ["submit", "send_async", "caller runs"])
+def test_error_that_hides_its_class_is_an_error_like_any_other(
+    how: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    error, calls = Hostile(), list[int]()
+    pool = WorkerPool(1, max_pending=1, overflow="caller_runs")
+
+    def raises(**named: Any) -> None:
+        calls.append(1)
+        raise error
+
+    if how == "submit":
+        future = pool.submit(raises)
+    else:
+        with contextlib.ExitStack() as stack:
+            if how == "caller runs":
+                stack.enter_context(held(pool))
+                pool.submit(int)
+            # Nor can the logging of this test look at it.
+            monkeypatch.setattr(logging.getLogger("tsignals"), "disabled", True)
+            future = signal_to(raises, pool).send_async(None)[0][1]
+    raised = future.exception(TIMEOUT)
+    assert (raised is error, calls) == (True, [1])
+    assert pool.drain(TIMEOUT)
+    assert pool.stats().failed == 1
+    assert pool.submit(int).result(TIMEOUT) == 0
+    Running(pool.shutdown).result()
 
 
 # Cancelling what is about to run

@@ -2,6 +2,7 @@
 
 import os
 import sysconfig
+from pathlib import Path
 
 import processes
 import pytest
@@ -589,6 +590,140 @@ def test_async_receiver_that_ended_as_another_forked_is_the_parents() -> None:
         assert responses(deliveries) == ["on", "on"]
         check(pids[0])
         assert notes() == sorted([("on", os.getpid()), ("new", pids[0])])
+    """)
+
+
+FORKING_HANDLER = (
+    PREAMBLE
+    + f"""
+sys.path.append({str(Path(__file__).parent)!r})
+"""
+    + """
+import logging
+from points import Handler
+
+logging.disable()  # of drops
+
+def sound(one):
+    stats = one.stats()
+    assert min(stats) >= 0, stats
+    assert stats.submitted == stats.pending + stats.running + sum(stats[5:]), stats
+    assert one.drain(WAIT), one.stats()
+    assert one._engine.cell.value.room_used == 0
+    assert one.submit(int).result(WAIT) == 0
+
+def fork_at_every_point(act, raises, **arguments):
+    # A handler forks at each point of ``act(one, queued)``, and may raise in the child.
+    at, reached = 0, True
+    while reached:
+        at += 1
+        one = WorkerPool(1, **arguments)
+        queued = [one.submit(entered.set), one.submit(opened.wait, WAIT)]
+        assert entered.wait(WAIT)
+        while one.stats().pending:
+            time.sleep(0.001)
+        queued.append(one.submit(int))
+        pids = []
+
+        def forks():
+            pids.append(os.fork())
+            if not pids[0]:
+                signal.alarm(WAIT)
+                if raises:
+                    raise KeyboardInterrupt
+
+        mine = os.getpid()
+        handler = Handler(at, forks)
+        try:
+            with handler:
+                act(one, queued)
+        except KeyboardInterrupt:
+            assert os.getpid() != mine and raises
+        reached = handler.reached
+        if os.getpid() != mine:
+            def child():
+                try:
+                    sound(one)
+                except BaseException:
+                    print("at point", at, handler.where, file=sys.stderr)
+                    raise
+            end(child)
+        opened.set()
+        check(*pids)
+        sound(one)
+        one.shutdown()
+        entered.clear()
+        opened.clear()
+    assert at > 10
+"""
+)
+
+FORKED_CALLS = {
+    "cancel": ("queued[-1].cancel()", {}),
+    "submit": ("one.submit(int)", {}),
+    "send that the caller runs": (
+        "deliver(one)",
+        {"max_pending": 1, "overflow": "caller_runs"},
+    ),
+    "send that drops the oldest": (
+        "deliver(one)",
+        {"max_pending": 2, "overflow": "drop_oldest"},
+    ),
+}
+
+
+@pytest.mark.unmeasured
+@pytest.mark.parametrize("raises", [False, True], ids=["", "and raises in the child"])
+@pytest.mark.parametrize("call", FORKED_CALLS)
+def test_handler_may_fork_at_any_point_of(call: str, raises: bool) -> None:
+    act, arguments = FORKED_CALLS[call]
+    done = processes.run(
+        f"""
+        def deliver(one):
+            both = Signal(name="both", executor=one)
+            both.connect(ignores)
+            both.connect(ignores, dispatch_uid="again")
+            both.send_async(None)
+
+        def ignores(**named):
+            pass
+
+        def act(one, queued):
+            {act}
+
+        fork_at_every_point(act, {raises}, **{arguments})
+        """,
+        FORKING_HANDLER,
+        TSIGNALS_EXIT_SECONDS="1",
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_receiver_that_forks_and_raises_is_told_of_in_both() -> None:
+    succeeds("""
+        import logging
+        logger = logging.getLogger("tsignals")
+        logger.addFilter(lambda record: note("logged") is None)  # and no further
+
+        def forks(**named):
+            pids.append(os.fork())
+            if not pids[0]:
+                signal.alarm(WAIT)
+            raise ValueError
+
+        def hears(failure, **named):
+            note(f"told:{type(failure.exception).__name__}")
+
+        pids = []
+        forking = Signal(executor=pool)
+        forking.connect(forks)
+        receiver_failed.connect(hears)
+        (_, error), = forking.send_async(None).outcomes(WAIT)
+        assert isinstance(error, ValueError)
+        check(pids[0])
+        both = [os.getpid(), pids[0]]
+        expected = [(word, pid) for pid in both for word in ("logged", "told:ValueError")]
+        assert notes() == sorted(expected)
     """)
 
 

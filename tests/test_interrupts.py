@@ -1,144 +1,26 @@
 """Ctrl-C at every point where CPython may run the handler: nothing is lost, held or half done.
 
-CPython looks for signals where a function begins, where a loop turns back, and after a call of
-something that is not written in Python. A trace function raises at each of these points in turn.
+A trace function raises at each of these points in turn (``points.py``).
 ``stress/sigint.py`` does the same with real signals, at random moments.
 """
 
 import concurrent.futures
 import contextlib
-import dis
-import gc
 import signal as signals
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import CodeType, FrameType
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Gate, Running, wait_until
+from helpers import TIMEOUT, Gate, Running, ignore, wait_until
+from points import Handler, Interrupter
 from pools import add_up, held
 
-import tsignals
-from tsignals import Deliveries, QueueFull, Signal, WorkerPool, _engine, _state
+from tsignals import Connection, Deliveries, QueueFull, Signal, WorkerPool, _engine, _state
 
-PACKAGE = tsignals.__path__[0]
-STANDARD = (threading.__file__,)
-MOST = 150
+MOST = 200
 """Of a call with more points, every second or third will do here."""
-
-
-class Interrupter:
-    """Raises KeyboardInterrupt at the ``at``-th point of this thread's code under test."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self.points = 0
-        self.where = ""
-        self._thread = threading.get_ident()
-        self._aside: FrameType | None = None
-        self._last: dict[FrameType, str] = {}
-        self._called: set[FrameType] = set()
-
-    @property
-    def raised(self) -> bool:
-        return self.where != ""
-
-    def __enter__(self) -> "Interrupter":
-        gc.disable()  # what an interrupt in a finalizer does is another matter
-        if sys.version_info < (3, 12):
-            sys.settrace(self._trace)
-        else:  # not settrace, which sees only what was never run before it was switched on
-            watch(self)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool:
-        if sys.version_info < (3, 12):
-            sys.settrace(None)
-        else:
-            watch(None)
-        gc.enable()
-        # The standard library may get into trouble with its own locks, on its way out.
-        return kind is KeyboardInterrupt or (self.raised and kind is RuntimeError)
-
-    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        frame.f_trace_opcodes = True
-        if event == "call":
-            self.start(frame)
-        elif event == "opcode":
-            self.step(frame, frame.f_lasti)
-        elif event == "return":
-            self.end(frame)
-        return self._trace
-
-    def start(self, frame: FrameType) -> None:
-        if threading.get_ident() == self._thread and self._aside is None:
-            if frame.f_code.co_name == "__del__":
-                self._aside = frame  # what is raised in there goes nowhere
-            elif frame.f_back is not None and frame.f_code.co_name != "__init__":
-                self._called.add(frame.f_back)  # returning from it is no such point
-            self._last[frame] = "RESUME"
-
-    def end(self, frame: FrameType) -> None:
-        self._last.pop(frame, None)
-        if frame is self._aside:
-            self._aside = None
-
-    def step(self, frame: FrameType, offset: int) -> None:
-        if threading.get_ident() != self._thread or self._aside is not None or self.raised:
-            return
-        last = self._last.get(frame, "")
-        name = dis.opname[frame.f_code.co_code[offset]]
-        if name == "RESUME":
-            return
-        self._last[frame] = name
-        called = frame in self._called
-        self._called.discard(frame)
-        if frame.f_code.co_name == "refuse_if_deep" or not under_test(frame.f_code):
-            return
-        if name == "PUSH_EXC_INFO":  # the call has raised, and raising here upsets the interpreter
-            return
-        if last in ("RESUME", "JUMP_BACKWARD") or (last.startswith("CALL") and not called):
-            self.points += 1
-            if self.points == self.at:
-                self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno} after {last}"
-                raise KeyboardInterrupt
-
-
-def under_test(code: CodeType) -> bool:
-    return code.co_filename.startswith((PACKAGE, *STANDARD))
-
-
-def watch(interrupter: Interrupter | None) -> None:
-    """Have the interrupter called for what this process executes."""
-    monitoring = sys.monitoring
-    events, tool = monitoring.events, 4
-    if interrupter is None:
-        monitoring.set_events(tool, 0)
-        monitoring.free_tool_id(tool)
-        return
-
-    def started(code: CodeType, offset: int) -> None:
-        interrupter.start(sys._getframe(1))
-
-    def ended(code: CodeType, offset: int, value: object) -> None:
-        interrupter.end(sys._getframe(1))
-
-    def before(code: CodeType, offset: int) -> Any:
-        if not under_test(code):
-            return monitoring.DISABLE
-        interrupter.step(sys._getframe(1), offset)
-        return None
-
-    monitoring.use_tool_id(tool, "interrupts")
-    monitoring.restart_events()
-    monitoring.register_callback(tool, events.PY_START, started)
-    monitoring.register_callback(tool, events.PY_RETURN, ended)
-    monitoring.register_callback(tool, events.PY_UNWIND, ended)
-    monitoring.register_callback(tool, events.INSTRUCTION, before)
-    wanted = events.PY_START | events.PY_RETURN | events.PY_UNWIND | events.INSTRUCTION
-    monitoring.set_events(tool, wanted)
 
 
 class World:
@@ -152,9 +34,11 @@ class World:
         for n in range(2):
             self.signal.connect(lambda n=n, **named: self.ran.append(n), weak=False)
         self.signal.connect(lambda **named: self.ran.append(2), weak=False, ordered=True)
+        self.other = Signal(name="other", executor=self.pool)
         self.futures: list[Any] = []
         self.got: list[Any] = []
         self.threads: list[Running[Any]] = []
+        self.connections: list[Connection] = []  # tracked ones
 
     def hold(self, waiting: int = 0) -> "World":
         """Hold the worker up, with so many in the queue."""
@@ -198,6 +82,8 @@ class World:
         wait_until(lambda: not engine.unresolved and not engine.lanes)
         wait_until(lambda: sum(t.is_alive() for t in engine.threads) == pool.stats().workers)
         assert threading.get_ident() not in engine.idents
+        for connection in self.connections:
+            assert Running(connection.disconnect, wait=TIMEOUT).result(2 * TIMEOUT)
         threads = list(engine.threads)
         Running(pool.shutdown).result()
         for thread in threads:
@@ -271,6 +157,26 @@ def in_lane(world: World) -> None:
     signal.send_async(None, left=1)
 
 
+def with_async_and_tracked(world: World) -> World:
+    """A world whose other signal has an async receiver, and a tracked one; its loop runs."""
+    signal = world.other
+
+    async def hears(**named: Any) -> None:
+        world.ran.append(3)
+
+    signal.connect(hears, weak=False)
+    world.connections.append(
+        signal.connect(lambda **named: world.ran.append(4), weak=False, tracked=True)
+    )
+    assert signal.send_async(None).wait(TIMEOUT)
+    world.ran.clear()
+    return world
+
+
+def send_other(world: World) -> None:
+    world.got.append(world.other.send_async(None))
+
+
 def blocked(world: World) -> object:
     return world.pool._engine.cell.value.blocked
 
@@ -296,6 +202,10 @@ CASES: dict[str, Case] = {
     "send, drop oldest": (lambda: World(max_pending=3, overflow="drop_oldest").hold(2), send),
     "send, caller runs": (lambda: World(max_pending=2, overflow="caller_runs").hold(1), send),
     "caller runs a lane": (lambda: World(max_pending=1, overflow="caller_runs").hold(1), in_lane),
+    "caller runs async and tracked ones": (
+        lambda: with_async_and_tracked(World(max_pending=1, overflow="caller_runs")).hold(1),
+        send_other,
+    ),
     "cancel": (lambda: World().hold(1), cancel),
     "cancel where it cannot be": (lambda: World().hold(), cancel),
     "cancel all": (lambda: World().hold(), cancel_all),
@@ -421,6 +331,24 @@ def test_interrupt_that_had_to_wait_is_raised_in_the_thread_that_it_befell() -> 
     assert world.ran == [7, 7]
 
 
+@pytest.mark.parametrize("verb", ["send", "send_robust"])
+def test_tracked_receiver_is_left_wherever_its_send_is_interrupted(verb: str) -> None:
+    at, raised = 0, True
+    while raised:
+        at += 1
+        signal = Signal(name="tracked")
+        connection = signal.connect(ignore, tracked=True)
+        with Interrupter(at) as interrupter:
+            getattr(signal, verb)(None)
+        raised = interrupter.raised
+        try:
+            # In another thread: this one would not wait for a call of its own.
+            assert Running(connection.disconnect, wait=TIMEOUT).result(2 * TIMEOUT)
+        except TimeoutError:
+            pytest.fail(f"at point {at}, {interrupter.where}: it counts as running")
+    assert at > 1
+
+
 # A handler that waits
 
 WAITS: dict[str, Callable[[WorkerPool, Any], Any]] = {
@@ -476,3 +404,66 @@ def test_handler_cannot_wait_for_what_it_has_interrupted(
             assert (waiting.done(), sent.done()) == (False, False)
         assert sent.result(TIMEOUT) == waiting.result(TIMEOUT) == 0
         assert pool.submit(int).result(TIMEOUT) == 0
+
+
+@pytest.mark.parametrize(
+    "case", ["submit to a new pool", "submit to an idle worker", "send to a new pool"]
+)
+def test_handler_that_waits_for_what_it_has_interrupted_is_refused_at_any_point(case: str) -> None:
+    """It may wait before anything was admitted, and once all is queued."""
+    make, act = CASES[case]
+    at, reached, refused = 0, True, 0
+    while reached:
+        at += 1
+        world, answers = make(), list[Any]()
+
+        def drains() -> None:
+            try:
+                answers.append(world.pool.drain(TIMEOUT))
+            except RuntimeError as error:
+                answers.append(error)
+
+        with Handler(at, drains) as handler:
+            act(world)
+        reached = handler.reached
+        assert answers in ([], [True]) or isinstance(answers[0], RuntimeError), handler.where
+        refused += bool(answers) and answers[0] is not True
+        world.check()
+    assert refused > 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize("wait", ["a full queue", "drain"])
+def test_handler_cannot_wait_where_its_own_thread_waits_for_room(wait: str) -> None:
+    """It stands behind that thread, which goes on only after it."""
+    entered, answers = list[int](), list[Any]()
+
+    def handler(*_: object) -> None:
+        entered.append(1)
+        if len(entered) == 1:
+            try:
+                answers.append(WAITS[wait](pool, waiting))
+            except Exception as error:
+                answers.append(error)
+
+    def interrupts() -> None:
+        try:
+            wait_until(lambda: pool._engine.cell.value.blocked)
+            # One that comes just before the wait does not cut it short.
+            wait_until(lambda: signals.pthread_kill(sender, signals.SIGINT) or answers)
+        finally:
+            gate.opened.set()
+
+    sender = threading.get_ident()
+    with WorkerPool(1, max_pending=1, block_timeout=TIMEOUT) as pool, held(pool) as gate:
+        waiting = pool.submit(int)
+        former = signals.signal(signals.SIGINT, handler)
+        try:
+            thread = Running(interrupts)
+            sent = pool.submit(int)
+            thread.result(2 * TIMEOUT)
+        finally:
+            signals.signal(signals.SIGINT, former)
+        assert [type(answer) for answer in answers] == [RuntimeError]
+        assert sent.result(TIMEOUT) == waiting.result(TIMEOUT) == 0
+        assert pool.stats().submitted == 3

@@ -259,6 +259,66 @@ def test_delivery_that_was_done_before_a_wait_began_counts_once_for_it(
         assert yielding.result() == [first, second]
 
 
+def test_worker_that_works_in_two_pools_runs_each_delivery_for_its_own() -> None:
+    """In a worker of one pool, a caller that runs deliveries of another waits for both's."""
+    waits: list[Callable[[list[Any]], bool]] = [
+        lambda both: not futures.wait(both, TIMEOUT).not_done,
+        lambda both: not futures.wait(both, TIMEOUT, futures.FIRST_EXCEPTION).not_done,
+        lambda both: len(list(futures.as_completed(both, TIMEOUT))) == 2,
+    ]
+    for wait in waits:
+        one = WorkerPool(1, thread_name_prefix="one")
+        other = WorkerPool(1, max_pending=1, overflow="caller_runs", thread_name_prefix="other")
+        threads = list[int]()
+
+        def outer() -> bool:
+            own = one.submit(lambda: threads.append(threading.get_ident()))
+            return other.submit(lambda: wait([own, fills])).result(TIMEOUT)
+
+        with held(other):
+            fills = other.submit(lambda: threads.append(threading.get_ident()))
+            assert one.submit(outer).result(TIMEOUT) is True
+            assert len(threads) == 2
+            assert len(set(threads)) == 1
+            assert one.drain(TIMEOUT)
+            assert one.stats()[2:] == (0, 0, 2, 2, 0, 0, 0)
+            assert other.stats()[2:] == (0, 1, 3, 2, 0, 0, 0)
+        assert other.drain(TIMEOUT)
+        assert other.stats()[2:] == (0, 0, 3, 3, 0, 0, 0)
+        for pool in (one, other):
+            Running(pool.shutdown).result()
+
+
+def test_wait_sees_what_ends_in_another_pool_while_it_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The event that was set for it is then replaced by one of the worker's own pool."""
+    with WorkerPool(5) as pool, WorkerPool(1) as elsewhere:
+        gate, gates = Gate(), [Gate() for _ in range(4)]
+        own = [pool.submit(each) for each in gates]
+        elsewhere.submit(gate)
+        foreign = [elsewhere.submit(int) for _ in range(50)]
+        # concurrent.futures takes them in the order of a set.
+        mine, theirs = next((m, t) for m in own for t in foreign if [*{m, t}] == [t, m])
+
+        class Late(_future.Errand):
+            def __init__(self, *arguments: Any) -> None:
+                gate.opened.set()
+                wait_until(lambda: not elsewhere._engine.unresolved)
+                super().__init__(*arguments)
+
+        monkeypatch.setattr(_future, "Errand", Late)
+        try:
+            assert all(each.entered.wait(TIMEOUT) for each in gates)
+            waiting = pool.submit(
+                lambda: futures.wait([mine, theirs], return_when=futures.FIRST_COMPLETED).done
+            )
+            assert waiting.result(TIMEOUT) == {theirs}
+        finally:
+            for each in (gate, *gates):
+                each.opened.set()
+
+
 def test_waits_go_on_while_the_pool_closes(pool: WorkerPool) -> None:
     closed = threading.Event()
 

@@ -9,6 +9,7 @@ import time
 import types
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from typing import Any
 
 import pytest
@@ -139,6 +140,60 @@ def test_limit_holds_for_many_senders(overflow: str) -> None:
         assert bool(stats.dropped) <= overflow.startswith("drop")
 
 
+# Memory
+
+
+def waited_for(pool: WorkerPool, signal: Signal) -> None:
+    pool.submit(int).result(TIMEOUT)
+
+
+def cancelled(pool: WorkerPool, signal: Signal) -> None:
+    assert pool.submit(int).cancel()
+
+
+def dropped(pool: WorkerPool, signal: Signal) -> None:
+    pool.submit(int)
+
+
+def run_by_the_caller(pool: WorkerPool, signal: Signal) -> None:
+    assert signal.send_async(None).wait(0)
+
+
+@pytest.mark.parametrize(
+    ("overflow", "make_one_end"),
+    [
+        ("block", cancelled),
+        ("block", waited_for),
+        ("drop_oldest", dropped),
+        ("caller_runs", run_by_the_caller),
+    ],
+    ids=["cancelled", "run by a worker that waits", "dropped", "run by the caller in its turn"],
+)
+def test_what_has_ended_does_not_stay_in_the_queue_behind_a_busy_worker(
+    overflow: str, make_one_end: Callable[[WorkerPool, Signal], None]
+) -> None:
+    pool = WorkerPool(1, max_pending=10, overflow=overflow)
+    lane, queued = signal_to(Ear(), pool, ordered=True), list[int]()
+
+    def make_them_end() -> None:
+        for _ in range(5000):
+            make_one_end(pool, lane)
+        queued.append(pool._engine.queue.qsize())
+
+    if make_one_end is waited_for:
+        pool.submit(make_them_end).result(3 * TIMEOUT)
+    else:
+        with held(pool):
+            waiting = [pool.submit(int) for _ in range(10)] if overflow != "block" else []
+            make_them_end()
+        assert all(future.exception(TIMEOUT) or future.done() for future in waiting)
+    assert queued[0] < 500
+    assert pool.drain(TIMEOUT)
+    assert add_up(pool.stats())
+    assert pool.stats().submitted >= 5001
+    Running(pool.shutdown).result()
+
+
 # block
 
 
@@ -257,9 +312,9 @@ def test_sender_that_finds_room_where_it_would_stand_in_line_does_not_wait(
         with held(pool):
             waiting = pool.submit(int)
 
-            def late(engine: Any, admitted: int) -> Any:
+            def late(*arguments: Any) -> Any:
                 waiting.cancel()
-                return stand_in_line(engine, admitted)
+                return stand_in_line(*arguments)
 
             monkeypatch.setattr(_engine.Engine, "stand_in_line", late)
             sent = Running(pool.submit, int).result()
@@ -561,9 +616,9 @@ def test_caller_that_would_run_it_is_refused_once_the_pool_is_closed(
     """It was open when the queue was found full."""
     run_here, ear = _engine.Engine.run_here, Ear()
 
-    def closed(engine: Any, works: Any) -> None:
+    def closed(*arguments: Any) -> None:
         pool.shutdown(wait=False)
-        run_here(engine, works)
+        run_here(*arguments)
 
     with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
         signal = fan_out(pool, ear, ear.hear)
@@ -642,6 +697,39 @@ def test_caller_that_runs_deliveries_is_a_worker_meanwhile() -> None:
             pool.submit(int)
             assert signal_to(receives, pool).send_async(None).outcomes(0).errors == []
         assert pool.drain(TIMEOUT)
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["", "ordered"])
+def test_receiver_that_a_caller_runs_may_wait(ordered: bool) -> None:
+    tracked, waited = Signal(), list[object]()
+    with (
+        WorkerPool(1, max_pending=1, overflow="caller_runs") as pool,
+        WorkerPool(1, max_pending=1) as other,
+    ):
+
+        def receives(**named: Any) -> None:
+            future = other.submit(int)
+            waited.append(future.result(TIMEOUT))
+            waited.append(pool.submit(int).result(TIMEOUT))
+            waited.append(other.drain(TIMEOUT))
+            waited.append(not futures.wait([other.submit(int)], TIMEOUT).not_done)
+            connection = tracked.connect(lambda **named: None, weak=False, tracked=True)
+            waited.append(connection.disconnect(wait=TIMEOUT))
+            with held(other) as gate:
+                other.submit(int)
+                opening = Running(open_once_somebody_waits, gate)
+                waited.append(other.submit(int).result(TIMEOUT))
+                opening.result()
+
+        def open_once_somebody_waits(gate: Gate) -> None:
+            wait_until(lambda: other._engine.cell.value.blocked)
+            gate.opened.set()
+
+        with held(pool):
+            pool.submit(int)
+            deliveries = signal_to(receives, pool, ordered=ordered).send_async(None)
+            assert deliveries.outcomes(0).errors == []
+    assert waited == [0, 0, True, True, True, 0]
 
 
 def test_caller_takes_its_turn_in_the_lane() -> None:

@@ -25,11 +25,9 @@ from tsignals._future import PoolFuture
 from tsignals._gate import Call, Gate, enclosing
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver
+from tsignals._work import SKIPPED
 
 P = TypeVar("P", bound=Pairs)
-
-SKIPPED = object()
-"""In place of a response: the receiver is tracked and was disconnected, so it was not called."""
 
 
 # -- One receiver --
@@ -47,7 +45,11 @@ async def respond(
             return await _inside(call, respond(receiver, None, arguments, keywords))
         return SKIPPED
     finally:
-        gate.leave(call)
+        try:
+            gate.leave(call)
+        except BaseException:  # interrupted
+            gate.leave(call)
+            raise
 
 
 @types.coroutine

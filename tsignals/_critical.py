@@ -20,13 +20,28 @@ def critical(function: _F) -> _F:
     return function
 
 
-def refuse_if_critical(what: str) -> None:
+FOREIGN: set[CodeType] = set()
+"""Code that calls receivers and callbacks: what these wait for is their own affair."""
+
+
+def foreign(function: _F) -> _F:
+    """Mark a function that calls foreign code, though critical code may have called it."""
+    FOREIGN.add(function.__code__)
+    return function
+
+
+def refuse_if_critical(what: str, below: "Callable[..., Any] | None" = None) -> None:
     """Raise ``RuntimeError`` when called (by a finalizer, a signal handler) inside such code.
 
+    ``below``: critical code itself asks, and this is the function through which it was entered.
     Costs nothing where nobody waits: the marks are the functions on this thread's stack.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    if below is not None:
+        while frame is not None and frame.f_code is not below.__code__:
+            frame = frame.f_back
+        frame = None if frame is None else frame.f_back
+    while frame is not None and frame.f_code not in FOREIGN:
         if frame.f_code in CRITICAL:
             raise RuntimeError(
                 f"cannot wait in {what}: it was called by a finalizer or signal handler that "

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent import futures
 from typing import Any
 
+from tsignals._critical import foreign
 from tsignals._engine import Engine
 from tsignals._future import PENDING
 from tsignals._gate import Call, enclosing
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver, direct
-from tsignals._work import Skipped, Work, drop_frame, surrounded
+from tsignals._work import SKIPPED, Work, drop_frame, surrounded
 
 
 class Sending:
@@ -80,6 +81,7 @@ class Delivery(Work):
         self.ordered_receiver = receiver if ordered else None
         self.gate = gate
 
+    @foreign
     def perform(self) -> tuple[Any, BaseException | None]:
         """Call the receiver in its own copy of the sender's context; tell of its failure."""
         # In one piece: deliveries that wait for deliveries nest on one stack.
@@ -93,25 +95,27 @@ class Delivery(Work):
             if call is not None:
                 gate.dequeue(self)
                 if not gate.enter(call):
-                    return None, Skipped()
+                    return None, SKIPPED
             if around is None:
                 return run(target, *sending.arguments, **sending.keywords), None
             arguments = sending.arguments
             return run(surrounded, around, target, *arguments, **sending.keywords), None
         except BaseException as error:
-            self.fail(error, started)
+            self.fail(sending, error, started)
             return None, error
         finally:
             if call is not None:
-                gate.leave(call)
+                try:
+                    gate.leave(call)
+                except BaseException:  # interrupted
+                    gate.leave(call)
+                    raise
             del self  # see drop_frame
 
-    def fail(self, error: BaseException, started: float) -> None:
+    def fail(self, sending: Sending, error: BaseException, started: float) -> None:
         """Tell of what the receiver, ``started`` then, has raised just now."""
         ran = time.perf_counter() - started
         queued = started - self.queued_at
-        sending = self.sending
-        assert sending is not None
         drop_frame(error)
         try:
             sending.tell(

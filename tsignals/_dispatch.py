@@ -2,7 +2,7 @@
 
 import contextvars
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, Protocol, cast
 
 from tsignals._connection import Terms
@@ -86,6 +86,8 @@ class Elsewhere:
             return self._call()
         if self.call is not None:
             self.call.begin()
+            if self.call.void:
+                raise CancelledError
             if self.is_async:
                 self.context.run(enclosing.set, (self.call,))
         return self.context.run(self._call)
@@ -136,6 +138,11 @@ def _submit(
     except Exception as error:
         future = Future()
         future.set_exception(error)
+    except BaseException:  # interrupted: it may have been queued, and must not run any more
+        if gate is not None and call is not None:
+            call.void = True
+            gate.leave(call)
+        raise
     if gate is not None:
         gate.enqueue(future)
     future.add_done_callback(_Ended(receiver, sending, gate, call))

@@ -64,7 +64,11 @@ def call_each(live: Iterable[Pair], signal: "Signal", sender: Any, named: Named)
             if gate.enter(call):
                 pairs.append((receiver, receiver(signal=signal, sender=sender, **named)))
         finally:
-            gate.leave(call)
+            try:
+                gate.leave(call)
+            except BaseException:  # interrupted
+                gate.leave(call)
+                raise
     return pairs
 
 
@@ -93,7 +97,11 @@ def call_each_robust(
             outcomes.append((receiver, response))
         finally:
             if gate is not None:
-                gate.leave(call)
+                try:
+                    gate.leave(call)
+                except BaseException:  # interrupted
+                    gate.leave(call)
+                    raise
     return outcomes
 
 

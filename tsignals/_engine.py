@@ -10,6 +10,7 @@ Lock
 
 import contextlib
 import functools
+import logging
 import os
 import queue
 import threading
@@ -18,14 +19,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures.thread import BrokenThreadPool
 
 from tsignals import _state
-from tsignals._critical import critical, refuse_if_critical
+from tsignals._critical import critical, foreign, refuse_if_critical
 from tsignals._errors import DeliveryDropped, DeliveryLost, PoolClosed, QueueFull
 from tsignals._future import left_until
 from tsignals._lanes import join
-from tsignals._state import Blocked, Mode, State
+from tsignals._state import Blocked, Cell, Mode, State
+from tsignals._telling import log_safely
 from tsignals._waits import Waits, forget_sleepers, loop_runs_here
 from tsignals._work import Work, growth
-from tsignals._workers import Stamp, log
+from tsignals._workers import Stamp
 
 
 class Engine(Waits):
@@ -39,27 +41,28 @@ class Engine(Waits):
         """
         self.take(works, self.find_room, _state.withdraw)
 
+    @critical
     def take(
         self,
         works: "Sequence[Work]",
-        admit: Callable[..., int | None],
+        admit: Callable[[Sequence[Work], Cell], int | None],
         undo: Callable[..., State],
         kept: bool = False,
     ) -> None:
-        """Have ``admit(works)`` count ``works``, and then queue them; both or neither.
+        """Have ``admit(works, cell)`` count ``works``, and then queue them; both or neither.
 
         ``undo`` is the change that takes the counting back. ``kept``: ordered ones are not queued
         yet, for the caller runs them when their turn comes.
         """
-        cell = self.cell
+        cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
         numbers = None
         try:
-            numbers = admit(works)
+            numbers = admit(works, cell)
             if numbers is not None:
                 self.hand_over(works, numbers, kept)
         except BaseException:
             if numbers is not None:
-                self.make_good(works, undo)
+                self.make_good(works, undo, cell)
             raise
         finally:
             if self.cell is not cell:
@@ -67,35 +70,39 @@ class Engine(Waits):
             if cell.interrupts:
                 cell.raise_interrupt()
 
-    def find_room(self, works: "Sequence[Work]") -> int | None:
+    def find_room(self, works: "Sequence[Work]", cell: Cell) -> int | None:
         """Admit ``works``; None where they are dealt with otherwise: run here, or dropped."""
         admitted = growth(works)
-        while (numbers := self.cell.admit(admitted, self.limit)) is None:
-            self.refuse_if_not_open()
+        while (numbers := cell.admit(admitted, self.limit)) is None:
+            self.refuse_if_not_open(cell)
             if self.overflow == "block" and threading.get_ident() not in self.idents:
-                if (numbers := self.stand_in_line(admitted)) is not None:
+                if (numbers := self.stand_in_line(admitted, cell)) is not None:
                     return numbers
             elif self.overflow == "raise":
                 raise QueueFull(
-                    f"cannot deliver: {self.cell.value.pending} deliveries wait in pool "
+                    f"cannot deliver: {cell.value.pending} deliveries wait in pool "
                     f"{self.name!r} (max_pending={self.limit}); nothing was queued"
                 )
             elif self.overflow in ("block", "caller_runs"):
-                self.run_here(works)
+                self.run_here(works, cell)
                 return None
-            elif self.overflow == "drop_newest" or not self.drop_oldest():
-                self.drop(works)
+            elif (
+                self.overflow == "drop_newest"
+                or not cell.value.may_fit(len(works), self.limit)
+                or not self.drop_oldest()
+            ):
+                self.drop(works, cell)
                 return None
         return numbers
 
-    def put_back(self, works: "Sequence[Work]") -> int:
+    def put_back(self, works: "Sequence[Work]", cell: Cell) -> int:
         """Have ``works`` that were to run here wait after all, over the limit."""
-        state = self.cell.update(_state.put_back, growth(works))
+        state = cell.update(_state.put_back, growth(works))
         assert state is not None
         return state.numbers
 
-    def refuse_if_not_open(self) -> None:
-        mode = self.cell.value.mode
+    def refuse_if_not_open(self, cell: Cell | None = None) -> None:
+        mode = (cell or self.cell).value.mode
         if mode is Mode.BROKEN:
             raise BrokenThreadPool(f"cannot deliver: the initializer of pool {self.name!r} failed")
         if mode:
@@ -107,17 +114,21 @@ class Engine(Waits):
     @critical
     def hand_over(self, works: "Sequence[Work]", numbers: int, kept: bool) -> None:
         """Queue what was admitted, and see that there are workers for it."""
-        if len(self.threads) < self.max_workers and _state.more_wait_than_idle(numbers):
+        if (
+            len(self.threads) < self.max_workers
+            and not kept
+            and _state.more_wait_than_idle(numbers)
+        ):
             self.staff()
         self.publish(works, kept)
         if self.hopeless is not None:
             self.give_up()
 
     @critical
-    def make_good(self, works: "Sequence[Work]", undo: Callable[..., State]) -> None:
+    def make_good(self, works: "Sequence[Work]", undo: Callable[..., State], cell: Cell) -> None:
         """After an interruption: all of ``works`` are queued, or none of them stays admitted."""
         if works[0].owner is None and works[0] not in self.unresolved:  # E3
-            self.cell.update(undo, growth(works), self.limit)
+            cell.update(undo, growth(works), self.limit)
             self.let_go()
             return
         self.publish(works)  # E1
@@ -152,15 +163,14 @@ class Engine(Waits):
                 work.forsake(_lost_by_fork())
             self.release(work)
 
-    def stand_in_line(self, admitted: int) -> int | None:
+    def stand_in_line(self, admitted: int, cell: Cell) -> int | None:
         """Wait for room until admitted; None where there was no need to wait."""
         if loop_runs_here():
             raise QueueFull(
                 f"cannot wait for room in pool {self.name!r} on a thread that runs an event loop; "
                 "nothing was queued"
             )
-        refuse_if_critical("a full queue")
-        cell = self.cell
+        refuse_if_critical("a full queue", below=Engine.take)
         woken: queue.SimpleQueue[None] = queue.SimpleQueue()
         blocked = Blocked(admitted, functools.partial(woken.put, None))
         timeout = self.block_timeout
@@ -180,7 +190,7 @@ class Engine(Waits):
                     if cell.update(_state.unblock, blocked, self.limit) is None:
                         return cell.value.numbers  # admitted at the last moment
                     in_line = None
-                    self.refuse_if_not_open()
+                    self.refuse_if_not_open(cell)
                     raise QueueFull(
                         f"cannot deliver: pool {self.name!r} had no room for {timeout} seconds "
                         f"(max_pending={self.limit}); nothing was queued"
@@ -193,7 +203,8 @@ class Engine(Waits):
                 self.let_go()
             raise
 
-    def run_here(self, works: "Sequence[Work]") -> None:
+    @foreign
+    def run_here(self, works: "Sequence[Work]", cell: Cell) -> None:
         """Run ``works`` in the calling thread, which is a worker of this pool meanwhile.
 
         Async ones run on the pool's event loop all the same, and the thread waits for them.
@@ -203,11 +214,11 @@ class Engine(Waits):
                 f"cannot wait for async receivers, for which pool {self.name!r} has no room, on a "
                 "thread that runs an event loop; nothing was queued"
             )
-        cell, me = self.cell, threading.get_ident()
+        me = threading.get_ident()
         guest = me not in self.idents
         # As a whole, or a pool that is closed meanwhile would end before the last has run.
         while cell.update(_state.start_here, len(works)) is None:
-            self.refuse_if_not_open()
+            self.refuse_if_not_open(cell)
         try:
             self.idents[me] = None
             for work in works:
@@ -222,13 +233,31 @@ class Engine(Waits):
                     raise work._exception
         except BaseException:
             # Interrupted: the workers do the rest.
-            rest = [w for w in works if w.owner is None and w not in self.unresolved]
+            rest = [
+                work
+                for work in works
+                if work.owner is None
+                and (work.ordered_receiver is None or work not in self.unresolved)
+            ]
             if rest and self.cell is cell:
-                self.take(rest, self.put_back, _state.take_up)
+                self.leave_to_workers(rest, cell)
             raise
         finally:
             if guest:
                 self.idents.pop(me, None)
+
+    def leave_to_workers(self, works: "Sequence[Work]", cell: Cell) -> None:
+        """Queue what was to run here; what nobody can run either ends with the reason."""
+        try:
+            self.take(works, self.put_back, _state.take_up)
+        except RuntimeError as error:  # no thread can be started
+            for work in works:
+                mark = ("failed", threading.get_ident())
+                if work.claim(mark):
+                    work.forget()
+                    self.count(_state.FINISH["failed"], cell)
+                    work.settle(None, error)
+                    self.wrap_up(work)
 
     def run_in_turn(self, work: Work) -> None:
         """Run ``work`` in the calling thread, after all that stands before it in its lane.
@@ -246,13 +275,15 @@ class Engine(Waits):
 
     def keep_no_longer(self, work: Work) -> None:
         """Leave ``work`` to the workers, if nobody has run it yet."""
-        if (turn := work.turn) is not None:
+        if (turn := work.turn) is not None and work.owner is None:
             turn.kept = False
             if turn.before is None:
                 self.queue_again(work)
+            if not work.on_loop:
+                self.staff()
 
-    def drop(self, works: "Sequence[Work]") -> None:
-        self.cell.update(_state.drop_new, len(works))
+    def drop(self, works: "Sequence[Work]", cell: Cell) -> None:
+        cell.update(_state.drop_new, len(works))
         for work in works:
             work.forget()
             if work.claim(("dropped", threading.get_ident())):
@@ -300,7 +331,7 @@ class Engine(Waits):
             except IndexError:
                 break
         if total:
-            log.warning("pool %r was full: %d deliveries dropped", self.name, total)
+            log_safely(logging.WARNING, "pool %r was full: %d deliveries dropped", self.name, total)
 
     def close(self) -> None:
         """Take no more work; what was accepted still runs, and then the workers go."""
@@ -314,7 +345,10 @@ class Engine(Waits):
         self.hopeless = lambda: ("cancelled", DeliveryLost(why))
         self.cell.update(_state.turn, Mode.CLOSED)
         left = [work for work in list(self.unresolved) if not work.done()]
-        self.give_up()
+        try:
+            self.give_up()
+        except BaseException:
+            self.log_callback()
         self.log_drops()
         self.let_go()
         return left

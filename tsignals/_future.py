@@ -24,7 +24,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any
 
-from tsignals._critical import critical, refuse_if_critical
+from tsignals._critical import critical, foreign, refuse_if_critical
 
 PENDING = "PENDING"
 RUNNING = "RUNNING"
@@ -73,7 +73,7 @@ class Errand(threading.Event):
                 for work in self.pool.needed_for(future):
                     if work.owner is None:
                         refuse_if_deep()
-                        self.pool.run(work)
+                        work._pool.run(work)  # this thread may work in several pools
                         if self.is_set():
                             return True
                     if not work.done():
@@ -125,6 +125,7 @@ class Meeting:
         for guest in list(self.waiters.values()):
             guest.told(future, _RESOLVER)
 
+    @foreign
     def call_back(self, future: "PoolFuture") -> None:
         """Call the callbacks that nobody has called yet."""
         interrupt: BaseException | None = None
@@ -196,10 +197,13 @@ class Glance:
         refuse_if_critical("concurrent.futures")
         future._pool.refuse_on_loop()
         if future._pool.works_here():
-            if not isinstance(waiter.event, Errand):  # before it can be set
+            former = waiter.event
+            if not isinstance(former, Errand):  # before it can be set by this future
                 # Of the three kinds, this one needs all; an error may end it before, though.
                 every = not getattr(waiter, "stop_on_exception", True)
                 waiter.event = Errand(future._pool, every)
+                if former.is_set():  # by a future of another kind
+                    waiter.event.set()
             waiter.event.futures.append(future)
         guest = self._meeting.waiters[waiter] = Guest(functools.partial(_tell, waiter))
         if future._phase in _DONE:
@@ -251,8 +255,14 @@ class PoolFuture(Future[Any]):
                 return entry
         return None
 
-    def begin(self) -> None:
-        self._phase = RUNNING
+    def calls_back(self) -> bool:
+        """Whether somebody wants to be called back at its end."""
+        return len(self._fate) > 1 and (met := self._met()) is not None and bool(met.callbacks)
+
+    def begin(self, mark: Mark) -> None:
+        """It runs, unless a fork has taken it away: no other code comes between the two steps."""
+        if mark in self._fate:
+            self._phase = RUNNING
 
     def settle(self, result: Any, exception: BaseException | None, phase: str = FINISHED) -> None:
         """Resolve; the owner's alone. Wakes who waits, then calls the callbacks.
@@ -317,20 +327,22 @@ class PoolFuture(Future[Any]):
 
     def end(self, counter: str, error: BaseException | None, phase: str = FINISHED) -> bool:
         """Resolve it unrun, unless it has started or ended; return whether this call did."""
+        if self.owner is not None:
+            return False
+        cell = self._pool.cell  # before the claim: see Workers.run
         mark = (counter if error is None else "refused", threading.get_ident())
         counted = False
         try:
             if not self.claim(mark):
                 return False
-            self._pool.count_ended(self, counter)
+            self._pool.count_ended(self, counter, cell)
             counted = True
             self.settle(None, error, phase)
             self._pool.wrap_up_unrun(self)
         except BaseException:  # interrupted, or by a callback: what is left is done again
             if self.owner is mark:
                 if not counted:
-                    self.claim(mark)
-                    self._pool.count_ended(self, counter)
+                    self._pool.count_ended(self, counter, cell)
                 self.settle(None, error, phase)
                 self._pool.wrap_up_unrun(self)
             raise

@@ -32,12 +32,13 @@ _process: list[object] = [object()]
 class Call:
     """One running call of a tracked receiver."""
 
-    __slots__ = ("process", "task", "thread")
+    __slots__ = ("process", "task", "thread", "void")
 
     def __init__(self, task: "asyncio.Task[Any] | None" = None, thread: int | None = None) -> None:
         self.thread = threading.get_ident() if thread is None else thread  # 0: not known yet
         self.task = task  # of an async receiver: the task it runs in
         self.process = _process[0]
+        self.void = False  # who made it was interrupted
 
     def begin(self) -> None:
         """It runs in this thread, as is known only now."""

@@ -24,11 +24,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tsignals import _state
-from tsignals._aio import SKIPPED, delivering, respond
+from tsignals._aio import delivering, respond
 from tsignals._delivery import Delivery, Sending
 from tsignals._engine import Engine
 from tsignals._future import Mark
-from tsignals._work import Skipped, surrounding
+from tsignals._work import SKIPPED, surrounding
 
 log = logging.getLogger("tsignals")
 
@@ -110,9 +110,9 @@ class AsyncDelivery(Delivery):
             raise
         except BaseException as error:
             if self.sending is not None:
-                self.fail(error, started)
+                self.fail(sending, error, started)
             return None, error
-        return (None, Skipped()) if response is SKIPPED else (response, None)
+        return (None, SKIPPED) if response is SKIPPED else (response, None)
 
     # On the thread that ends it:
 
@@ -124,7 +124,7 @@ class AsyncDelivery(Delivery):
         try:
             return self._task.result()
         except asyncio.CancelledError:
-            return None, Skipped()
+            return None, SKIPPED
 
     def _have_it_run(self) -> None:
         ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -176,8 +176,8 @@ class LoopThread:
         for work in works:
             mark = ("run", -id(work))
             if work.claim(mark):
-                self.engine.count(_state.START_ON_LOOP)
-                work.begin()
+                self.engine.count(_state.START_ON_LOOP, self.engine.cell)
+                work.begin(mark)
                 work.start(mark, functools.partial(self._ended, work, mark))
             elif (owner := work.owner) is not None and owner[0] != "run":
                 self.engine.pass_on(work)  # its turn came after it was resolved unrun
@@ -185,9 +185,9 @@ class LoopThread:
     def _ended(self, work: AsyncDelivery, mark: Mark, task: Task) -> None:
         if work.owner is not mark:
             return  # forked meanwhile: the future is the parent's
-        self.engine.count(_state.LEAVE_LOOP)
+        self.engine.count(_state.LEAVE_LOOP, self.engine.cell)
         try:
-            self.engine.run_claimed(work, mark, 0)
+            self.engine.run_claimed(work, mark, 0, self.engine.cell)
         except BaseException:
             log.exception("a callback of a delivery in pool %r raised", self.engine.name)
 

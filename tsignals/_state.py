@@ -94,6 +94,11 @@ class State(NamedTuple):
         used = self.numbers & _MASK
         return used + count <= limit or not used
 
+    def may_fit(self, count: int, limit: int | None) -> bool:
+        """Whether ``count`` more would fit if all that waits were dropped."""
+        left = self.room_used - self.pending
+        return limit is None or not left or left + count <= limit
+
 
 class Blocked:
     """A sender that waits for room."""

@@ -28,16 +28,22 @@ def write_log(
     signal: "Signal", receiver: Receiver, error: BaseException, mode: str, what: str = "receiver"
 ) -> None:
     """Log one failure; an error of the logging itself goes to standard error."""
+    log_safely(
+        logging.ERROR,
+        "%s %s of signal %s failed in %s: %r",
+        what,
+        describe(receiver),
+        getattr(signal, "label", signal),  # background serves other signals too
+        mode,
+        error,
+        exc_info=error,
+    )
+
+
+def log_safely(level: int, message: str, *arguments: object, **options: Any) -> None:
+    """Log; an error of the logging itself goes to standard error, not to the caller."""
     try:
-        log.error(
-            "%s %s of signal %s failed in %s: %r",
-            what,
-            describe(receiver),
-            getattr(signal, "label", signal),  # background serves other signals too
-            mode,
-            error,
-            exc_info=error,
-        )
+        log.log(level, message, *arguments, **options)
     except Exception:
         if sys.stderr is not None:
             traceback.print_exc()

@@ -70,6 +70,7 @@ class Waits(Workers):
         up. Raises ``RuntimeError`` if they can only end after who waits.
         """
         refuse_if_critical("a worker")
+        self.refuse_on_loop()
         me = threading.get_ident()
         try:
             _asleep[me] = (works, every)

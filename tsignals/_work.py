@@ -5,14 +5,15 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tsignals import _state
+from tsignals._critical import foreign
 from tsignals._future import PoolFuture
 from tsignals._lanes import Turn
 
 Around = Callable[[], AbstractContextManager[Any]]
 
 
-class Skipped(BaseException):
-    """What ``perform`` returns in place of an error for work that must not run any more."""
+SKIPPED = BaseException("skipped")
+"""In place of a response or an error: the receiver is tracked, was disconnected, and not called."""
 
 
 class Work(PoolFuture):
@@ -46,6 +47,7 @@ class Submitted(Work):
         super().__init__(pool)
         self._function: Callable[[], Any] | None = function
 
+    @foreign
     def perform(self) -> tuple[Any, BaseException | None]:
         function, around = self._function, self._pool.around
         assert function is not None

@@ -21,6 +21,7 @@ replaced (``future.owner``) leaves all counts alone.
 
 import logging
 import queue
+import sys
 import threading
 import weakref
 from collections import deque
@@ -32,9 +33,8 @@ from tsignals import _state
 from tsignals._future import CANCELLED_AND_NOTIFIED, FINISHED
 from tsignals._lanes import PASSED, Lane
 from tsignals._state import Cell, Mode, State
-from tsignals._work import Around, Skipped, Work
-
-log = logging.getLogger("tsignals")
+from tsignals._telling import log_safely
+from tsignals._work import SKIPPED, Around, Work
 
 Stamp = tuple[float, "list[Any]"]  # when, and its successors, as in a Cell
 Initializer = Callable[..., object]
@@ -132,9 +132,13 @@ class Workers:
 
         ``idle`` is 1 in an idle worker. ``here``: by the one who sends it, without waiting.
         """
+        # From before the claim: a child that a signal handler forks in the middle has another.
+        cell = self.cell
         mark = ("run", threading.get_ident())
         change = _state.START - idle * _state.IDLE
         counted = here  # with all that this thread runs
+        if here and not work.on_loop:  # of those, what is unresolved belongs to the loop
+            self.unresolved[work] = None
         try:
             if not work.claim(mark):
                 if (owner := work.owner) is not None and owner[0] != "run":
@@ -143,51 +147,59 @@ class Workers:
             if here:
                 self.unresolved[work] = None
             if not counted:
-                self.count(change)
+                self.count(change, cell)
                 counted = True
-            self.run_claimed(work, mark, idle)
+            self.run_claimed(work, mark, idle, cell)
         except BaseException:
             if work.owner is mark and not work.done():  # interrupted on the way there
                 if not counted:
-                    self.count(change)
-                self.run_claimed(work, mark, idle)
+                    self.count(change, cell)
+                self.run_claimed(work, mark, idle, cell)
             raise
         finally:
             del work  # see drop_frame
+        if not idle:
+            self.tidy()
 
-    def run_claimed(self, work: Work, mark: Any, idle: int) -> None:
+    def run_claimed(self, work: Work, mark: Any, idle: int, cell: Cell) -> None:
         """Run what this thread has claimed and counted as running (E2)."""
         error: BaseException | None
         try:
-            work.begin()
+            work.begin(mark)
             result, error = work.perform()
         except BaseException as interrupt:
             result, error = None, interrupt
-        skipped = error.__class__ is Skipped
+        # No call before the next ``try``: an interrupt here would have it run again.
+        skipped = error is SKIPPED
         ended = "completed" if error is None else "cancelled" if skipped else "failed"
         phase = CANCELLED_AND_NOTIFIED if skipped else FINISHED
         if skipped:
             error = None
+        change, idle_again = _state.FINISH[ended], idle * _state.IDLE
         counted = False
         try:
             if work.owner is not mark:
                 return  # forked meanwhile: the future is the parent's
+            if idle and not work.calls_back():
+                # Before it is done: who waits for that may send again, and should find this worker
+                # instead of starting another. Callbacks may take long: then it is the last step.
+                change, idle_again = change + idle_again, 0
             work.forget()
-            # Idle before the future is done: its callbacks may send again, and that send should
-            # find this worker instead of starting another.
-            self.count(_state.FINISH[ended] + idle * _state.IDLE)
+            self.count(change, cell)
             counted = True
             work.settle(result, error, phase)
             self.wrap_up(work)
         except BaseException:  # interrupted, or by a callback: what is left is done again
             if work.owner is mark:
                 if not counted:
-                    self.count(_state.FINISH[ended] + idle * _state.IDLE)
+                    self.count(change, cell)
                 work.settle(result, error, phase)
                 self.wrap_up(work)
             raise
         finally:
             del work, error  # see drop_frame
+            if idle_again:
+                self.count(idle_again, cell)
 
     def wrap_up(self, work: Work) -> None:
         """After ``work`` was resolved by the one who ran it."""
@@ -197,15 +209,15 @@ class Workers:
         if self.cell.interrupts:
             self.cell.raise_interrupt()
 
-    def count(self, change: int) -> None:
-        """Change the numbers; raises only if interrupted before that (E2)."""
-        if self.cell.add(change) is not None:
+    def count(self, change: int, cell: Cell) -> None:
+        """Change the numbers in ``cell``; raises only if interrupted before that (E2)."""
+        if cell.add(change) is not None:
             return
-        self.cell.update(_state.shift, change, self.limit)
+        cell.update(_state.shift, change, self.limit)
         try:
             self.let_go()
         except BaseException as interrupt:
-            self.cell.defer(interrupt)
+            cell.defer(interrupt)
             self.let_go()
 
     def let_go(self) -> None:
@@ -220,21 +232,58 @@ class Workers:
     def give_up(self) -> None:
         """Resolve what waits if nothing will run it (E3)."""
         state = self.cell.value
-        if self.hopeless is not None and (state.mode > Mode.CLOSING or not state.workers):
-            for work in list(self.unresolved):
-                if state.mode > Mode.CLOSING or not work.on_loop:
+        if self.hopeless is None or (state.mode <= Mode.CLOSING and state.workers):
+            return
+        interrupt: BaseException | None = None
+        for work in list(self.unresolved):
+            if state.mode > Mode.CLOSING or not work.on_loop:
+                try:
                     work.end(*self.hopeless())
+                except BaseException as error:  # of a callback: the others end all the same
+                    interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
-    def count_ended(self, work: Any, counter: str) -> None:
+    def count_ended(self, work: Any, counter: str, cell: Cell) -> None:
         """Count one that ended without having run."""
         work.forget()
-        self.count(_state.RESOLVE[counter] - work.on_loop * _state.FOR_LOOP)
+        self.count(_state.RESOLVE[counter] - work.on_loop * _state.FOR_LOOP, cell)
 
     def wrap_up_unrun(self, work: Any) -> None:
         """After ``work`` was resolved without having run; its turn passes when it comes."""
         self.release(work)
+        self.tidy()
         if self.cell.interrupts:
             self.cell.raise_interrupt()
+
+    def tidy(self) -> None:
+        """Take out of the queue what has ended, where that is most of it.
+
+        Else it would pile up behind busy workers. What waits keeps its order, but for what comes
+        meanwhile; no promise of order depends on that, for of a lane only one is in the queue.
+        """
+        entries = self.queue
+        size = entries.qsize()
+        if size < 128 or size < 2 * len(self.unresolved):
+            return
+        try:
+            for _ in range(size):
+                entry = entries.get_nowait()
+                owner = entry.owner if isinstance(entry, Work) else None
+                if owner is None:
+                    entries.put(entry)
+                elif owner[0] != "run":
+                    self.pass_on(entry)
+        except queue.Empty:
+            pass
+        except BaseException:  # interrupted, perhaps with one in hand: all that waits, again (E1)
+            for work in list(self.unresolved):
+                if not work.on_loop and (work.turn is None or work.turn.before is None):
+                    entries.put(work)
+            self.let_go()
+            if self.front is not None and self.front() is None:
+                entries.put(self.front)
+            raise
 
     def release(self, work: Any) -> None:
         self.unresolved.pop(work, None)
@@ -260,9 +309,21 @@ class Workers:
         why = f"the initializer of pool {self.name!r} failed: {error!r}"
         self.hopeless = lambda: ("failed", BrokenThreadPool(why))
         self.cell.update(_state.turn, Mode.BROKEN)
-        self.give_up()
+        try:
+            self.give_up()
+        except BaseException:
+            self.log_callback()
         self.let_go()
-        log.critical("the initializer of pool %r failed", self.name, exc_info=error)
+        log_safely(logging.CRITICAL, "the initializer of pool %r failed", self.name, exc_info=error)
+
+    def log_callback(self) -> None:
+        """Say that a callback has raised what ``concurrent.futures`` lets through."""
+        log_safely(
+            logging.ERROR,
+            "a callback of a delivery in pool %r raised",
+            self.name,
+            exc_info=sys.exc_info(),
+        )
 
     def all_threads(self) -> list[threading.Thread]:
         """The threads that have started, those that have ended since included."""
@@ -305,7 +366,7 @@ def _work(engine_in: list[Any], contract: list[bool]) -> None:
             try:
                 engine.run(work, 1)
             except BaseException:
-                log.exception("a callback of a delivery in pool %r raised", engine.name)
+                engine.log_callback()
             del work  # an idle worker keeps nothing alive
             if engine.queue is not work_queue:
                 return  # this is a forked child, which starts its own workers
