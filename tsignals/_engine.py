@@ -229,8 +229,8 @@ class Engine(Waits):
                 else:
                     work.queued_at = time.perf_counter()
                     self.run(work, here=True)
-                if isinstance(work._exception, KeyboardInterrupt):
-                    raise work._exception
+                if issubclass(type(work._exception), KeyboardInterrupt):
+                    raise work._exception  # type: ignore[misc]
         except BaseException:
             # Interrupted: the workers do the rest.
             rest = [

@@ -18,6 +18,7 @@ import contextvars
 import functools
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,9 +29,8 @@ from tsignals._aio import delivering, respond
 from tsignals._delivery import Delivery, Sending
 from tsignals._engine import Engine
 from tsignals._future import Mark
+from tsignals._telling import log_safely
 from tsignals._work import SKIPPED, surrounding
-
-log = logging.getLogger("tsignals")
 
 Task = asyncio.Task[tuple[Any, BaseException | None]]
 
@@ -189,7 +189,7 @@ class LoopThread:
         try:
             self.engine.run_claimed(work, mark, 0, self.engine.cell)
         except BaseException:
-            log.exception("a callback of a delivery in pool %r raised", self.engine.name)
+            self.engine.log_callback()
 
     # -- Its life --
 
@@ -213,7 +213,12 @@ class LoopThread:
                 self.loop.run_forever()
             except BaseException:
                 # A receiver's delivery holds what it raises; this comes from a task of its own.
-                log.exception("a task on the event loop of pool %r raised", engine.name)
+                log_safely(
+                    logging.ERROR,
+                    "a task on the event loop of pool %r raised",
+                    engine.name,
+                    exc_info=sys.exc_info(),
+                )
         if not self._forked:
             with asyncio.Runner(loop_factory=lambda: self.loop):
                 pass  # ends what receivers have left behind: tasks, async generators, threads
