@@ -1023,26 +1023,27 @@ def test_blocking_wait_of_a_receiver_that_the_event_loop_runs_as_a_caller_is_ref
     wait: str,
 ) -> None:
     """It is a worker meanwhile, but what it waits for needs this very loop."""
-    with WorkerPool(1, max_pending=2, overflow="caller_runs") as pool:
-        refused = list[str]()
+    pool = WorkerPool(1, max_pending=2, overflow="caller_runs")
+    refused = list[str]()
 
-        def waits(awaited: Deliveries, **named: Any) -> None:
-            with pytest.raises(RuntimeError):
-                WAITS[wait](awaited, pool)
-            refused.append(wait)
+    def waits(awaited: Deliveries, **named: Any) -> None:
+        with pytest.raises(RuntimeError):
+            WAITS[wait](awaited, pool)
+        refused.append(wait)
 
-        on_loop, in_caller = signal_to(ignores, pool), signal_to(waits, pool)
+    on_loop, in_caller = signal_to(ignores, pool), signal_to(waits, pool)
 
-        async def sends(**named: Any) -> Any:
-            awaited = on_loop.send_async(None)  # there is room for two, and this is the second
-            overflowing = in_caller.send_async(None, awaited=awaited)
-            return awaited, overflowing.outcomes(0).errors
+    async def sends(**named: Any) -> Any:
+        awaited = on_loop.send_async(None)  # there is room for two, and this is the second
+        overflowing = in_caller.send_async(None, awaited=awaited)
+        return awaited, overflowing.outcomes(0).errors
 
-        [(_, (awaited, errors))] = signal_to(sends, pool).send_async(None).results(2 * TIMEOUT)
-        assert (refused, errors) == ([wait], [])
-        assert awaited.results(TIMEOUT) == [(ignores, None)]
-        assert pool.drain(TIMEOUT)
-        assert pool.stats()[2:] == (0, 0, 3, 3, 0, 0, 0)
+    [(_, (awaited, errors))] = signal_to(sends, pool).send_async(None).results(2 * TIMEOUT)
+    assert (refused, errors) == ([wait], [])
+    assert awaited.results(TIMEOUT) == [(ignores, None)]
+    assert pool.drain(TIMEOUT)
+    assert pool.stats()[2:] == (0, 0, 3, 3, 0, 0, 0)
+    Running(pool.shutdown).result()
 
 
 def test_what_is_done_can_be_asked_for_on_the_pools_event_loop(pool: WorkerPool) -> None:

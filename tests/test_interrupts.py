@@ -331,6 +331,7 @@ def test_interrupt_that_had_to_wait_is_raised_in_the_thread_that_it_befell() -> 
     assert world.ran == [7, 7]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above
 @pytest.mark.parametrize("verb", ["send", "send_robust"])
 def test_tracked_receiver_is_left_wherever_its_send_is_interrupted(verb: str) -> None:
     at, raised = 0, True

@@ -127,7 +127,8 @@ class Engine(Waits):
     @critical
     def make_good(self, works: "Sequence[Work]", undo: Callable[..., State], cell: Cell) -> None:
         """After an interruption: all of ``works`` are queued, or none of them stays admitted."""
-        if works[0].owner is None and works[0] not in self.unresolved:  # E3
+        # E3, and in this order: between the two looks it may be run, and leave.
+        if works[0] not in self.unresolved and works[0].owner is None:
             cell.update(undo, growth(works), self.limit)
             self.let_go()
             return
@@ -228,7 +229,7 @@ class Engine(Waits):
                     self.run_in_turn(work)
                 else:
                     work.queued_at = time.perf_counter()
-                    self.run(work, here=True)
+                    self.run(work, here=cell)
                 if issubclass(type(work._exception), KeyboardInterrupt):
                     raise work._exception  # type: ignore[misc]
         except BaseException:
@@ -236,8 +237,8 @@ class Engine(Waits):
             rest = [
                 work
                 for work in works
-                if work.owner is None
-                and (work.ordered_receiver is None or work not in self.unresolved)
+                if (work.ordered_receiver is None or work not in self.unresolved)
+                and work.owner is None
             ]
             if rest and self.cell is cell:
                 self.leave_to_workers(rest, cell)

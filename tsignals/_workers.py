@@ -127,24 +127,29 @@ class Workers:
             self.hopeless = lambda: ("failed", RuntimeError(f"no worker could start: {error}"))
             self.give_up()
 
-    def run(self, work: Work, idle: int = 0, here: bool = False) -> None:
+    def run(self, work: Work, idle: int = 0, here: Cell | None = None) -> None:
         """Run ``work`` unless somebody else does or did.
 
-        ``idle`` is 1 in an idle worker. ``here``: by the one who sends it, without waiting.
+        ``idle`` is 1 in an idle worker. ``here``: by the one who sends it, who has counted it as
+        running in this cell.
         """
         # From before the claim: a child that a signal handler forks in the middle has another.
-        cell = self.cell
+        cell = here or self.cell
         mark = ("run", threading.get_ident())
         change = _state.START - idle * _state.IDLE
-        counted = here  # with all that this thread runs
-        if here and not work.on_loop:  # of those, what is unresolved belongs to the loop
+        counted = here is not None  # with all that this thread runs
+        if (
+            here is not None and not work.on_loop
+        ):  # of those, what is unresolved belongs to the loop
             self.unresolved[work] = None
         try:
             if not work.claim(mark):
                 if (owner := work.owner) is not None and owner[0] != "run":
                     self.pass_on(work)  # its turn came after it was resolved unrun
                 return
-            if here:
+            if here is not None:
+                if self.cell is not here:
+                    return  # forked meanwhile: the parent runs it
                 self.unresolved[work] = None
             if not counted:
                 self.count(change, cell)
