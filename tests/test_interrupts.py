@@ -350,6 +350,40 @@ def test_tracked_receiver_is_left_wherever_its_send_is_interrupted(verb: str) ->
     assert at > 1
 
 
+def test_what_is_run_while_its_sender_is_interrupted_is_not_taken_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was still waiting at one look of the sender's, and gone at the next."""
+    publish, released = _engine.Engine.publish, list[bool]()
+
+    class Late(dict[Any, None]):
+        def __contains__(self, work: object) -> bool:
+            if not released:
+                released.append(True)
+                gate.opened.set()
+                wait_until(lambda: not super(Late, self).__contains__(work))
+            return super().__contains__(work)
+
+    def interrupted(*arguments: Any) -> None:
+        monkeypatch.setattr(_engine.Engine, "publish", publish)
+        publish(*arguments)
+        raise KeyboardInterrupt
+
+    with WorkerPool(1) as pool:
+        gate, ran = Gate(), list[int]()
+        held = pool.submit(gate)
+        assert gate.entered.wait(TIMEOUT)
+        pool._engine.unresolved = Late(pool._engine.unresolved)
+        monkeypatch.setattr(_engine.Engine, "publish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit(ran.append, 1)
+        assert released
+        assert held.result(TIMEOUT) == "through"
+        assert pool.drain(TIMEOUT)
+        assert ran == [1]
+        assert pool.stats()[2:] == (0, 0, 2, 2, 0, 0, 0)
+
+
 # A handler that waits
 
 WAITS: dict[str, Callable[[WorkerPool, Any], Any]] = {
