@@ -14,6 +14,7 @@ from typing import Any
 import interleave_test
 
 import tsignals
+from stress.models.strategy import FewPreemptions
 from tsignals import _call, _lifetime
 
 LIBRARY = os.path.dirname(tsignals.__file__)
@@ -92,20 +93,19 @@ def _explore(play: Callable[[], None], preemptions: int) -> Any:
 
     with _prepared():
         # Caches fill up in the first runs, which would make them unlike later ones.
-        warmed = _search(played, "random", preemptions, WARM_UP)
+        warmed = _search(played, "random", WARM_UP)
         if warmed.failure is not None:
             return warmed
-        return _search(played, "dfs", preemptions, MOST_SCHEDULES)
+        return _search(played, FewPreemptions(preemptions), MOST_SCHEDULES)
 
 
-def _search(play: Callable[[], None], strategy: str, preemptions: int, schedules: int) -> Any:
+def _search(play: Callable[[], None], strategy: Any, schedules: int) -> Any:
     return interleave_test.explore(
         play,
         iterations=schedules,
         seed=0,
         strategy=strategy,
         granularity="opcode",
-        max_preemptions=preemptions,
         include=INTERRUPTIBLE,
         raise_on_failure=False,
     )
