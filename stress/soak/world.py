@@ -175,7 +175,8 @@ class World:
                 connection.disconnect()
         self.held.clear()
         self.lasting.clear()
-        gc.collect()
+        for _ in range(3):  # free-threaded builds let go of some only in the next collection
+            gc.collect()
         for signal in (*self.signals, self.mixed, self.tracked_signal, self.foreign):
             if signal.receivers or signal.has_listeners():
                 held = [holders(connection.receiver) for connection in signal.receivers]
