@@ -842,6 +842,28 @@ def test_lane_mates_that_wait_for_each_other_do_not_count_twice() -> None:
         assert pool.stats()[2:] == (0, 0, 4, 4, 0, 0, 0)
 
 
+def test_what_a_caller_is_about_to_run_is_not_cancelled_as_if_it_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran, claim = list[int](), _future.PoolFuture.claim
+
+    def claims_late(future: Any, mark: Any) -> bool:
+        if mark == ("run", threading.get_ident()):
+            pool.shutdown(wait=False, cancel_futures=True)
+        return claim(future, mark)
+
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
+        with held(pool):
+            waiting = pool.submit(int)
+            monkeypatch.setattr(_future.PoolFuture, "claim", claims_late)
+            pool.submit(ran.append, 1)
+            monkeypatch.undo()
+        assert waiting.cancelled()
+        assert pool.drain(TIMEOUT)
+        assert ran == [1]
+        assert pool.stats()[2:] == (0, 0, 3, 2, 0, 1, 0)
+
+
 # A burst
 
 

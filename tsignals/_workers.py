@@ -138,19 +138,16 @@ class Workers:
         mark = ("run", threading.get_ident())
         change = _state.START - idle * _state.IDLE
         counted = here is not None  # with all that this thread runs
-        if (
-            here is not None and not work.on_loop
-        ):  # of those, what is unresolved belongs to the loop
-            self.unresolved[work] = None
         try:
             if not work.claim(mark):
                 if (owner := work.owner) is not None and owner[0] != "run":
                     self.pass_on(work)  # its turn came after it was resolved unrun
                 return
             if here is not None:
+                # Not before the claim: what is in there and unclaimed counts as pending.
+                self.unresolved[work] = None
                 if self.cell is not here:
                     return  # forked meanwhile: the parent runs it
-                self.unresolved[work] = None
             if not counted:
                 self.count(change, cell)
                 counted = True

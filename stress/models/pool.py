@@ -13,6 +13,8 @@ from tsignals._future import FINISHED, PoolFuture
 from tsignals._gate import Call, Gate
 from tsignals._lanes import Turn
 from tsignals._state import Cell
+from tsignals._work import Work
+from tsignals._workers import Workers
 
 Futures = list[Any]
 
@@ -359,6 +361,16 @@ def caller_runs_shutdown() -> None:
     at_rest(pool)
 
 
+def run_found_too_early(self: Workers, work: Work, idle: int = 0, here: Cell | None = None) -> None:
+    """Have it found among what is unresolved, and then claim it."""
+    if here is not None:
+        self.unresolved[work] = None
+    RUN(self, work, idle, here)
+
+
+RUN = Workers.run
+
+
 # -- tracked disconnect / delivery --
 
 
@@ -452,7 +464,11 @@ MODELS = (
         (Mutant("look, then end", wrong(Turn, "pass_on", append_looking_first)),),
     ),
     Model("ordered: caller_runs/caller_runs", ordered_caller_runs, (CLAIM,)),
-    Model("caller_runs/shutdown", caller_runs_shutdown, (CLAIM,)),
+    Model(
+        "caller_runs/shutdown",
+        caller_runs_shutdown,
+        (Mutant("show, then claim", wrong(Workers, "run", run_found_too_early)),),
+    ),
     Model("tracked: disconnect/run", tracked_disconnect_run, (ENTER,)),
     Model("tracked: disconnect/send_async", tracked_disconnect_send_async, (ENTER,)),
 )
