@@ -26,6 +26,7 @@ from tsignals import (
     TsignalsError,
     WorkerPool,
     _engine,
+    _future,
 )
 
 POLICIES = ["block", "raise", "drop_newest", "drop_oldest", "caller_runs"]
