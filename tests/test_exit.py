@@ -92,7 +92,7 @@ def test_receiver_may_send_again_during_exit() -> None:
             if n:
                 saved.send_async(None, n=n - 1)
             else:
-                other = Signal()  # through the default pool, made only now
+                other = Signal(executor=pool)  # CPython starts no thread any more for another
                 other.connect(hears)
                 other.send_async(None, n="other")
 
