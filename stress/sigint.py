@@ -170,7 +170,10 @@ class Trial:
             self.interrupts.armed = True
             call()
             self.interrupts.armed = False
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RuntimeError) as error:
+            # Interrupted in Thread.start, a Condition may complain of its own lock instead.
+            if isinstance(error, RuntimeError) and "unlocked lock" not in str(error):
+                raise
             name = call.__name__
             self.calls[name] = self.calls.get(name, 0) + 1
             return True
