@@ -274,7 +274,8 @@ def test_callbacks_of_what_has_ended_may_finish() -> None:
 
         def callback(future):
             ended.set()
-            time.sleep(0.2)
+            end()
+            time.sleep(0.2)  # takes longer than an exit that does not wait for it
             say("callback")
 
         [future] = saved.send_async(None, n=1).futures

@@ -10,6 +10,7 @@ from tsignals._connection import Terms
 from tsignals._default import get_default_executor
 from tsignals._delivery import Sending
 from tsignals._dispatch import deliver
+from tsignals._pool import check_executor
 from tsignals._receiver import Background as Background
 from tsignals._receiver import Receiver, is_async
 from tsignals._signal import Signal, tell
@@ -54,10 +55,7 @@ class BackgroundReceiver(Background):
     ) -> None:
         if not callable(function):
             raise TypeError(f"background needs a callable, not {type(function).__name__!r}")
-        if executor is not None and not isinstance(executor, Executor):
-            raise TypeError(
-                f"executor must be a concurrent.futures.Executor, not {type(executor).__name__!r}"
-            )
+        check_executor(executor)
         self.function = function
         self.__name__: str
         self.__qualname__: str

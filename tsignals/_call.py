@@ -83,11 +83,10 @@ _ROBUST_ONE = """
     started = perf_counter()
     try:
         outcomes.append((r, r({call})))
-        return outcomes
     except Exception as error:
         outcomes.add_error(r, error)
         tell(signal, sender, r, error, "send_robust", 0.0, perf_counter() - started)
-        return outcomes
+    return outcomes
 """
 
 _ROBUST_MANY = """

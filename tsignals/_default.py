@@ -2,7 +2,7 @@
 
 from concurrent.futures import Executor
 
-from tsignals._pool import WorkerPool
+from tsignals._pool import WorkerPool, check_executor
 
 # The first entry counts; a change puts a new list in place, so that two threads which both find
 # it empty agree on one pool.
@@ -27,10 +27,6 @@ def set_default_executor(executor: Executor | None) -> Executor | None:
     what is no ``concurrent.futures.Executor``, and then changes nothing.
     """
     global _holder
-    if executor is not None and not isinstance(executor, Executor):
-        raise TypeError(
-            f"the default executor must be a concurrent.futures.Executor or None, "
-            f"not {type(executor).__name__!r}"
-        )
+    check_executor(executor, "the default executor")
     former, _holder = _holder, [] if executor is None else [executor]
     return former[0] if former else None

@@ -9,7 +9,7 @@ from tsignals._connection import Terms
 from tsignals._delivery import Deliveries, Delivery, Sending
 from tsignals._engine import Engine
 from tsignals._gate import Call, Gate, enclosing
-from tsignals._pool import WorkerPool
+from tsignals._pool import WorkerPool, check_executor
 from tsignals._receiver import Receiver, direct
 
 
@@ -104,10 +104,7 @@ class Elsewhere:
 
 
 def _deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deliveries:
-    if not isinstance(executor, Executor):  # assigned to the signal
-        raise TypeError(
-            f"cannot deliver: a {type(executor).__name__!r} is no concurrent.futures.Executor"
-        )
+    check_executor(executor)  # it may have been assigned to the signal
     for row, _ in live:
         if row.terms.ordered:
             raise TypeError(

@@ -75,7 +75,7 @@ class Engine(Waits):
         admitted = growth(works)
         while (numbers := cell.admit(admitted, self.limit)) is None:
             self.refuse_if_not_open(cell)
-            if self.overflow == "block" and threading.get_ident() not in self.idents:
+            if self.overflow == "block" and not self.works_here():
                 if (numbers := self.stand_in_line(admitted, cell)) is not None:
                     return numbers
             elif self.overflow == "raise":

@@ -3,7 +3,6 @@
 import functools
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -19,6 +18,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _POLICIES = ("block", "raise", "drop_newest", "drop_oldest", "caller_runs")
+
+
+def check_executor(executor: object, what: str = "executor") -> None:
+    """Raise ``TypeError`` for what is neither a ``concurrent.futures.Executor`` nor ``None``."""
+    if executor is not None and not isinstance(executor, Executor):
+        raise TypeError(
+            f"{what} must be a concurrent.futures.Executor or None, not {type(executor).__name__!r}"
+        )
 
 
 class PoolStats(NamedTuple):
@@ -154,7 +161,7 @@ class WorkerPool(Executor):
 
     def _inside(self) -> bool:
         """Whether this is one of the pool's threads."""
-        return threading.get_ident() in self._engine.idents or self._engine.on_loop()
+        return self._engine.works_here() or self._engine.on_loop()
 
     def stats(self) -> PoolStats:
         """One consistent snapshot of the counters; takes no lock."""

@@ -22,6 +22,7 @@ from tsignals._each import (
 )
 from tsignals._gate import Gate, check_wait, wait_for
 from tsignals._outcomes import Failure, Outcomes
+from tsignals._pool import check_executor
 from tsignals._receiver import (
     Receiver,
     check,
@@ -61,11 +62,7 @@ class Signal:
         name: str | None = None,
         executor: Executor | None = None,
     ) -> None:
-        if executor is not None and not isinstance(executor, Executor):
-            raise TypeError(
-                "executor must be a concurrent.futures.Executor or None, "
-                f"not {type(executor).__name__!r}"
-            )
+        check_executor(executor)
         self.providing_args = tuple(providing_args or ())
         self.use_caching = use_caching
         self.name = name

@@ -41,8 +41,7 @@ class Waits(Workers):
         deliveries that wait for deliveries nest on one stack.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        me = threading.get_ident()
-        if me not in self.idents:
+        if not self.works_here():
             if timeout is None or timeout > 0:
                 self.refuse_on_loop()
             work.doze(timeout)
