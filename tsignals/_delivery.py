@@ -24,6 +24,7 @@ class Sending:
         "context",
         "keywords",
         "mode",
+        "queued_at",
         "sender",
         "signal",
         "target",
@@ -47,6 +48,7 @@ class Sending:
         self.mode = mode
         self.tell = tell
         self.target = target  # what to call in place of the receiver
+        self.queued_at = 0.0
         self.context = contextvars.copy_context()
         if enclosing.get():
             # What encloses the send does not enclose the deliveries.
@@ -64,22 +66,24 @@ class Delivery(Work):
     what the receiver raised; a worker of the same pool that waits runs it if it has not started.
     """
 
-    __slots__ = ("gate", "ordered_receiver", "receiver", "sender", "sending", "signal")
+    __slots__ = ("receiver", "sender", "sending", "signal")
 
-    def __init__(
-        self, engine: Engine, receiver: Receiver, sending: Sending, ordered: bool, gate: Any
-    ) -> None:
+    gate: Any = None  # of a tracked receiver
+
+    def __init__(self, engine: Engine, receiver: Receiver, sending: Sending) -> None:
         # Spelled out: a chain of __init__ would cost more than all the rest of it.
         self._phase = PENDING
         self._fate = []
-        self._result = self._exception = self.turn = None
+        self._result = self._exception = None
         self._pool = engine
         self.signal = sending.signal
         self.sender = sending.sender
         self.receiver = receiver
         self.sending: Sending | None = sending
-        self.ordered_receiver = receiver if ordered else None
-        self.gate = gate
+
+    def mark_queued(self, now: float) -> None:
+        if self.sending is not None:
+            self.sending.queued_at = now
 
     @foreign
     def perform(self) -> tuple[Any, BaseException | None]:
@@ -115,7 +119,7 @@ class Delivery(Work):
     def fail(self, sending: Sending, error: BaseException, started: float) -> None:
         """Tell of what the receiver, ``started`` then, has raised just now."""
         ran = time.perf_counter() - started
-        queued = started - self.queued_at
+        queued = started - sending.queued_at
         drop_frame(error)
         try:
             sending.tell(
@@ -130,6 +134,20 @@ class Delivery(Work):
         gate = self.gate
         if gate is not None:
             gate.dequeue(self)
+
+
+class TermsDelivery(Delivery):
+    """That of a connection with terms: an ordered receiver, a tracked one."""
+
+    __slots__ = ("gate", "ordered_receiver", "turn")
+
+    def __init__(
+        self, engine: Engine, receiver: Receiver, sending: Sending, ordered: bool, gate: Any
+    ) -> None:
+        super().__init__(engine, receiver, sending)
+        self.turn = None
+        self.ordered_receiver = receiver if ordered else None
+        self.gate = gate
 
 
 # Under an executor that is no WorkerPool, that executor's own futures stand in for deliveries.

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, Protocol, cast
 
 from tsignals._connection import Terms
-from tsignals._delivery import Deliveries, Delivery, Sending
+from tsignals._delivery import Deliveries, Delivery, Sending, TermsDelivery
 from tsignals._engine import Engine
 from tsignals._gate import Call, Gate, enclosing
 from tsignals._pool import WorkerPool, check_executor
@@ -39,7 +39,7 @@ def deliver(executor: Executor, live: Live, sending: Sending) -> Deliveries:
             delivery = async_delivery(engine, receiver, sending, terms.ordered, terms.gate)
             on_loop.append(delivery)
         else:
-            delivery = Delivery(engine, receiver, sending, terms.ordered, terms.gate)
+            delivery = TermsDelivery(engine, receiver, sending, terms.ordered, terms.gate)
             works.append(delivery)
         deliveries.append((receiver, delivery))
     if on_loop:

@@ -27,19 +27,22 @@ from tsignals._state import Blocked, Cell, Mode, State
 from tsignals._telling import log_safely
 from tsignals._waits import Waits, forget_sleepers, loop_runs_here
 from tsignals._work import Work, growth
-from tsignals._workers import Stamp
+from tsignals._workers import Entry, Stamp
 
 
 class Engine(Waits):
     """A pool's queue and workers; ``WorkerPool`` documents the arguments."""
 
-    def accept(self, works: "Sequence[Work]") -> None:
+    def accept(self, works: "Sequence[Work]", fan_out: "Entry | None" = None) -> None:
         """Take ``works`` as a whole, or raise and take none of them.
+
+        ``fan_out``: what to put into the queue for all of them, none of which has a lane, or runs
+        on the loop.
 
         Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and ``RuntimeError`` when no
         thread can be started to run them.
         """
-        self.take(works, self.find_room, _state.withdraw)
+        self.take(works, self.find_room, _state.withdraw, fan_out=fan_out)
 
     @critical
     def take(
@@ -48,18 +51,19 @@ class Engine(Waits):
         admit: Callable[[Sequence[Work], Cell], int | None],
         undo: Callable[..., State],
         kept: bool = False,
+        fan_out: "Entry | None" = None,
     ) -> None:
         """Have ``admit(works, cell)`` count ``works``, and then queue them; both or neither.
 
         ``undo`` is the change that takes the counting back. ``kept``: ordered ones are not queued
-        yet, for the caller runs them when their turn comes.
+        yet, for the caller runs them when their turn comes. ``fan_out`` as in ``accept``.
         """
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
         numbers = None
         try:
             numbers = admit(works, cell)
             if numbers is not None:
-                self.hand_over(works, numbers, kept)
+                self.hand_over(works, numbers, kept, fan_out)
         except BaseException:
             if numbers is not None:
                 self.make_good(works, undo, cell)
@@ -112,7 +116,9 @@ class Engine(Waits):
             )
 
     @critical
-    def hand_over(self, works: "Sequence[Work]", numbers: int, kept: bool) -> None:
+    def hand_over(
+        self, works: "Sequence[Work]", numbers: int, kept: bool, fan_out: "Entry | None"
+    ) -> None:
         """Queue what was admitted, and see that there are workers for it."""
         if (
             len(self.threads) < self.max_workers
@@ -120,7 +126,12 @@ class Engine(Waits):
             and _state.more_wait_than_idle(numbers)
         ):
             self.staff()
-        self.publish(works, kept)
+        if fan_out is None:
+            self.publish(works, kept)
+        else:
+            self.unresolved.update(dict.fromkeys(works))  # E3
+            fan_out.mark_queued(time.perf_counter())
+            self.queue.put(fan_out)
         if self.hopeless is not None:
             self.give_up()
 
@@ -143,7 +154,7 @@ class Engine(Waits):
         unresolved = self.unresolved
         for_loop: list[Work] = []
         for work in works:
-            work.queued_at = now
+            work.mark_queued(now)
             unresolved[work] = None
             if work.on_loop:
                 put = for_loop.append
@@ -181,6 +192,7 @@ class Engine(Waits):
             in_line = cell.update(_state.block, blocked, self.limit)
             if in_line is None:
                 return None
+            cell.update(_state.shift, 0, self.limit)  # workers see who stands here only now
             while True:
                 cell.raise_interrupt()
                 state = cell.value
@@ -228,7 +240,7 @@ class Engine(Waits):
                 if work.ordered_receiver is not None:
                     self.run_in_turn(work)
                 else:
-                    work.queued_at = time.perf_counter()
+                    work.mark_queued(time.perf_counter())
                     self.run(work, here=cell)
                 if issubclass(type(work._exception), KeyboardInterrupt):
                     raise work._exception  # type: ignore[misc]
@@ -365,7 +377,8 @@ class Engine(Waits):
             if not work.done():
                 work.forsake(_lost_by_fork())
             work.forget()
-            work.turn = None
+            if work.turn is not None:
+                work.turn = None
         # The thread that forked may itself wait, below the signal handler that did it.
         for wake in (*(blocked.wake for blocked in state.blocked), *state.idlers):
             wake()

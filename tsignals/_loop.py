@@ -26,7 +26,7 @@ from typing import Any
 
 from tsignals import _state
 from tsignals._aio import delivering, respond
-from tsignals._delivery import Delivery, Sending
+from tsignals._delivery import Sending, TermsDelivery
 from tsignals._engine import Engine
 from tsignals._future import Mark
 from tsignals._telling import log_safely
@@ -35,7 +35,7 @@ from tsignals._work import SKIPPED, surrounding
 Task = asyncio.Task[tuple[Any, BaseException | None]]
 
 
-class AsyncDelivery(Delivery):
+class AsyncDelivery(TermsDelivery):
     """One async receiver's call on the event loop of a :class:`WorkerPool`.
 
     It can be cancelled while it runs, too: as its task is, and it is done when that is.
@@ -58,7 +58,7 @@ class AsyncDelivery(Delivery):
             return False
         return super().claim(mark)
 
-    cancel_unstarted = Delivery.cancel
+    cancel_unstarted = TermsDelivery.cancel
 
     def cancel(self) -> bool:
         """Cancel it, or the task in which it runs; ``False`` if it is done otherwise.

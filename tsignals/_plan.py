@@ -25,6 +25,7 @@ class Plan:
         "objects",
         "rows",
         "sender",
+        "simple",
     )
 
     def __init__(self, rows: "tuple[Connection, ...]", sender: "Tether | Strong") -> None:
@@ -35,6 +36,10 @@ class Plan:
         self.first = self.holds[0] if self.holds else None
         self.objects: tuple[Tether, ...] = ()
         self.kind = self._kind()
+        # Whether its deliveries have no terms to keep in a pool.
+        self.simple = all(
+            not (row.terms.gate or row.terms.ordered or row.terms.on_loop) for row in rows
+        )
         self.call: Callable[..., Pairs] = call_first
         self.call_robust: Callable[..., Outcomes] = call_first_robust
 

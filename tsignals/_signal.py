@@ -20,6 +20,7 @@ from tsignals._each import (
     send_anyhow,
     send_robust_anyhow,
 )
+from tsignals._fan_out import fan_out, quick_engine
 from tsignals._gate import Gate, check_wait, wait_for
 from tsignals._outcomes import Failure, Outcomes
 from tsignals._pool import check_executor
@@ -223,14 +224,17 @@ class Signal:
         plan = registry.plan(sender)
         if not plan.count:
             return Deliveries()
-        live = resolve(plan, registry, sender)
-        if not live:
-            return Deliveries()
-        executor = self.executor
-        if executor is None:
-            executor = get_default_executor()
         keywords = {"signal": self, "sender": sender, **named}
-        return deliver(executor, live, Sending(self, sender, (), keywords, "send_async", tell))
+        sending = Sending(self, sender, (), keywords, "send_async", tell)
+        if plan.simple:
+            receivers = [r for hold in plan.holds if (r := hold()) is not None]
+            if len(receivers) == plan.count and (engine := quick_engine(self._executor())):
+                return fan_out(engine, receivers, sending)
+        live = resolve(plan, registry, sender)
+        return deliver(self._executor(), live, sending) if live else Deliveries()
+
+    def _executor(self) -> Executor:
+        return get_default_executor() if self.executor is None else self.executor
 
     async def asend(self, /, sender: Any, **named: Any) -> Pairs:
         """As ``send``, from a coroutine, also to ``async def`` receivers.

@@ -10,6 +10,15 @@ Lock
     from the winner. So a change is made entirely or not at all, at one moment, whatever
     interrupts it: another thread, a finalizer, a signal handler, a fork.
 
+Accounts
+    The numbers are a sum: those in the cell, and one account for each worker thread, in
+    ``Cell.accounts``, to which only that thread writes. Starting and ending a delivery there is
+    one store that nobody competes for. A sum is taken from one copy of all accounts, and counts
+    only if the cell has not changed meanwhile: so it is what the numbers were at that moment.
+    A worker writes to its account, and *then* looks whether somebody waits for what it may have
+    changed; who waits says so in the cell, and *then* takes the sum. Both go through the one
+    dictionary, which orders them: the worker sees who waits, or that one sees what it wrote.
+
 Invariants, by construction of every change below
     S1  submitted = pending + running + completed + failed + cancelled + dropped.
     S2  room in use = pending + running on the event loop <= max_pending, but for the excess that
@@ -17,6 +26,8 @@ Invariants, by construction of every change below
     S3  Blocked senders are admitted in the order in which they stand in ``blocked``; nobody is
         admitted past them.
     S4  ``mode`` only grows.
+    S5  In an account, room in use and the surplus of what waits over idle workers only shrink. So
+        an old sum errs to one side: too full, too few idle. Who is turned away by it looks anew.
 """
 
 import enum
@@ -113,33 +124,45 @@ class Blocked:
 
 Rest = tuple[int, Mode, "tuple[Blocked, ...]", "tuple[Callable[[], None], ...]"]
 Node = tuple[int, Rest, bool, "list[Any]"]
-"""A value: the numbers, the rest, whether it is plain (open, and nobody waits); its successors."""
+"""A value: its numbers, the rest, whether it is plain (open, and nobody waits); its successors."""
 
 
-def _node(state: State) -> Node:
+def _node(state: State, accounts: int = 0) -> Node:
     numbers, workers, mode, blocked, idlers = state
-    return numbers, (workers, mode, blocked, idlers), not (mode or blocked or idlers), []
+    plain = not (mode or blocked or idlers)
+    return numbers - accounts, (workers, mode, blocked, idlers), plain, []
 
 
 class Cell:
     """Holds a :class:`State`; replaced by compare-and-swap."""
 
-    __slots__ = ("_node", "interrupts")
+    __slots__ = ("_seen", "accounts", "interrupts", "node")
 
     def __init__(self, state: State) -> None:
-        self._node = _node(state)
+        self.node = _node(state)  # the current one, or one that has successors
+        self.accounts: dict[int, int] = {}  # by worker thread; see above
+        self._seen = 0  # what they came to when last looked at
         self.interrupts: list[tuple[int, BaseException]] = []  # with the thread that each befell
 
     @property
     def value(self) -> State:
-        numbers, rest, _, _ = self._last()
-        return State(numbers, *rest)
+        node, accounts = self._look()
+        return State(node[0] + accounts, *node[1])
 
     def _last(self) -> Node:
-        node = self._node
+        node = self.node
         while node[3]:  # the winner has not moved on yet
             node = node[3][0]
         return node
+
+    def _look(self) -> tuple[Node, int]:
+        """The current node, and what the accounts came to at one moment while it was that."""
+        while True:
+            node = self._last()
+            accounts = sum(list(self.accounts.values()))
+            if not node[3]:
+                self._seen = accounts
+                return node, accounts
 
     def update(self, change: Callable[..., State | None], *arguments: Any) -> State | None:
         """Replace the value by ``change(value, *arguments)`` and return the new value.
@@ -154,12 +177,12 @@ class Cell:
         stores, in the statement after this call, that the change was made can rely on it.
         """
         while True:
-            node = self._last()
-            before = State(node[0], *node[1])
+            node, accounts = self._look()
+            before = State(node[0] + accounts, *node[1])
             after = change(before, *arguments)
             if after is None:
                 return None
-            if self._replace(node, _node(after)):
+            if self._replace(node, _node(after, accounts)):
                 try:
                     wake(before, after)
                 except BaseException as interrupt:
@@ -167,37 +190,37 @@ class Cell:
                     wake(before, after)  # twice does no harm
                 return after
 
-    def add(self, change: int) -> int | None:
-        """``update(shift, change, limit)`` without a detour; return the new numbers.
+    def add(self, change: int) -> bool:
+        """``update(shift, change, limit)`` without a detour; whether it was made.
 
-        Each delivery comes through here twice. ``None``: the pool is closing, or somebody may have
-        to be let in or woken, which takes ``update``; nothing has changed.
+        ``False``: the pool is closing, or somebody may have to be let in or woken, which takes
+        ``update``; nothing has changed.
         """
         while True:
-            node = self._node
-            while node[3]:
-                node = node[3][0]
+            node = self._last()
             numbers, rest, plain, _ = node
             if not plain:
-                return None
-            numbers += change
-            if self._replace(node, (numbers, rest, True, [])):
-                return numbers
+                return False
+            if self._replace(node, (numbers + change, rest, True, [])):
+                return True
 
     def admit(self, admitted: int, limit: int | None) -> int | None:
-        """Accept deliveries, which then wait; return the new numbers.
+        """Accept deliveries, which then wait; return numbers that S5 holds for.
 
         ``None``: there is no room, others wait for it, or the pool takes no more; nothing changes.
         """
         count = admitted & _MASK
+        node, accounts, old = self._last(), self._seen, True
         while True:
-            node = self._last()
             numbers, rest, plain, _ = node
-            used = numbers & _MASK
-            if rest[1] or rest[2] or (limit is not None and used and used + count > limit):
+            if rest[1] or rest[2]:
                 return None
-            if self._replace(node, (numbers + admitted, rest, plain, [])):
-                return numbers + admitted
+            if limit is None or (used := (numbers + accounts) & _MASK) + count <= limit or not used:
+                if self._replace(node, (numbers + admitted, rest, plain, [])):
+                    return numbers + accounts + admitted
+            elif not old:
+                return None
+            (node, accounts), old = self._look(), False
 
     def _replace(self, node: Node, successor: Node) -> bool:
         """Make ``successor`` follow ``node``; False if something else does."""
@@ -206,7 +229,7 @@ class Cell:
             successors.append(successor)
             if successors[0] is not successor:
                 return False
-            self._node = successor
+            self.node = successor
         except BaseException as interrupt:
             if not successors or successors[0] is not successor:
                 raise

@@ -16,18 +16,40 @@ SKIPPED = BaseException("skipped")
 """In place of a response or an error: the receiver is tracked, was disconnected, and not called."""
 
 
-class Work(PoolFuture):
+class Entry:
+    """What stands in a pool's queue: one piece of work, or several."""
+
+    __slots__ = ()
+
+    def work_off(self, worker: Any) -> None:
+        """In a worker, which is idle: run what this stands for, unless somebody else does."""
+        raise NotImplementedError
+
+    def remains(self, engine: Any) -> bool:
+        """Whether anything is left to be run."""
+        raise NotImplementedError
+
+    def mark_queued(self, now: float) -> None:
+        """It waits from ``now`` on."""
+
+
+class Work(PoolFuture, Entry):
     """A future with what resolves it."""
 
-    __slots__ = ("queued_at", "turn")
+    __slots__ = ()
 
     ordered_receiver: Any = None  # whose lane it belongs to; None: to no lane
+    turn: Turn | None = None  # in that lane
     on_loop = False  # it runs on the event loop, not in a worker
 
-    def __init__(self, pool: Any) -> None:
-        super().__init__(pool)
-        self.turn: Turn | None = None
-        self.queued_at = 0.0
+    def work_off(self, worker: Any) -> None:
+        worker.engine.run(self, 1)
+
+    def remains(self, engine: Any) -> bool:
+        owner = self.owner
+        if owner is not None and owner[0] != "run":
+            engine.pass_on(self)
+        return owner is None
 
     def perform(self) -> tuple[Any, BaseException | None]:
         """Do the work and return its result, or what it raised."""

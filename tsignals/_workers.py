@@ -30,14 +30,29 @@ from concurrent.futures.thread import BrokenThreadPool
 from typing import Any
 
 from tsignals import _state
-from tsignals._future import CANCELLED_AND_NOTIFIED, FINISHED
+from tsignals._future import CANCELLED_AND_NOTIFIED, FINISHED, Mark
 from tsignals._lanes import PASSED, Lane
 from tsignals._state import Cell, Mode, State
 from tsignals._telling import log_safely
-from tsignals._work import SKIPPED, Around, Work
+from tsignals._work import SKIPPED, Around, Entry, Work
 
 Stamp = tuple[float, "list[Any]"]  # when, and its successors, as in a Cell
 Initializer = Callable[..., object]
+
+
+class Worker:
+    """A worker thread, as what it takes from the queue sees it."""
+
+    __slots__ = ("accounts", "cell", "engine", "mark", "thread")
+
+    def __init__(self, engine: "Workers", thread: int) -> None:
+        self.engine = engine
+        self.cell = engine.cell
+        self.thread = thread
+        # An account outlives its thread, and goes on where another one gets the same ident.
+        self.accounts = engine.cell.accounts
+        self.accounts.setdefault(thread, 0)
+        self.mark: Mark = ("run", thread)  # claims by it; never one future twice
 
 
 class Workers:
@@ -69,8 +84,9 @@ class Workers:
     def start_over(self, state: State) -> None:
         """Be as new, with ``state``."""
         self.cell = Cell(state)
-        self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of work; None: go; see E4
+        self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of Entry; None: go; see E4
         self.unresolved: dict[Work, None] = {}  # E3
+        self.overdue: list[None] = []  # as long as there may be entries too many; see tidy
         self.lanes: dict[Hashable, Lane] = {}
         self.hopeless: Callable[[], tuple[str, BaseException]] | None = None  # E3: how it all ends
         self.threads: dict[threading.Thread, None] = {}
@@ -172,6 +188,25 @@ class Workers:
         except BaseException as interrupt:
             result, error = None, interrupt
         # No call before the next ``try``: an interrupt here would have it run again.
+        try:
+            self.conclude(work, mark, idle, cell, result, error)
+        except BaseException:
+            if work.owner is mark and not work.done():  # interrupted before it began
+                self.conclude(work, mark, idle, cell, result, error)
+            raise
+        finally:
+            del work, error  # see drop_frame
+
+    def conclude(
+        self,
+        work: Work,
+        mark: Any,
+        idle: int,
+        cell: Cell,
+        result: Any,
+        error: BaseException | None,
+    ) -> None:
+        """Count and resolve what this thread has run (E2)."""
         skipped = error is SKIPPED
         ended = "completed" if error is None else "cancelled" if skipped else "failed"
         phase = CANCELLED_AND_NOTIFIED if skipped else FINISHED
@@ -213,7 +248,7 @@ class Workers:
 
     def count(self, change: int, cell: Cell) -> None:
         """Change the numbers in ``cell``; raises only if interrupted before that (E2)."""
-        if cell.add(change) is not None:
+        if cell.add(change):
             return
         cell.update(_state.shift, change, self.limit)
         try:
@@ -259,23 +294,23 @@ class Workers:
             self.cell.raise_interrupt()
 
     def tidy(self) -> None:
-        """Take out of the queue what has ended, where that is most of it.
+        """One more has ended otherwise than by the worker that takes it from the queue.
 
-        Else it would pile up behind busy workers. What waits keeps its order, but for what comes
-        meanwhile; no promise of order depends on that, for of a lane only one is in the queue.
+        Once these may be most of what is in there, take them out: they would pile up behind busy
+        workers. What waits keeps its order, but for what comes meanwhile; no promise of order
+        depends on that, for of a lane only one is in the queue.
         """
-        entries = self.queue
-        size = entries.qsize()
-        if size < 128 or size < 2 * len(self.unresolved):
+        overdue = self.overdue
+        overdue.append(None)
+        if len(overdue) < 128 or len(overdue) < len(self.unresolved):
             return
+        overdue.clear()
+        entries = self.queue
         try:
-            for _ in range(size):
+            for _ in range(entries.qsize()):
                 entry = entries.get_nowait()
-                owner = entry.owner if isinstance(entry, Work) else None
-                if owner is None:
+                if not isinstance(entry, Entry) or entry.remains(self):
                     entries.put(entry)
-                elif owner[0] != "run":
-                    self.pass_on(entry)
         except queue.Empty:
             pass
         except BaseException:  # interrupted, perhaps with one in hand: all that waits, again (E1)
@@ -344,6 +379,7 @@ def _work(engine_in: list[Any], contract: list[bool]) -> None:
         return
     engine = engine_in.pop()
     me = threading.get_ident()
+    worker = Worker(engine, me)
     work_queue = engine.queue
     engine.idents[me] = None
     try:
@@ -355,21 +391,21 @@ def _work(engine_in: list[Any], contract: list[bool]) -> None:
                 engine.cell.update(_state.leave)
                 return
         while True:
-            work = work_queue.get()
-            if work is None:
+            entry = work_queue.get()
+            if entry is None:
                 after = engine.cell.update(_state.retire)
                 if after is not None:
                     work_queue.put(None)  # for the next of us
                     return
                 continue
-            if work is engine.front:
+            if entry is engine.front:
                 engine.close()
                 continue
             try:
-                engine.run(work, 1)
+                entry.work_off(worker)
             except BaseException:
                 engine.log_callback()
-            del work  # an idle worker keeps nothing alive
+            del entry  # an idle worker keeps nothing alive
             if engine.queue is not work_queue:
                 return  # this is a forked child, which starts its own workers
     finally:

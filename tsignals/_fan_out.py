@@ -1,0 +1,153 @@
+"""One send's way through a pool, quickly: one entry in the queue for all of its deliveries.
+
+Whichever worker takes the entry puts it back for the next one, as long as there is more than one
+delivery left, and then runs one after the other. What a delivery goes through there is what
+``Workers.run`` does, written out: without a call but the receiver's, and counted in the worker's
+own account (``_state``). That is for deliveries without a lane or a gate, in pools without
+``around``, and as long as all goes well; what fails, or is waited for, is concluded the
+general way.
+
+Thread safety: who takes a delivery from the list is entitled to nothing; it still has to claim
+the future (E1). Signal handlers never run in here, for they run in the main thread.
+"""
+
+from concurrent.futures import Executor
+from time import perf_counter
+from types import FunctionType
+from typing import Any
+
+from tsignals._delivery import Deliveries, Delivery, Sending
+from tsignals._engine import Engine
+from tsignals._future import FINISHED, RUNNING
+from tsignals._pool import WorkerPool
+from tsignals._receiver import Receiver, direct
+from tsignals._state import FINISH, IDLE, START
+from tsignals._work import Entry
+
+COMPLETE = FINISH["completed"]
+
+
+def quick_engine(executor: Executor) -> Engine | None:
+    """What is inside ``executor`` if that can run a ``FanOut``."""
+    if isinstance(executor, WorkerPool) and executor._engine.around is None:
+        return executor._engine
+    return None
+
+
+def fan_out(engine: Engine, receivers: list[Receiver], sending: Sending) -> Deliveries:
+    """Have ``engine`` call ``receivers``, as a whole or not at all."""
+    works = [Delivery(engine, receiver, sending) for receiver in receivers]
+    engine.accept(works, FanOut(reversed(works)))
+    return Deliveries(zip(receivers, works))  # noqa: B905 - as many
+
+
+class FanOut(list[Delivery], Entry):
+    """The deliveries of one send that no worker has taken yet, the last one first.
+
+    Knows nothing of the send: it may stay in the queue for some time after all have ended.
+    """
+
+    __slots__ = ()
+
+    def mark_queued(self, now: float) -> None:
+        self[0].mark_queued(now)
+
+    def remains(self, engine: Engine) -> bool:
+        # One that a worker takes meanwhile is put in again, which does no harm (E1).
+        self[:] = [work for work in self if work.owner is None]
+        return bool(self)
+
+    def work_off(self, worker: Any) -> None:
+        engine, cell, mark = worker.engine, worker.cell, worker.mark
+        me, accounts = worker.thread, worker.accounts
+        account = accounts[me]
+        unresolved = engine.unresolved
+        work = fate = sending = receiver = response = error = None
+        idle, step = IDLE, _NONE  # whether the account has the worker as idle; how far ``work`` is
+        if len(self) > 1:
+            engine.queue.put(self)
+        try:
+            while self:
+                try:
+                    work = self.pop()
+                except IndexError:  # another worker has taken the last
+                    break
+                step = _TAKEN
+                fate = work._fate
+                if fate and work.owner is not None:
+                    continue
+                fate.append(mark)
+                if fate[0] is not mark and work.owner is not mark:
+                    continue
+
+                account += START - idle
+                accounts[me] = account
+                idle, step = 0, _STARTED
+                node = cell.node
+                if node[3] or not node[2]:  # somebody may wait for the room
+                    engine.count(0, cell)
+
+                sending = work.sending
+                if sending is None:  # a finalizer has forked: the parent runs it
+                    break
+                work._phase = RUNNING
+                receiver = work.receiver
+                if type(receiver) is not FunctionType:
+                    receiver = direct(receiver)
+                began = perf_counter()
+                try:
+                    response = sending.context.copy().run(receiver, **sending.keywords)
+                except BaseException as raised:
+                    response, error = None, raised
+                    work.fail(sending, raised, began)
+                if work._fate is not fate:  # the receiver has forked: the future is the parent's
+                    break
+
+                last = not self
+                if error is not None or len(fate) > 1:
+                    step = _NONE
+                    idle = IDLE if last else 0
+                    engine.conclude(work, mark, int(last), cell, response, error)
+                    error = None
+                    continue
+                work._result = response
+                work.sending = None
+                if last:  # before it is done: see Workers.conclude
+                    idle = IDLE
+                account += COMPLETE + idle
+                accounts[me] = account
+                step = _COUNTED
+                if last and ((node := cell.node)[3] or not node[2]):
+                    engine.count(0, cell)
+                work._phase = FINISHED
+                fate.append(mark)  # and then the look, in one list: see _future
+                if len(fate) > 2:
+                    work.settle(response, None)
+                unresolved.pop(work, None)
+                step = _NONE
+        except BaseException as raised:  # not a receiver: memory has run out, say
+            if work is not None:
+                self._make_good(work, step, raised, worker)
+            raise
+        finally:
+            if not idle:
+                accounts[me] = account + IDLE
+                engine.count(0, cell)
+            del self, work, fate, sending, receiver, response, error  # see drop_frame
+
+    def _make_good(self, work: Delivery, step: int, error: BaseException, worker: Any) -> None:
+        """Bring to an end, or leave to others, what a worker was interrupted in (E2)."""
+        engine, cell, mark = worker.engine, worker.cell, worker.mark
+        if work.owner is None:
+            engine.queue.put(work)
+        elif step == _COUNTED:
+            work.settle(work._result, None)
+            engine.release(work)
+        elif step != _NONE and work.owner is mark and not work.done():
+            if step == _TAKEN:
+                engine.count(START, cell)
+            engine.conclude(work, mark, 0, cell, None, error)
+
+
+_NONE, _TAKEN, _STARTED, _COUNTED = range(4)
+"""How far a worker has come with a delivery: counted in its account as running, as ended."""
