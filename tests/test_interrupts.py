@@ -300,7 +300,7 @@ def test_interrupt_of_a_change_that_another_has_overtaken_leaves_that_one_alone(
             super().append(successor)
             raise KeyboardInterrupt
 
-    cell._node = (numbers, rest, plain, Contested())
+    cell.node = (numbers, rest, plain, Contested())
     with pytest.raises(KeyboardInterrupt):
         submit(world)
     assert world.pool.stats()[2:] == (0, 0, 1, 0, 0, 0, 1)

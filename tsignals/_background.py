@@ -47,6 +47,14 @@ def background(
     return BackgroundReceiver(function, executor=executor, ordered=ordered)
 
 
+class BackgroundSending(Sending):
+    """One call of a receiver in the background, as it came."""
+
+    __slots__ = ("arguments", "target")
+
+    mode = "background"
+
+
 class BackgroundReceiver(Background):
     """What ``background`` makes of a function."""
 
@@ -78,7 +86,8 @@ class BackgroundReceiver(Background):
             executor = get_default_executor()
         # Django and tsignals name the sender; blinker passes it last.
         sender = keywords["sender"] if "sender" in keywords else (arguments or (None,))[-1]
-        sending = Sending(signal, sender, arguments, keywords, "background", tell, self)
+        sending = BackgroundSending(signal, sender, keywords, tell)
+        sending.arguments, sending.target = arguments, self
         [(_, future)] = deliver(executor, [(self, self._receiver(arguments))], sending)
         return future
 

@@ -19,36 +19,20 @@ from tsignals._work import SKIPPED, Work, drop_frame, surrounded
 class Sending:
     """What the deliveries of one send have in common."""
 
-    __slots__ = (
-        "arguments",
-        "context",
-        "keywords",
-        "mode",
-        "queued_at",
-        "sender",
-        "signal",
-        "target",
-        "tell",
-    )
+    __slots__ = ("context", "keywords", "queued_at", "sender", "signal", "tell")
+
+    mode = "send_async"
+    arguments: tuple[Any, ...] = ()
+    target: Receiver | None = None  # what to call in place of the receiver
+    queued_at: float  # since when they wait
 
     def __init__(
-        self,
-        signal: Any,
-        sender: Any,
-        arguments: tuple[Any, ...],
-        keywords: dict[str, Any],
-        mode: str,
-        tell: Callable[..., None],
-        target: Receiver | None = None,
+        self, signal: Any, sender: Any, keywords: dict[str, Any], tell: Callable[..., None]
     ) -> None:
         self.signal = signal
         self.sender = sender
-        self.arguments = arguments
         self.keywords = keywords
-        self.mode = mode
         self.tell = tell
-        self.target = target  # what to call in place of the receiver
-        self.queued_at = 0.0
         self.context = contextvars.copy_context()
         if enclosing.get():
             # What encloses the send does not enclose the deliveries.

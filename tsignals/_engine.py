@@ -26,47 +26,54 @@ from tsignals._lanes import join
 from tsignals._state import Blocked, Cell, Mode, State
 from tsignals._telling import log_safely
 from tsignals._waits import Waits, forget_sleepers, loop_runs_here
-from tsignals._work import Work, growth
-from tsignals._workers import Entry, Stamp
+from tsignals._work import Entry, Work, growth
+from tsignals._workers import Stamp
 
 
 class Engine(Waits):
     """A pool's queue and workers; ``WorkerPool`` documents the arguments."""
 
-    def accept(self, works: "Sequence[Work]", fan_out: "Entry | None" = None) -> None:
+    def accept(self, works: "Sequence[Work]") -> None:
         """Take ``works`` as a whole, or raise and take none of them.
-
-        ``fan_out``: what to put into the queue for all of them, none of which has a lane, or runs
-        on the loop.
 
         Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and ``RuntimeError`` when no
         thread can be started to run them.
         """
-        self.take(works, self.find_room, _state.withdraw, fan_out=fan_out)
+        self.take(works, growth(works), self.find_room, _state.withdraw)
 
     @critical
     def take(
         self,
         works: "Sequence[Work]",
-        admit: Callable[[Sequence[Work], Cell], int | None],
+        admitted: int,
+        admit: "Callable[[Sequence[Work], int, Cell], bool]",
         undo: Callable[..., State],
+        *,
         kept: bool = False,
-        fan_out: "Entry | None" = None,
+        together: "Entry | None" = None,
     ) -> None:
-        """Have ``admit(works, cell)`` count ``works``, and then queue them; both or neither.
+        """Have ``works`` counted by ``admit``, and then queue them; both or neither.
 
-        ``undo`` is the change that takes the counting back. ``kept``: ordered ones are not queued
-        yet, for the caller runs them when their turn comes. ``fan_out`` as in ``accept``.
+        ``admitted`` is what the numbers grow by, and ``undo`` the change that takes it back.
+        ``kept``: ordered ones are not queued yet, for the caller runs them when their turn comes.
+        ``together`` goes into the queue for all of them, which have no lane and are not async.
         """
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
-        numbers = None
+        counted = False
         try:
-            numbers = admit(works, cell)
-            if numbers is not None:
-                self.hand_over(works, numbers, kept, fan_out)
+            counted = admit(works, admitted, cell)
+            if counted:
+                if len(self.threads) < self.max_workers and not kept and cell.needs_workers():
+                    self.staff()
+                if together is None:
+                    self.publish(works, kept)
+                else:
+                    self.publish_together(works, together)
+                if self.hopeless is not None:
+                    self.give_up()
         except BaseException:
-            if numbers is not None:
-                self.make_good(works, undo, cell)
+            if counted:
+                self.make_good(works, admitted, undo, cell)
             raise
         finally:
             if self.cell is not cell:
@@ -74,14 +81,13 @@ class Engine(Waits):
             if cell.interrupts:
                 cell.raise_interrupt()
 
-    def find_room(self, works: "Sequence[Work]", cell: Cell) -> int | None:
-        """Admit ``works``; None where they are dealt with otherwise: run here, or dropped."""
-        admitted = growth(works)
-        while (numbers := cell.admit(admitted, self.limit)) is None:
+    def find_room(self, works: "Sequence[Work]", admitted: int, cell: Cell) -> bool:
+        """Admit ``works``; False where they are dealt with otherwise: run here, or dropped."""
+        while not cell.admit(admitted, len(works), self.limit):
             self.refuse_if_not_open(cell)
             if self.overflow == "block" and not self.works_here():
-                if (numbers := self.stand_in_line(admitted, cell)) is not None:
-                    return numbers
+                if self.stand_in_line(admitted, cell):
+                    return True
             elif self.overflow == "raise":
                 raise QueueFull(
                     f"cannot deliver: {cell.value.pending} deliveries wait in pool "
@@ -89,21 +95,20 @@ class Engine(Waits):
                 )
             elif self.overflow in ("block", "caller_runs"):
                 self.run_here(works, cell)
-                return None
+                return False
             elif (
                 self.overflow == "drop_newest"
                 or not cell.value.may_fit(len(works), self.limit)
                 or not self.drop_oldest()
             ):
                 self.drop(works, cell)
-                return None
-        return numbers
+                return False
+        return True
 
-    def put_back(self, works: "Sequence[Work]", cell: Cell) -> int:
+    def put_back(self, works: "Sequence[Work]", admitted: int, cell: Cell) -> bool:
         """Have ``works`` that were to run here wait after all, over the limit."""
-        state = cell.update(_state.put_back, growth(works))
-        assert state is not None
-        return state.numbers
+        cell.update(_state.put_back, admitted)
+        return True
 
     def refuse_if_not_open(self, cell: Cell | None = None) -> None:
         mode = (cell or self.cell).value.mode
@@ -116,37 +121,26 @@ class Engine(Waits):
             )
 
     @critical
-    def hand_over(
-        self, works: "Sequence[Work]", numbers: int, kept: bool, fan_out: "Entry | None"
+    def make_good(
+        self, works: "Sequence[Work]", admitted: int, undo: Callable[..., State], cell: Cell
     ) -> None:
-        """Queue what was admitted, and see that there are workers for it."""
-        if (
-            len(self.threads) < self.max_workers
-            and not kept
-            and _state.more_wait_than_idle(numbers)
-        ):
-            self.staff()
-        if fan_out is None:
-            self.publish(works, kept)
-        else:
-            self.unresolved.update(dict.fromkeys(works))  # E3
-            fan_out.mark_queued(time.perf_counter())
-            self.queue.put(fan_out)
-        if self.hopeless is not None:
-            self.give_up()
-
-    @critical
-    def make_good(self, works: "Sequence[Work]", undo: Callable[..., State], cell: Cell) -> None:
         """After an interruption: all of ``works`` are queued, or none of them stays admitted."""
         # E3, and in this order: between the two looks it may be run, and leave.
         if works[0] not in self.unresolved and works[0].owner is None:
-            cell.update(undo, growth(works), self.limit)
+            cell.update(undo, admitted, self.limit)
             self.let_go()
             return
         self.publish(works)  # E1
         for work in works:
             if work.done():
                 self.release(work)
+
+    def publish_together(self, works: "Sequence[Work]", entry: Entry) -> None:
+        unresolved = self.unresolved
+        for work in works:
+            unresolved[work] = None
+        entry.mark_queued(time.perf_counter())
+        self.queue.put(entry)
 
     def publish(self, works: "Sequence[Work]", kept: bool = False) -> None:
         now = time.perf_counter()
@@ -175,8 +169,8 @@ class Engine(Waits):
                 work.forsake(_lost_by_fork())
             self.release(work)
 
-    def stand_in_line(self, admitted: int, cell: Cell) -> int | None:
-        """Wait for room until admitted; None where there was no need to wait."""
+    def stand_in_line(self, admitted: int, cell: Cell) -> bool:
+        """Wait for room until admitted; False where there was no need to wait."""
         if loop_runs_here():
             raise QueueFull(
                 f"cannot wait for room in pool {self.name!r} on a thread that runs an event loop; "
@@ -191,17 +185,17 @@ class Engine(Waits):
         try:
             in_line = cell.update(_state.block, blocked, self.limit)
             if in_line is None:
-                return None
+                return False
             cell.update(_state.shift, 0, self.limit)  # workers see who stands here only now
             while True:
                 cell.raise_interrupt()
                 state = cell.value
                 if blocked not in state.blocked or self.cell is not cell:  # admitted, or forked
-                    return state.numbers
+                    return True
                 left = left_until(deadline)
                 if state.mode or left == 0:
                     if cell.update(_state.unblock, blocked, self.limit) is None:
-                        return cell.value.numbers  # admitted at the last moment
+                        return True  # admitted at the last moment
                     in_line = None
                     self.refuse_if_not_open(cell)
                     raise QueueFull(
@@ -262,7 +256,7 @@ class Engine(Waits):
     def leave_to_workers(self, works: "Sequence[Work]", cell: Cell) -> None:
         """Queue what was to run here; what nobody can run either ends with the reason."""
         try:
-            self.take(works, self.put_back, _state.take_up)
+            self.take(works, growth(works), self.put_back, _state.take_up)
         except RuntimeError as error:  # no thread can be started
             for work in works:
                 mark = ("failed", threading.get_ident())
@@ -278,7 +272,13 @@ class Engine(Waits):
         Where that waits for this thread, leave it to the workers.
         """
         try:
-            self.take([work], self.put_back, _state.take_up, kept=not work.on_loop)
+            self.take(
+                [work],
+                growth([work]),
+                self.put_back,
+                _state.take_up,
+                kept=not work.on_loop,
+            )
             with contextlib.suppress(RuntimeError):
                 self.await_done(work, None)
             self.keep_no_longer(work)

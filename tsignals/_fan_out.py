@@ -21,10 +21,12 @@ from tsignals._engine import Engine
 from tsignals._future import FINISHED, RUNNING
 from tsignals._pool import WorkerPool
 from tsignals._receiver import Receiver, direct
-from tsignals._state import FINISH, IDLE, START
+from tsignals._state import ADMITTED, FINISH, IDLE, START, withdraw
 from tsignals._work import Entry
 
+LEAVE_IDLE = START - IDLE
 COMPLETE = FINISH["completed"]
+COMPLETE_AND_IDLE = COMPLETE + IDLE
 
 
 def quick_engine(executor: Executor) -> Engine | None:
@@ -36,9 +38,17 @@ def quick_engine(executor: Executor) -> Engine | None:
 
 def fan_out(engine: Engine, receivers: list[Receiver], sending: Sending) -> Deliveries:
     """Have ``engine`` call ``receivers``, as a whole or not at all."""
-    works = [Delivery(engine, receiver, sending) for receiver in receivers]
-    engine.accept(works, FanOut(reversed(works)))
-    return Deliveries(zip(receivers, works))  # noqa: B905 - as many
+    works = []
+    deliveries = Deliveries()
+    for receiver in receivers:
+        work = Delivery(engine, receiver, sending)
+        works.append(work)
+        deliveries.append((receiver, work))
+    entry = FanOut(works)
+    entry.reverse()
+    admitted = len(works) * ADMITTED
+    engine.take(works, admitted, engine.find_room, withdraw, together=entry)
+    return deliveries
 
 
 class FanOut(list[Delivery], Entry):
@@ -62,7 +72,9 @@ class FanOut(list[Delivery], Entry):
         me, accounts = worker.thread, worker.accounts
         account = accounts[me]
         unresolved = engine.unresolved
-        work = fate = sending = receiver = response = error = None
+        work: Delivery | None = None
+        fate: Any = None
+        sending = receiver = error = None
         idle, step = IDLE, _NONE  # whether the account has the worker as idle; how far ``work`` is
         if len(self) > 1:
             engine.queue.put(self)
@@ -80,7 +92,7 @@ class FanOut(list[Delivery], Entry):
                 if fate[0] is not mark and work.owner is not mark:
                     continue
 
-                account += START - idle
+                account += LEAVE_IDLE if idle else START
                 accounts[me] = account
                 idle, step = 0, _STARTED
                 node = cell.node
@@ -96,9 +108,9 @@ class FanOut(list[Delivery], Entry):
                     receiver = direct(receiver)
                 began = perf_counter()
                 try:
-                    response = sending.context.copy().run(receiver, **sending.keywords)
+                    work._result = sending.context.copy().run(receiver, **sending.keywords)
                 except BaseException as raised:
-                    response, error = None, raised
+                    error = raised
                     work.fail(sending, raised, began)
                 if work._fate is not fate:  # the receiver has forked: the future is the parent's
                     break
@@ -107,14 +119,13 @@ class FanOut(list[Delivery], Entry):
                 if error is not None or len(fate) > 1:
                     step = _NONE
                     idle = IDLE if last else 0
-                    engine.conclude(work, mark, int(last), cell, response, error)
+                    engine.conclude(work, mark, int(last), cell, work._result, error)
                     error = None
                     continue
-                work._result = response
                 work.sending = None
                 if last:  # before it is done: see Workers.conclude
                     idle = IDLE
-                account += COMPLETE + idle
+                account += COMPLETE_AND_IDLE if last else COMPLETE
                 accounts[me] = account
                 step = _COUNTED
                 if last and ((node := cell.node)[3] or not node[2]):
@@ -122,7 +133,7 @@ class FanOut(list[Delivery], Entry):
                 work._phase = FINISHED
                 fate.append(mark)  # and then the look, in one list: see _future
                 if len(fate) > 2:
-                    work.settle(response, None)
+                    work.settle(work._result, None)
                 unresolved.pop(work, None)
                 step = _NONE
         except BaseException as raised:  # not a receiver: memory has run out, say
@@ -133,7 +144,7 @@ class FanOut(list[Delivery], Entry):
             if not idle:
                 accounts[me] = account + IDLE
                 engine.count(0, cell)
-            del self, work, fate, sending, receiver, response, error  # see drop_frame
+            del self, work, fate, sending, receiver, error  # see drop_frame
 
     def _make_good(self, work: Delivery, step: int, error: BaseException, worker: Any) -> None:
         """Bring to an end, or leave to others, what a worker was interrupted in (E2)."""

@@ -225,7 +225,7 @@ class Signal:
         if not plan.count:
             return Deliveries()
         keywords = {"signal": self, "sender": sender, **named}
-        sending = Sending(self, sender, (), keywords, "send_async", tell)
+        sending = Sending(self, sender, keywords, tell)
         if plan.simple:
             receivers = [r for hold in plan.holds if (r := hold()) is not None]
             if len(receivers) == plan.count and (engine := quick_engine(self._executor())):

@@ -136,12 +136,13 @@ def _node(state: State, accounts: int = 0) -> Node:
 class Cell:
     """Holds a :class:`State`; replaced by compare-and-swap."""
 
-    __slots__ = ("_seen", "accounts", "interrupts", "node")
+    __slots__ = ("_given", "_seen", "accounts", "interrupts", "node")
 
     def __init__(self, state: State) -> None:
         self.node = _node(state)  # the current one, or one that has successors
         self.accounts: dict[int, int] = {}  # by worker thread; see above
-        self._seen = 0  # what they came to when last looked at
+        self._seen = 0  # what they came to when last looked at,
+        self._given = 0  # and the room in there that was given back
         self.interrupts: list[tuple[int, BaseException]] = []  # with the thread that each befell
 
     @property
@@ -161,7 +162,7 @@ class Cell:
             node = self._last()
             accounts = sum(list(self.accounts.values()))
             if not node[3]:
-                self._seen = accounts
+                self._seen, self._given = accounts, -accounts & _MASK
                 return node, accounts
 
     def update(self, change: Callable[..., State | None], *arguments: Any) -> State | None:
@@ -204,23 +205,37 @@ class Cell:
             if self._replace(node, (numbers + change, rest, True, [])):
                 return True
 
-    def admit(self, admitted: int, limit: int | None) -> int | None:
-        """Accept deliveries, which then wait; return numbers that S5 holds for.
+    def admit(self, admitted: int, count: int, limit: int | None) -> bool:
+        """Accept ``count`` deliveries, which then wait; whether it was done.
 
-        ``None``: there is no room, others wait for it, or the pool takes no more; nothing changes.
+        ``False``: there is no room, others wait for it, or the pool takes no more.
         """
-        count = admitted & _MASK
-        node, accounts, old = self._last(), self._seen, True
+        given, old = self._given, True  # before the node: S5
+        node = self._last()
         while True:
             numbers, rest, plain, _ = node
-            if rest[1] or rest[2]:
-                return None
-            if limit is None or (used := (numbers + accounts) & _MASK) + count <= limit or not used:
+            if not plain and (rest[1] or rest[2]):
+                return False
+            if (
+                limit is None
+                or (used := (numbers & _MASK) - given) + count <= limit
+                or (not used and not old)
+            ):
                 if self._replace(node, (numbers + admitted, rest, plain, [])):
-                    return numbers + accounts + admitted
+                    return True
             elif not old:
-                return None
-            (node, accounts), old = self._look(), False
+                return False
+            old = False
+            node, accounts = self._look()
+            given = -accounts & _MASK
+
+    def needs_workers(self) -> bool:
+        """Whether more wait than there are idle workers."""
+        seen = self._seen  # before the node
+        if not more_wait_than_idle(self._last()[0] + seen):
+            return False
+        node, accounts = self._look()
+        return more_wait_than_idle(node[0] + accounts)
 
     def _replace(self, node: Node, successor: Node) -> bool:
         """Make ``successor`` follow ``node``; False if something else does."""
@@ -332,8 +347,8 @@ def withdraw(state: State, admitted: int, limit: int | None) -> State:
 
 def more_wait_than_idle(numbers: int) -> bool:
     """Whether another worker would find work."""
-    spare = (numbers // PENDING & _MASK) - (numbers // IDLE & _MASK)
-    return spare > 0 and spare > numbers // FOR_LOOP
+    spare = (numbers >> _WIDTH & _MASK) - (numbers >> 3 * _WIDTH & _MASK)  # PENDING, IDLE
+    return spare > 0 and spare > numbers >> 9 * _WIDTH  # FOR_LOOP
 
 
 def hire(state: State, most: int) -> State | None:

@@ -102,7 +102,7 @@ def submit_complete() -> None:
 
 def replace_blindly(self: Cell, node: Any, successor: Any) -> bool:
     """Put the next state in place whatever came before it."""
-    self._node = successor
+    self.node = successor
     return True
 
 
