@@ -97,7 +97,7 @@ class FanOut(list[Delivery], Entry):
                 idle, step = 0, _STARTED
                 node = cell.node
                 if node[3] or not node[2]:  # somebody may wait for the room
-                    engine.count(0, cell)
+                    engine.usher(cell)
 
                 sending = work.sending
                 if sending is None:  # a finalizer has forked: the parent runs it
@@ -129,7 +129,7 @@ class FanOut(list[Delivery], Entry):
                 accounts[me] = account
                 step = _COUNTED
                 if last and ((node := cell.node)[3] or not node[2]):
-                    engine.count(0, cell)
+                    engine.usher(cell)
                 work._phase = FINISHED
                 fate.append(mark)  # and then the look, in one list: see _future
                 if len(fate) > 2:
@@ -143,7 +143,7 @@ class FanOut(list[Delivery], Entry):
         finally:
             if not idle:
                 accounts[me] = account + IDLE
-                engine.count(0, cell)
+                engine.usher(cell)
             del self, work, fate, sending, receiver, error  # see drop_frame
 
     def _make_good(self, work: Delivery, step: int, error: BaseException, worker: Any) -> None:

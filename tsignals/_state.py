@@ -229,6 +229,16 @@ class Cell:
             node, accounts = self._look()
             given = -accounts & _MASK
 
+    def stirs(self, limit: int | None) -> bool:
+        """Whether a change in an account lets anybody go on, or the pool close."""
+        node, accounts = self._look()
+        state = State(node[0] + accounts, *node[1])
+        return bool(
+            state.mode
+            or (state.idlers and state.quiet)
+            or (state.blocked and state.fits(state.blocked[0].count, limit))
+        )
+
     def needs_workers(self) -> bool:
         """Whether more wait than there are idle workers."""
         seen = self._seen  # before the node

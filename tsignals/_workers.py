@@ -257,6 +257,11 @@ class Workers:
             cell.defer(interrupt)
             self.let_go()
 
+    def usher(self, cell: Cell) -> None:
+        """After a change in a worker's account, with the cell not plain: who can go on now?"""
+        if cell.stirs(self.limit):
+            self.count(0, cell)
+
     def let_go(self) -> None:
         """Closing, and nothing is left: the threads may go."""
         state = self.cell.value
