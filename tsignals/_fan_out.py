@@ -11,37 +11,40 @@ Thread safety: who takes a delivery from the list is entitled to nothing; it sti
 the future (E1). Signal handlers never run in here, for they run in the main thread.
 """
 
-from concurrent.futures import Executor
 from time import perf_counter
 from types import FunctionType
 from typing import Any
 
 from tsignals._delivery import Deliveries, Delivery, Sending
 from tsignals._engine import Engine
-from tsignals._future import FINISHED, RUNNING
-from tsignals._pool import WorkerPool
+from tsignals._future import FINISHED, PENDING, RUNNING
 from tsignals._receiver import Receiver, direct
 from tsignals._state import ADMITTED, FINISH, IDLE, START, withdraw
 from tsignals._work import Entry
+
+_new = Delivery.__new__
 
 LEAVE_IDLE = START - IDLE
 COMPLETE = FINISH["completed"]
 COMPLETE_AND_IDLE = COMPLETE + IDLE
 
 
-def quick_engine(executor: Executor) -> Engine | None:
-    """What is inside ``executor`` if that can run a ``FanOut``."""
-    if isinstance(executor, WorkerPool) and executor._engine.around is None:
-        return executor._engine
-    return None
-
-
 def fan_out(engine: Engine, receivers: list[Receiver], sending: Sending) -> Deliveries:
-    """Have ``engine`` call ``receivers``, as a whole or not at all."""
+    """Have ``engine``, which has no ``around``, call plain receivers: all of them, or none."""
     works = []
     deliveries = Deliveries()
+    signal, sender = sending.signal, sending.sender
     for receiver in receivers:
-        work = Delivery(engine, receiver, sending)
+        # As Delivery.__init__ does: to have that called takes as long as what it does.
+        work = _new(Delivery)
+        work._phase = PENDING
+        work._fate = []
+        work._result = work._exception = None
+        work._pool = engine
+        work.signal = signal
+        work.sender = sender
+        work.receiver = receiver
+        work.sending = sending
         works.append(work)
         deliveries.append((receiver, work))
     entry = FanOut(works)
@@ -76,9 +79,9 @@ class FanOut(list[Delivery], Entry):
         fate: Any = None
         sending = receiver = error = None
         idle, step = IDLE, _NONE  # whether the account has the worker as idle; how far ``work`` is
-        if len(self) > 1:
-            engine.queue.put(self)
         try:
+            if len(self) > 1:
+                engine.queue.put(self)
             while self:
                 try:
                     work = self.pop()
@@ -137,6 +140,8 @@ class FanOut(list[Delivery], Entry):
                 unresolved.pop(work, None)
                 step = _NONE
         except BaseException as raised:  # not a receiver: memory has run out, say
+            if self:
+                engine.queue.put(self)
             if work is not None:
                 self._make_good(work, step, raised, worker)
             raise

@@ -20,10 +20,10 @@ from tsignals._each import (
     send_anyhow,
     send_robust_anyhow,
 )
-from tsignals._fan_out import fan_out, quick_engine
+from tsignals._fan_out import fan_out
 from tsignals._gate import Gate, check_wait, wait_for
 from tsignals._outcomes import Failure, Outcomes
-from tsignals._pool import check_executor
+from tsignals._pool import WorkerPool, check_executor
 from tsignals._receiver import (
     Receiver,
     check,
@@ -228,8 +228,10 @@ class Signal:
         sending = Sending(self, sender, keywords, tell)
         if plan.simple:
             receivers = [r for hold in plan.holds if (r := hold()) is not None]
-            if len(receivers) == plan.count and (engine := quick_engine(self._executor())):
-                return fan_out(engine, receivers, sending)
+            if len(receivers) == plan.count:
+                executor = self._executor()
+                if isinstance(executor, WorkerPool) and executor._engine.around is None:
+                    return fan_out(executor._engine, receivers, sending)
         live = resolve(plan, registry, sender)
         return deliver(self._executor(), live, sending) if live else Deliveries()
 

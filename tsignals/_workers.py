@@ -1,8 +1,8 @@
 """The workers of a pool: who runs what, what is counted when, and how it all ends.
 
 Lock
-    None. Numbers and mode are one value (``_state``); who resolves a future is decided by that
-    future (``_future``); work is handed over by a ``SimpleQueue``.
+    None. Numbers and mode are one value, and an account for each worker (``_state``); who resolves
+    a future is decided by that future (``_future``); work is handed over by a ``SimpleQueue``.
 
 Invariants
     E1  An entry in the queue entitles nobody: the worker must still claim the future. So an entry
