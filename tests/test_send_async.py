@@ -1,16 +1,29 @@
 """send_async: one delivery per receiver, in a worker pool, with the plan of the call."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Thing, assert_gone, raiser, together
+from helpers import (
+    TIMEOUT,
+    BaseBoom,
+    Boom,
+    Ear,
+    Gate,
+    Thing,
+    assert_gone,
+    raiser,
+    together,
+    wait_until,
+)
 from pools import held, signal_to, told
 
 from tsignals import (
@@ -222,6 +235,127 @@ def test_values_are_let_go_when_the_delivery_has_ended(pool: WorkerPool) -> None
         assert_gone(references[1])
     for reference in references:
         assert_gone(reference)
+
+
+# Fan-outs: several receivers, one entry in the queue
+
+
+def fan_out(pool: WorkerPool, *receivers: Callable[..., Any]) -> Signal:
+    signal = Signal(executor=pool)
+    for receiver in receivers:
+        signal.connect(receiver, weak=False)
+    return signal
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_receivers_of_one_send_run_side_by_side(count: int) -> None:
+    barrier = threading.Barrier(count)
+    with WorkerPool(count) as pool:
+        signal = fan_out(pool, *(lambda **named: barrier.wait(TIMEOUT) for _ in range(count)))
+        responses = [response for _, response in signal.send_async(None).results(TIMEOUT)]
+    assert sorted(responses) == list(range(count))
+
+
+def test_slow_receiver_does_not_hold_up_its_siblings(pool: WorkerPool) -> None:
+    gates = [Gate(), Gate()]
+    deliveries = fan_out(pool, gates[0], Ear(), Ear(), Ear(), gates[1]).send_async(None)
+    with contextlib.ExitStack() as stack:
+        stack.callback(gates[1].opened.set)
+        stack.callback(gates[0].opened.set)
+        assert gates[0].entered.wait(TIMEOUT)
+        assert gates[1].entered.wait(TIMEOUT)
+        assert [delivery.done() for _, delivery in deliveries] == [False, True, True, True, False]
+
+
+def test_what_a_sibling_has_given_is_let_go_while_others_still_run(pool: WorkerPool) -> None:
+    gate, results = Gate(), list[weakref.ref[Thing]]()
+
+    def gives(**named: Any) -> Thing:
+        result = Thing()
+        results.append(weakref.ref(result))
+        return result
+
+    with pool:
+        signal = fan_out(pool, gives, lambda **named: gives(), gate)
+        [*given, (_, last)] = signal.send_async(None)
+        for _, delivery in given:
+            assert delivery.result(TIMEOUT)
+        assert gate.entered.wait(TIMEOUT)
+        del given, delivery
+        for reference in results:
+            assert_gone(reference)
+        assert not last.done()
+        gate.opened.set()
+
+
+def test_receiver_may_wait_for_a_sibling() -> None:
+    deliveries: list[Any] = []
+    sent = threading.Event()
+
+    def waits(**named: Any) -> Any:
+        assert sent.wait(TIMEOUT)
+        return deliveries[0][1][1].result(TIMEOUT)
+
+    with WorkerPool(1) as pool:
+        deliveries.append(fan_out(pool, waits, lambda **named: "sibling").send_async(None))
+        sent.set()
+        assert [response for _, response in deliveries[0].results(TIMEOUT)] == ["sibling"] * 2
+        assert pool.stats()[1:] == (1, 0, 0, 2, 2, 0, 0, 0)
+
+
+def test_siblings_of_what_was_cancelled_or_failed_run_all_the_same(pool: WorkerPool) -> None:
+    def raises_base(**named: Any) -> None:
+        raise BaseBoom
+
+    signal = fan_out(pool, Ear(), Ear(), raiser(Boom()), raises_base, Ear())
+    with held(pool, 2), told() as tells:
+        deliveries = signal.send_async(None)
+        assert deliveries[1][1].cancel()
+    assert deliveries.wait(TIMEOUT)
+    assert pool.drain(TIMEOUT)
+    stats = pool.stats()
+    assert (stats.completed, stats.failed, stats.cancelled) == (2 + 2, 2, 1)
+    del tells
+
+
+def test_callback_that_ends_the_worker_does_not_end_the_fan_out() -> None:
+    def leave(future: Any) -> None:
+        raise SystemExit
+
+    with WorkerPool(1) as pool:
+        signal = fan_out(pool, *(Ear() for _ in range(4)))
+        with held(pool):
+            deliveries = signal.send_async(None)
+            for future in deliveries.futures:
+                future.add_done_callback(leave)
+        assert deliveries.wait(TIMEOUT)
+        assert pool.drain(TIMEOUT)
+        assert pool.stats().completed == 4 + 1
+        assert pool.stats().idle == 1
+
+
+def test_each_failure_tells_how_long_it_waited_and_ran() -> None:
+    gate = Gate()
+
+    def fails_late(**named: Any) -> None:
+        gate()
+        raise Boom
+
+    with WorkerPool(1) as pool, told() as tells:
+        begun = time.perf_counter()
+        deliveries = fan_out(pool, fails_late, raiser(Boom())).send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+        entered = time.perf_counter()
+        wait_until(lambda: time.perf_counter() - entered > 0.02)
+        held_up = time.perf_counter() - entered
+        gate.opened.set()
+        assert deliveries.wait(TIMEOUT)
+        took = time.perf_counter() - begun
+    late, soon = tells.failures
+    assert late.ran_seconds >= held_up
+    assert soon.queued_seconds >= held_up
+    for failure in tells.failures:
+        assert 0 <= failure.queued_seconds + failure.ran_seconds <= took
 
 
 # The context

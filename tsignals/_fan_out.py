@@ -118,6 +118,7 @@ class FanOut(list[Delivery], Entry):
                 if work._fate is not fate:  # the receiver has forked: the future is the parent's
                     break
 
+                receiver = sending = None  # let go of before it is done
                 last = not self
                 if error is not None or len(fate) > 1:
                     step = _NONE

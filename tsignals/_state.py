@@ -26,8 +26,8 @@ Invariants, by construction of every change below
     S3  Blocked senders are admitted in the order in which they stand in ``blocked``; nobody is
         admitted past them.
     S4  ``mode`` only grows.
-    S5  In an account, room in use and the surplus of what waits over idle workers only shrink. So
-        an old sum errs to one side: too full, too few idle. Who is turned away by it looks anew.
+    S5  Accounts only give room back. So who goes by what they gave some time ago may find too
+        little room, and looks anew, but never too much.
 """
 
 import enum
@@ -136,13 +136,12 @@ def _node(state: State, accounts: int = 0) -> Node:
 class Cell:
     """Holds a :class:`State`; replaced by compare-and-swap."""
 
-    __slots__ = ("_given", "_seen", "accounts", "interrupts", "node")
+    __slots__ = ("_given", "accounts", "interrupts", "node")
 
     def __init__(self, state: State) -> None:
         self.node = _node(state)  # the current one, or one that has successors
         self.accounts: dict[int, int] = {}  # by worker thread; see above
-        self._seen = 0  # what they came to when last looked at,
-        self._given = 0  # and the room in there that was given back
+        self._given = 0  # the room that they gave back, when last looked at (S5)
         self.interrupts: list[tuple[int, BaseException]] = []  # with the thread that each befell
 
     @property
@@ -162,7 +161,7 @@ class Cell:
             node = self._last()
             accounts = sum(list(self.accounts.values()))
             if not node[3]:
-                self._seen, self._given = accounts, -accounts & _MASK
+                self._given = -accounts & _MASK
                 return node, accounts
 
     def update(self, change: Callable[..., State | None], *arguments: Any) -> State | None:
@@ -241,9 +240,6 @@ class Cell:
 
     def needs_workers(self) -> bool:
         """Whether more wait than there are idle workers."""
-        seen = self._seen  # before the node
-        if not more_wait_than_idle(self._last()[0] + seen):
-            return False
         node, accounts = self._look()
         return more_wait_than_idle(node[0] + accounts)
 
