@@ -77,7 +77,8 @@ class FanOut(list[Delivery], Entry):
         unresolved = engine.unresolved
         work: Delivery | None = None
         fate: Any = None
-        sending = receiver = error = None
+        sending = receiver = error = looked_at = None
+        patience = 0
         idle, step = IDLE, _NONE  # whether the account has the worker as idle; how far ``work`` is
         try:
             if len(self) > 1:
@@ -100,7 +101,10 @@ class FanOut(list[Delivery], Entry):
                 idle, step = 0, _STARTED
                 node = cell.node
                 if node[3] or not node[2]:  # somebody may wait for the room
-                    engine.usher(cell)
+                    if patience > 0 and node is looked_at and not node[3]:
+                        patience -= 1
+                    else:
+                        looked_at, patience = engine.usher(cell)
 
                 sending = work.sending
                 if sending is None:  # a finalizer has forked: the parent runs it

@@ -228,15 +228,19 @@ class Cell:
             node, accounts = self._look()
             given = -accounts & _MASK
 
-    def stirs(self, limit: int | None) -> bool:
-        """Whether a change in an account lets anybody go on, or the pool close."""
+    def starts_ahead(self, limit: int | None) -> tuple[Node, int]:
+        """How many deliveries must start before anybody who waits can go on; 0: somebody can now.
+
+        That holds as long as the node, which is returned too, is the current one.
+        """
         node, accounts = self._look()
         state = State(node[0] + accounts, *node[1])
-        return bool(
-            state.mode
-            or (state.idlers and state.quiet)
-            or (state.blocked and state.fits(state.blocked[0].count, limit))
-        )
+        if state.mode or (state.idlers and state.quiet):
+            return node, 0
+        if not state.blocked or limit is None:
+            return node, state.pending
+        count = min(state.blocked[0].count, limit)
+        return node, max(0, state.room_used + count - limit)
 
     def needs_workers(self) -> bool:
         """Whether more wait than there are idle workers."""

@@ -257,10 +257,16 @@ class Workers:
             cell.defer(interrupt)
             self.let_go()
 
-    def usher(self, cell: Cell) -> None:
-        """After a change in a worker's account, with the cell not plain: who can go on now?"""
-        if cell.stirs(self.limit):
+    def usher(self, cell: Cell) -> tuple[Any, int]:
+        """After a change in a worker's account: see to those who wait for it.
+
+        Returns a node of the cell, and how many more deliveries this worker may start before it
+        has to look again, as long as that is the current one: if all do so, nobody waits in vain.
+        """
+        node, starts = cell.starts_ahead(self.limit)
+        if not starts:
             self.count(0, cell)
+        return node, starts // self.max_workers - 1
 
     def let_go(self) -> None:
         """Closing, and nothing is left: the threads may go."""
