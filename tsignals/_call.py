@@ -91,8 +91,11 @@ _RESOLVE = {
     if len(live) != plan.count:
         return anyhow(plan, signal, sender, named{tell})
 """,
-    # Any that are held strongly.
+    # One that is held strongly, or several that all are.
     "held": """
+    r = plan.first.target
+""",
+    "all held": """
     live = plan.parts
 """,
 }
@@ -136,7 +139,7 @@ _ROBUST_MANY = """
 
 
 def _compile(kind: str, names: Names, table: "Table") -> Caller:
-    single = kind in ("one", "method")
+    single = kind in ("one", "method", "held")
     robust = table.robust
     body = (
         (_ROBUST_ONE if single else _ROBUST_MANY)

@@ -65,13 +65,13 @@ UNBUILT = Plan()
 
 
 def _arrange(rows: Rows) -> tuple[str, tuple[Any, ...]]:
-    """Which of ``_call.KINDS`` these are, and what a function of that kind calls to have them."""
+    """Which of ``_call.KINDS`` these are, and what a function of that kind finds them in."""
     if not all(row.terms.gate is None and not row.terms.is_async for row in rows):
         return GENERAL, ()  # something to enter or to await
     holds: tuple[Hold, ...] = tuple(row.hold for row in rows)
     held = tuple(hold.target for hold in holds if isinstance(hold, Strong))
     if len(held) == len(holds):
-        return "held", held
+        return "held" if len(held) == 1 else "all held", held
     first = holds[0]
     if not isinstance(first, WeakMethod):
         return "one" if len(holds) == 1 else "many", holds
