@@ -144,6 +144,29 @@ def test_named_values_keep_their_order(verb: str) -> None:
 
 
 @verbs
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("connected", ["weak", "methods", "strong"])
+def test_each_send_may_have_other_names_than_those_before(
+    verb: str, connected: str, count: int
+) -> None:
+    signal, ears = Signal(), [Ear() for _ in range(count)]
+    for ear in ears:
+        signal.connect(ear.hear if connected == "methods" else ear, weak=connected != "strong")
+    shapes = ((), ("a",), ("a", "b"), ("b", "a"), ("b",), ("not-plain",), ("a", "b", "c"))
+    for first in shapes:
+        for second in shapes:
+            for names in (first, second, first, *shapes):
+                named = {name: object() for name in names}
+                getattr(signal, verb)(None, **named)
+                for ear in ears:
+                    (heard,) = ear.calls
+                    assert heard == {"signal": signal, "sender": None, **named}
+                    assert [*heard] == ["signal", "sender", *names]
+                    ear.calls.clear()
+            signal.disconnect(Ear)  # nobody, but from here on another pair comes first
+
+
+@verbs
 def test_names_may_be_of_a_subclass_of_str(verb: str) -> None:
     class Name(str):
         __slots__ = ()

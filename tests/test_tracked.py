@@ -341,9 +341,10 @@ def test_delivery_of_a_receiver_that_is_disconnected_before_it_is_queued_is_canc
     connection = signal.connect(tracked, tracked=True)
     signal.connect(other)
     deliveries = dict(signal.send_async(None))
-    assert deliveries[tracked].cancelled()
     assert deliveries[other].result(TIMEOUT) is None
+    # Who takes it from the queue may find the gate closed first, and cancels it a moment later.
     assert pool.drain(TIMEOUT)
+    assert deliveries[tracked].cancelled()
     stats = pool.stats()
     assert (stats.submitted, stats.completed, stats.cancelled) == (2, 1, 1)
     assert (stats.pending, stats.running) == (0, 0)

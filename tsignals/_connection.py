@@ -98,7 +98,7 @@ class Connection:
     def connected(self) -> bool:
         """Whether a send that starts now would call the receiver."""
         registry = self._registry()
-        return registry is not None and self.alive and self in registry.current().rows
+        return registry is not None and self.alive and self in registry.current().shown
 
     @property
     def alive(self) -> bool:

@@ -77,7 +77,8 @@ class FanOut(list[Delivery], Entry):
         unresolved = engine.unresolved
         work: Delivery | None = None
         fate: Any = None
-        sending = receiver = error = looked_at = None
+        sending = receiver = error = None
+        looked_at: Any = None  # see Workers.usher
         patience = 0
         idle, step = IDLE, _NONE  # whether the account has the worker as idle; how far ``work`` is
         try:

@@ -1,9 +1,15 @@
 """What one send will call: the connections that hear one sender, in call order, fixed."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tsignals._call import GENERAL, call_first, call_first_robust
+from tsignals._call import (
+    GENERAL,
+    call_first,
+    call_first_robust,
+    call_other,
+    call_other_robust,
+)
 from tsignals._each import Pairs, send_anyhow, send_robust_anyhow
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Hold, Strong, Tether, WeakMethod
@@ -11,65 +17,86 @@ from tsignals._receiver import Hold, Strong, Tether, WeakMethod
 if TYPE_CHECKING:
     from tsignals._connection import Connection
 
+Rows = tuple["Connection", ...]
+
+NOBODY = Strong(object())
+
 
 class Plan:
-    """The connections that hear one sender, arranged for being called."""
+    """The connections that hear one sender, arranged for being called.
+
+    Until it is filled in, its calls take the general way, which does without it.
+    """
 
     __slots__ = (
         "call",
         "call_robust",
         "count",
         "first",
-        "holds",
         "kind",
-        "objects",
+        "other",
+        "other_robust",
+        "parts",
         "rows",
         "sender",
         "simple",
     )
 
-    def __init__(self, rows: "tuple[Connection, ...]", sender: "Tether | Strong") -> None:
-        self.rows = rows
+    def __init__(self, sender: Tether | Strong = NOBODY) -> None:
         self.sender = sender  # calling it gives the sender whose plan this is
+        self.rows: Rows = ()
+        self.call: Callable[..., Pairs] | None = send_anyhow  # None: there is nobody to call
+        self.call_robust: Callable[..., Outcomes] | None = send_robust_anyhow
+
+    def fill(self, rows: Rows) -> None:
+        """Have these connections called from now on."""
+        self.rows = rows
         self.count = len(rows)
-        self.holds: tuple[Hold, ...] = tuple(row.hold for row in rows)
-        self.first = self.holds[0] if self.holds else None
-        self.objects: tuple[Tether, ...] = ()
-        self.kind = self._kind()
         # Whether its deliveries have no terms to keep in a pool.
         self.simple = all(
             not (row.terms.gate or row.terms.ordered or row.terms.on_loop) for row in rows
         )
-        self.call: Callable[..., Pairs] = call_first
-        self.call_robust: Callable[..., Outcomes] = call_first_robust
-
-    def _kind(self) -> str:
-        """Which of ``_call.KINDS`` this is."""
-        if not all(row.terms.gate is None and not row.terms.is_async for row in self.rows):
-            return GENERAL  # something to enter or to await
-        first = self.first
-        if not isinstance(first, WeakMethod):
-            return "one" if self.count == 1 else "many"
-        if self.count == 1:
-            return "method"
-        self.objects = tuple(
-            hold.object
-            for hold in self.holds
-            if isinstance(hold, WeakMethod) and hold.function is first.function
-        )
-        return "siblings" if len(self.objects) == self.count else "many"
+        self.first = rows[0].hold if rows else None
+        self.kind, self.parts = _arrange(rows)
+        self.other: Callable[..., Pairs] = call_other
+        self.other_robust: Callable[..., Outcomes] = call_other_robust
+        # These two last: they use the others.
+        self.call = call_first if rows else None
+        self.call_robust = call_first_robust if rows else None
 
 
-NOBODY = Strong(object())
-UNBUILT = Plan((), NOBODY)
-"""Stands where a plan is still to be built: never the right sender's, never empty."""
-UNBUILT.count = 1
-UNBUILT.call = send_anyhow
-UNBUILT.call_robust = send_robust_anyhow
+UNBUILT = Plan()
+"""Stands where the plan of a sender is still to be built: never the right sender's."""
 
 
-def build_plan(shown: "tuple[Connection, ...]", sender_id: int) -> Plan:
-    """The plan of a connected sender by its id, or with 0 that of every other sender."""
+def _arrange(rows: Rows) -> tuple[str, tuple[Any, ...]]:
+    """Which of ``_call.KINDS`` these are, and what a function of that kind finds them in."""
+    if not all(row.terms.gate is None and not row.terms.is_async for row in rows):
+        return GENERAL, ()  # something to enter or to await
+    holds: tuple[Hold, ...] = tuple(row.hold for row in rows)
+    held = tuple(hold.target for hold in holds if isinstance(hold, Strong))
+    if len(held) == len(holds):
+        return "held" if len(held) == 1 else "all held", held
+    first = holds[0]
+    if not isinstance(first, WeakMethod):
+        return "one" if len(holds) == 1 else "many", holds
+    if len(holds) == 1:
+        return "method", holds
+    objects = tuple(
+        hold.object
+        for hold in holds
+        if isinstance(hold, WeakMethod) and hold.function is first.function
+    )
+    return ("siblings", objects) if len(objects) == len(holds) else ("many", holds)
+
+
+def general_rows(shown: Rows) -> Rows:
+    """The connections that hear every sender."""
+    return tuple(row for row in shown if not row.terms.sender_id)
+
+
+def build_plan(shown: Rows, sender_id: int) -> Plan:
+    """The plan of a connected sender, by its id."""
     sender: Tether | Strong = NOBODY
     rows = []
     for row in shown:
@@ -79,4 +106,6 @@ def build_plan(shown: "tuple[Connection, ...]", sender_id: int) -> Plan:
         elif of == sender_id and row.terms.sender is not None:
             rows.append(row)
             sender = row.terms.sender
-    return Plan(tuple(rows), sender)
+    plan = Plan(sender)
+    plan.fill(tuple(rows))
+    return plan

@@ -6,12 +6,17 @@ the connection it belongs to, so that one callback can serve all connections of 
 
 import functools
 import inspect
-import types
 import weakref
 from collections.abc import Callable, Hashable
+from inspect import CO_COROUTINE, CO_VARKEYWORDS
+from types import FunctionType, MethodType
 from typing import Any
 
 Receiver = Callable[..., Any]
+
+
+# Most receivers are functions. Below, their exact type is asked first: that saves ``isinstance``,
+# which would look for a ``__class__`` that says otherwise.
 
 
 def identity(receiver: object) -> Hashable:
@@ -19,7 +24,7 @@ def identity(receiver: object) -> Hashable:
 
     Valid while the receiver lives; a connection's weak hold tells when it no longer does.
     """
-    if isinstance(receiver, types.MethodType):
+    if isinstance(receiver, MethodType):
         return (id(receiver.__self__), id(receiver.__func__))
     return id(receiver)
 
@@ -43,7 +48,7 @@ def connection_key(receiver: object, sender: object, dispatch_uid: Hashable) -> 
             ) from error
         who = (dispatch_uid,)
     else:
-        who = identity(receiver)
+        who = id(receiver) if type(receiver) is FunctionType else identity(receiver)
     return who if sender is None else (who, id(sender), 0)
 
 
@@ -56,12 +61,19 @@ def check(receiver: object) -> tuple[bool, bool]:
     Django's two messages, word for word. A callable whose signature cannot be read is accepted.
     Nothing is kept, neither the receiver nor its signature.
     """
-    function = receiver.__func__ if isinstance(receiver, types.MethodType) else receiver
-    if type(function) is types.FunctionType and not _overridden(function):
+    function = receiver
+    if type(receiver) is not FunctionType and isinstance(receiver, MethodType):
+        function = receiver.__func__
+    # Unless an attribute says other than the code. Asked one by one, or a __dict__ is made.
+    if type(function) is FunctionType and not (
+        hasattr(function, "__wrapped__")
+        or hasattr(function, "__signature__")
+        or hasattr(function, "_is_coroutine_mark")  # inspect.markcoroutinefunction
+    ):
         flags = function.__code__.co_flags
-        if not flags & inspect.CO_VARKEYWORDS:
+        if not flags & CO_VARKEYWORDS:
             raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
-        awaited = bool(flags & inspect.CO_COROUTINE)
+        awaited = flags & CO_COROUTINE != 0
         return awaited, awaited
     if not callable(receiver):
         raise TypeError("Signal receivers must be callable.")
@@ -73,15 +85,6 @@ def check(receiver: object) -> tuple[bool, bool]:
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
     return is_async(receiver), is_async(direct(receiver))
-
-
-def _overridden(function: types.FunctionType) -> bool:
-    """Whether an attribute says other than the code; asks one by one, or a ``__dict__`` is made."""
-    return (
-        hasattr(function, "__wrapped__")
-        or hasattr(function, "__signature__")
-        or hasattr(function, "_is_coroutine_mark")  # inspect.markcoroutinefunction
-    )
 
 
 def is_async(receiver: object) -> bool:
@@ -101,12 +104,12 @@ class Background:
 
 def direct(receiver: Receiver) -> Receiver:
     """What to call where a pool runs the receiver already: the function behind ``background``."""
-    if type(receiver) is types.FunctionType:
+    if type(receiver) is FunctionType:
         return receiver  # as nearly all are
     if isinstance(receiver, Background):
         return receiver.function
-    if isinstance(receiver, types.MethodType) and isinstance(receiver.__func__, Background):
-        return types.MethodType(receiver.__func__.function, receiver.__self__)
+    if isinstance(receiver, MethodType) and isinstance(receiver.__func__, Background):
+        return MethodType(receiver.__func__.function, receiver.__self__)
     return receiver
 
 
@@ -148,7 +151,7 @@ class WeakMethod:
         function = self.function()
         if instance is None or function is None:
             return None
-        return types.MethodType(function, instance)
+        return MethodType(function, instance)
 
 
 class Strong:
@@ -183,13 +186,13 @@ def hold_receiver(
     if not weak:
         return Strong(receiver)
     try:
-        if isinstance(receiver, types.MethodType):
+        if type(receiver) is not FunctionType and isinstance(receiver, MethodType):
             # A weak reference without a callback is shared by all methods of one function.
             function = weakref.ref(receiver.__func__)
             return WeakMethod(tether(receiver.__self__, key, on_death), function)
         return tether(receiver, key, on_death)
     except TypeError:
-        owner = receiver.__self__ if isinstance(receiver, types.MethodType) else receiver
+        owner = receiver.__self__ if isinstance(receiver, MethodType) else receiver
         raise TypeError(
             f"cannot hold <{type(owner).__name__}> weakly "
             "(its class allows no weak references); pass weak=False"

@@ -37,50 +37,56 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from tsignals._gate import Gate
-from tsignals._plan import UNBUILT, Plan, build_plan
+from tsignals._plan import UNBUILT, Plan, Rows, build_plan, general_rows
 from tsignals._receiver import Only
 
 if TYPE_CHECKING:
     from tsignals._connection import Connection
 
 
-class Epoch:
-    """What sends see from one change to the next; filled in by the first that looks."""
+class Epoch(Plan):
+    """What sends see from one change to the next; filled in by the first that looks.
 
-    __slots__ = ("_shown", "general", "plans")
+    It is the plan of all senders, but for those that have connections of their own.
+    """
+
+    __slots__ = ("_shown", "built", "plans")
 
     def __init__(self) -> None:
-        self.plans: dict[int, Plan] = {}  # by id of a connected sender
-        self.general = UNBUILT  # for every other sender
+        super().__init__()
+        self.built = False
+        self.plans: dict[int, Plan] | None = None  # by id of a connected sender; None: no such
         # Decided by the first setdefault (R3): the connections, in call order.
-        self._shown: dict[int, tuple[Connection, ...]] = {}
+        self._shown: dict[int, Rows] = {}
 
     @property
-    def rows(self) -> "tuple[Connection, ...]":
+    def shown(self) -> Rows:
         """The connections, in call order."""
         return self._shown[0]
 
-    def show(self, rows: "tuple[Connection, ...]") -> None:
+    def show(self, rows: Rows) -> None:
         """Decide what this epoch shows, unless that is decided already."""
         rows = self._shown.setdefault(0, rows)
         senders = {row.terms.sender_id for row in rows}
         senders.discard(0)
         if senders:
             self.plans = dict.fromkeys(senders, UNBUILT)
-        # After the plans: where a sender has none, the general one holds.
-        self.general = build_plan(rows, 0)
+        # After the plans: where a sender has none, this one holds.
+        self.fill(general_rows(rows))
+        self.built = True
 
     def plan(self, sender: object) -> Plan:
         """The plan for ``sender``; the same object for all sends of this epoch."""
+        plans = self.plans
         sender_id = id(sender)
-        plan = self.plans.get(sender_id)
-        if plan is None:
-            return self.general
+        plan = None if plans is None else plans.get(sender_id)
+        if plans is None or plan is None:
+            return self
         if plan is UNBUILT:
             # Built from the same rows, two plans of one sender differ in nothing but identity.
-            plan = self.plans[sender_id] = build_plan(self.rows, sender_id)
+            plan = plans[sender_id] = build_plan(self.shown, sender_id)
         # Otherwise the address belonged to a sender that died.
-        return plan if plan.sender() is sender else self.general
+        return plan if plan.sender() is sender else self
 
 
 STALE = Epoch()
@@ -148,7 +154,7 @@ class Registry:
     def current(self) -> Epoch:
         """An epoch that shows the connections at some moment of this call."""
         epoch = self.epoch
-        if epoch.general is not UNBUILT:
+        if epoch.built:
             return epoch
         if epoch is STALE:
             self.epoch = Epoch()
@@ -166,7 +172,7 @@ class Registry:
         """The plan for a send by ``sender`` that starts now."""
         return self.current().plan(sender)
 
-    def _read(self) -> "tuple[Connection, ...]":
+    def _read(self) -> Rows:
         """The rows in call order; removes those of the dead that a callback has left behind.
 
         These are shown once more all the same: whoever finds one dead looks whether something

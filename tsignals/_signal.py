@@ -23,6 +23,7 @@ from tsignals._each import (
 from tsignals._fan_out import fan_out
 from tsignals._gate import Gate, check_wait, wait_for
 from tsignals._outcomes import Failure, Outcomes
+from tsignals._plan import Plan
 from tsignals._pool import WorkerPool, check_executor
 from tsignals._receiver import (
     Receiver,
@@ -166,9 +167,9 @@ class Signal:
         """The live connections, in call order; a new list."""
         while True:
             epoch = self._registry.current()
-            live = [row for row in epoch.rows if row.alive]
+            live = [row for row in epoch.shown if row.alive]
             # As in a send: one that died may have died after a change that this epoch lacks.
-            if len(live) == len(epoch.rows) or self._registry.current() is epoch:
+            if len(live) == len(epoch.shown) or self._registry.current() is epoch:
                 return live
 
     # -- Sending --
@@ -178,14 +179,16 @@ class Signal:
 
         The first exception propagates, and the rest are not called.
         """
-        epoch = self._registry.epoch
-        plan = epoch.general  # before the plans, which are there before it is (Epoch.show)
-        if epoch.plans and (own := epoch.plans.get(id(sender))) is not None:
-            if own.sender() is not sender:
+        plan: Plan = (epoch := self._registry.epoch)
+        call = epoch.call  # before the plans, which are there before it is (Epoch.show)
+        if epoch.plans is not None and (own := epoch.plans.get(id(sender))) is not None:
+            whose = own.sender
+            if whose() is not sender:
                 return send_anyhow(own, self, sender, named)
             plan = own
-        if plan.count:
-            return plan.call(plan, self, sender, named)
+            call = own.call
+        if call is not None:
+            return call(plan, self, sender, named)
         if "signal" in named:
             check_names(named)
         return []
@@ -196,14 +199,16 @@ class Signal:
         Returns ``Outcomes``: ``(receiver, response or exception)`` pairs in call order. Each
         failure is logged and told to ``receiver_failed``. What is no ``Exception`` propagates.
         """
-        epoch = self._registry.epoch
-        plan = epoch.general  # before the plans, which are there before it is (Epoch.show)
-        if epoch.plans and (own := epoch.plans.get(id(sender))) is not None:
-            if own.sender() is not sender:
+        plan: Plan = (epoch := self._registry.epoch)
+        call = epoch.call_robust  # before the plans, which are there before it is (Epoch.show)
+        if epoch.plans is not None and (own := epoch.plans.get(id(sender))) is not None:
+            whose = own.sender
+            if whose() is not sender:
                 return send_robust_anyhow(own, self, sender, named, tell)
             plan = own
-        if plan.count:
-            return plan.call_robust(plan, self, sender, named, tell)
+            call = own.call_robust
+        if call is not None:
+            return call(plan, self, sender, named, tell)
         if "signal" in named:
             check_names(named)
         return Outcomes()
@@ -227,7 +232,7 @@ class Signal:
         keywords = {"signal": self, "sender": sender, **named}
         sending = Sending(self, sender, keywords, tell)
         if plan.simple:
-            receivers = [r for hold in plan.holds if (r := hold()) is not None]
+            receivers = [r for row in plan.rows if (r := row.hold()) is not None]
             if len(receivers) == plan.count:
                 executor = self._executor()
                 if isinstance(executor, WorkerPool) and executor._engine.around is None:

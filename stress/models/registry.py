@@ -9,7 +9,7 @@ from stress.models.explore import Model, Mutant, at_once, replaced, require
 from tsignals import Connection, Signal
 from tsignals._connection import PLAIN
 from tsignals._gate import Call, Gate
-from tsignals._plan import UNBUILT, build_plan
+from tsignals._plan import Rows, build_plan, general_rows
 from tsignals._receiver import connection_key, hold_receiver
 from tsignals._registry import STALE, Epoch, Registry, _Sweeper
 
@@ -182,13 +182,13 @@ def send_send_after_change() -> None:
     require(found == [[hear, hear_too]] * 2, f"the sends reached {found}")
 
 
-def show_general_first(self: Epoch, rows: tuple[Connection, ...]) -> None:
+def show_general_first(self: Epoch, rows: Rows) -> None:
     """Let the general plan be found before it is known which senders have their own."""
     rows = self._shown.setdefault(0, rows)
-    self.general = build_plan(rows, 0)
-    for row in rows:
-        if row.terms.sender_id:
-            self.plans.setdefault(row.terms.sender_id, build_plan(rows, row.terms.sender_id))
+    self.fill(general_rows(rows))
+    senders = {row.terms.sender_id for row in rows} - {0}
+    self.plans = {sender_id: build_plan(rows, sender_id) for sender_id in senders}
+    self.built = True
 
 
 # -- send / send, while one builds --
@@ -242,10 +242,11 @@ def send_send_one_epoch() -> None:
     at_once(lambda: first.append(heard(signal)), go_on_and_send)
 
 
-def show_last(self: Epoch, rows: tuple[Connection, ...]) -> None:
+def show_last(self: Epoch, rows: Rows) -> None:
     """Let the last builder decide."""
     self._shown[0] = rows
-    self.general = build_plan(rows, 0)
+    self.fill(general_rows(rows))
+    self.built = True
 
 
 def send_send_other_epoch() -> None:
@@ -270,7 +271,7 @@ def send_send_other_epoch() -> None:
 def current_silent(self: Registry) -> Epoch:
     """Use what was read although the epoch was replaced meanwhile, and leave the other there."""
     epoch = self.epoch
-    if epoch.general is not UNBUILT:
+    if epoch.built:
         return epoch
     if epoch is STALE:
         epoch = self.epoch = Epoch()
@@ -301,7 +302,7 @@ def receiver_death_send() -> None:
     require(heard(signal) == [hear], "the dead is still heard")
 
 
-def read_dropping_the_dead(self: Registry) -> tuple[Connection, ...]:
+def read_dropping_the_dead(self: Registry) -> Rows:
     """Leave out the dead without looking again for what came before they died."""
     return tuple(row for row in list(self._rows.values()) if row.alive)
 
