@@ -48,15 +48,14 @@ class Engine(Waits):
         admitted: int,
         admit: "Callable[[Sequence[Work], int, Cell], bool]",
         undo: Callable[..., State],
-        *,
-        kept: bool = False,
         together: "Entry | None" = None,
+        kept: bool = False,
     ) -> None:
         """Have ``works`` counted by ``admit``, and then queue them; both or neither.
 
         ``admitted`` is what the numbers grow by, and ``undo`` the change that takes it back.
-        ``kept``: ordered ones are not queued yet, for the caller runs them when their turn comes.
         ``together`` goes into the queue for all of them, which have no lane and are not async.
+        ``kept``: ordered ones are not queued yet, for the caller runs them when their turn comes.
         """
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
         counted = False

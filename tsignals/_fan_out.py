@@ -50,7 +50,7 @@ def fan_out(engine: Engine, receivers: list[Receiver], sending: Sending) -> Deli
     entry = FanOut(works)
     entry.reverse()
     admitted = len(works) * ADMITTED
-    engine.take(works, admitted, engine.find_room, withdraw, together=entry)
+    engine.take(works, admitted, engine.find_room, withdraw, entry)
     return deliveries
 
 
@@ -63,7 +63,9 @@ class FanOut(list[Delivery], Entry):
     __slots__ = ()
 
     def mark_queued(self, now: float) -> None:
-        self[0].mark_queued(now)
+        sending = self[0].sending
+        if sending is not None:
+            sending.queued_at = now
 
     def remains(self, engine: Engine) -> bool:
         # One that a worker takes meanwhile is put in again, which does no harm (E1).

@@ -226,8 +226,9 @@ class Signal:
         if "signal" in named:
             check_names(named)
         registry = self._registry
-        plan = registry.plan(sender)
-        if not plan.count:
+        epoch = registry.epoch
+        plan = epoch if epoch.built and epoch.plans is None else registry.plan(sender)
+        if not plan.rows:
             return Deliveries()
         keywords = {"signal": self, "sender": sender, **named}
         sending = Sending(self, sender, keywords, tell)
