@@ -671,6 +671,36 @@ FORKED_CALLS = {
 }
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_child_forked_as_a_worker_is_about_to_start_counts_and_hires_its_own(moment: str) -> None:
+    """By a finalizer, say: between the hiring and the start of the thread."""
+    succeeds(f"""
+        def make(thread, *arguments, **named):
+            if not pids and {moment!r} == "before":
+                pids.append(os.fork())
+            init(thread, *arguments, **named)
+            if not pids:
+                pids.append(os.fork())
+
+        def child():
+            assert is_lost(future)
+            assert pool.stats() == PoolStats(*[0] * 9)
+            assert pool.submit(int).result(WAIT) == 0
+            assert pool.drain(WAIT)
+            stats = pool.stats()
+            assert (stats.submitted, stats.completed, stats.workers) == (1, 1, 1)
+
+        pids, init = [], threading.Thread.__init__
+        threading.Thread.__init__ = make
+        future = pool.submit(int)
+        if not pids[0]:
+            end(child)
+        check(*pids)
+        assert future.result(WAIT) == 0
+        assert pool.stats().workers == 1
+    """)
+
+
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("raises", [False, True], ids=["", "and raises in the child"])
 @pytest.mark.parametrize("call", FORKED_CALLS)

@@ -105,17 +105,18 @@ class Workers:
 
         Raises what starting a thread raises if there is no worker at all.
         """
-        while True:
+        cell = self.cell  # in a child forked meanwhile there is nobody to be staffed for
+        while self.cell is cell:
             contract: list[bool] = []
             engine = [self]
             hired = thread = None
             try:
-                hired = self.cell.update(_state.hire, self.max_workers)
+                hired = cell.update(_state.hire, self.max_workers)
                 if hired is None:
                     return
                 name = f"{self.name}_{len(self.threads)}"
                 thread = threading.Thread(
-                    target=_work, args=(engine, contract), name=name, daemon=True
+                    target=_work, args=(engine, cell, contract), name=name, daemon=True
                 )
                 self.threads[thread] = None
                 thread.start()
@@ -125,19 +126,25 @@ class Workers:
                     contract.append(False)
                     if not contract[0]:
                         engine.clear()  # an interrupted start leaves the thread in ``threading``
-                        self.let_thread_go(thread, error)
+                        self.let_thread_go(thread, error, cell)
                 if not isinstance(error, RuntimeError):
                     self.staff()  # interrupted; others may count on that worker
                     raise
-                if not self.cell.value.workers:
+                if self.cell is cell and not cell.value.workers:
                     raise
                 return
+            if self.cell is not cell:
+                self.threads.pop(thread, None)
 
-    def let_thread_go(self, thread: threading.Thread | None, error: BaseException) -> None:
+    def let_thread_go(
+        self, thread: threading.Thread | None, error: BaseException, cell: Cell
+    ) -> None:
         """A thread was to be started and was not."""
         if thread is not None:
             self.threads.pop(thread, None)
-        left = self.cell.update(_state.leave)
+        left = cell.update(_state.leave)
+        if self.cell is not cell:
+            return  # forked meanwhile
         if left is not None and not left.workers and isinstance(error, RuntimeError):
             # What others have queued meanwhile has nobody to run it.
             self.hopeless = lambda: ("failed", RuntimeError(f"no worker could start: {error}"))
@@ -383,12 +390,14 @@ class Workers:
         return threading.get_ident() in self.idents
 
 
-def _work(engine_in: list[Any], contract: list[bool]) -> None:
-    """What a worker thread does."""
+def _work(engine_in: list[Any], cell: Cell, contract: list[bool]) -> None:
+    """What a worker thread does, which was hired in ``cell``."""
     contract.append(True)
     if not contract[0]:
         return
     engine = engine_in.pop()
+    if engine.cell is not cell:
+        return  # forked between the two: not hired in this process
     me = threading.get_ident()
     worker = Worker(engine, me)
     work_queue = engine.queue
