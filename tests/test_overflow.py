@@ -210,6 +210,32 @@ def test_block_waits_for_room() -> None:
     assert pool.stats().completed == 3
 
 
+def test_sender_enters_when_the_last_delivery_starts_in_a_worker_that_was_slow() -> None:
+    """That worker has looked when much was ahead, and others have started all of it since."""
+    with WorkerPool(2, max_pending=14) as pool:
+        both, gates = threading.Barrier(2), [Gate(), Gate(), Gate()]
+
+        def meet() -> Callable[..., object]:
+            return lambda **named: both.wait(TIMEOUT)
+
+        ears = [Ear() for _ in range(9)]
+        signal = fan_out(pool, meet(), meet(), gates[0], *ears, gates[1], gates[2])
+        try:
+            with held(pool, 2):
+                signal.send_async(None)
+                sending = blocked_sender(fan_out(pool, *[Ear() for _ in range(14)]), pool)
+            assert gates[0].entered.wait(TIMEOUT)  # in one worker; the other does the rest
+            assert gates[1].entered.wait(TIMEOUT)
+            assert not sending.done
+            gates[0].opened.set()
+            assert gates[2].entered.wait(TIMEOUT)
+            deliveries = sending.result()  # with both workers busy
+        finally:
+            for gate in gates:
+                gate.opened.set()
+        assert deliveries.wait(TIMEOUT)
+
+
 @pytest.mark.parametrize("seconds", [0, 0.0, 0.05])
 def test_expired_block_raises_and_counts_nothing(seconds: float) -> None:
     with WorkerPool(1, max_pending=2, block_timeout=seconds) as pool:

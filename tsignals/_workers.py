@@ -268,12 +268,13 @@ class Workers:
         """After a change in a worker's account: see to those who wait for it.
 
         Returns a node of the cell, and how many more deliveries this worker may start before it
-        has to look again, as long as that is the current one: if all do so, nobody waits in vain.
+        has to look again, as long as that is the current one. None where there may be other
+        workers: what these start meanwhile counts, too, and is not seen by who does not look.
         """
         node, starts = cell.starts_ahead(self.limit)
         if not starts:
             self.count(0, cell)
-        return node, starts // self.max_workers - 1
+        return node, starts - 1 if self.max_workers == 1 else 0
 
     def let_go(self) -> None:
         """Closing, and nothing is left: the threads may go."""
