@@ -207,6 +207,32 @@ def test_idle_worker_keeps_nothing_of_its_last_delivery(pool: WorkerPool) -> Non
         assert_gone(reference)
 
 
+@pytest.mark.parametrize("kept", ["a delivery that goes on", "an exception"])
+def test_what_a_pool_has_been_through_is_not_kept_by(kept: str) -> None:
+    """The numbers of long ago lead to all that came after."""
+
+    def objects() -> int:
+        gc.collect()
+        return len(gc.get_objects())
+
+    gate = Gate()
+    with WorkerPool(2) as pool:
+        receiver = gate if kept == "a delivery that goes on" else raiser(Boom())
+        deliveries = signal_to(receiver, pool).send_async(None)
+        try:
+            if receiver is gate:
+                assert gate.entered.wait(TIMEOUT)
+            else:
+                deliveries.wait(TIMEOUT)
+            pool.submit(int).result(TIMEOUT)
+            before = objects()
+            for _ in range(500):
+                pool.submit(int).result(TIMEOUT)
+            assert objects() < before + 500
+        finally:
+            gate.opened.set()
+
+
 def test_pool_nobody_refers_to_finishes_its_work_and_its_threads_end() -> None:
     pool, ran, gate = WorkerPool(2), list[int](), Gate()
     futures = [pool.submit(gate) for _ in range(2)]

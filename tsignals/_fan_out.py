@@ -79,7 +79,7 @@ class FanOut(list[Delivery], Entry):
         unresolved = engine.unresolved
         work: Delivery | None = None
         fate: Any = None
-        sending = receiver = error = None
+        sending = receiver = error = node = None
         looked_at: Any = None  # see Workers.usher
         patience = 0
         idle, step = IDLE, _NONE  # whether the account has the worker as idle; how far ``work`` is
@@ -104,10 +104,11 @@ class FanOut(list[Delivery], Entry):
                 idle, step = 0, _STARTED
                 node = cell.node
                 if node[3] or not node[2]:  # somebody may wait for the room
-                    if patience > 0 and node is looked_at and not node[3]:
+                    if patience > 0 and node[1] is looked_at and not node[3]:
                         patience -= 1
                     else:
                         looked_at, patience = engine.usher(cell)
+                node = None  # to which all that come after are tied
 
                 sending = work.sending
                 if sending is None:  # a finalizer has forked: the parent runs it
@@ -141,6 +142,7 @@ class FanOut(list[Delivery], Entry):
                 step = _COUNTED
                 if last and ((node := cell.node)[3] or not node[2]):
                     engine.usher(cell)
+                node = None
                 work._phase = FINISHED
                 fate.append(mark)  # and then the look, in one list: see _future
                 if len(fate) > 2:
@@ -157,7 +159,8 @@ class FanOut(list[Delivery], Entry):
             if not idle:
                 accounts[me] = account + IDLE
                 engine.usher(cell)
-            del self, work, fate, sending, receiver, error  # see drop_frame
+            # See drop_frame; and this frame may live as long as what a receiver has raised.
+            del self, work, fate, sending, receiver, error, node, looked_at
 
     def _make_good(self, work: Delivery, step: int, error: BaseException, worker: Any) -> None:
         """Bring to an end, or leave to others, what a worker was interrupted in (E2)."""

@@ -228,19 +228,19 @@ class Cell:
             node, accounts = self._look()
             given = -accounts & _MASK
 
-    def starts_ahead(self, limit: int | None) -> tuple[Node, int]:
+    def starts_ahead(self, limit: int | None) -> tuple[Rest, int]:
         """How many deliveries must start before anybody who waits can go on; 0: somebody can now.
 
-        That holds as long as the node, which is returned too, is the current one.
+        That holds as long as the current node has the rest that is returned, too.
         """
         node, accounts = self._look()
         state = State(node[0] + accounts, *node[1])
         if state.mode or (state.idlers and state.quiet):
-            return node, 0
+            return node[1], 0
         if not state.blocked or limit is None:
-            return node, state.pending
+            return node[1], state.pending
         count = min(state.blocked[0].count, limit)
-        return node, max(0, state.room_used + count - limit)
+        return node[1], max(0, state.room_used + count - limit)
 
     def needs_workers(self) -> bool:
         """Whether more wait than there are idle workers."""

@@ -267,14 +267,15 @@ class Workers:
     def usher(self, cell: Cell) -> tuple[Any, int]:
         """After a change in a worker's account: see to those who wait for it.
 
-        Returns a node of the cell, and how many more deliveries this worker may start before it
-        has to look again, as long as that is the current one. None where there may be other
-        workers: what these start meanwhile counts, too, and is not seen by who does not look.
+        Returns the rest of a node (the node itself would keep all that come after it), and how
+        many more deliveries this worker may start before it has to look again, as long as the
+        current node has that. None where there may be other workers: what these start meanwhile
+        counts, too, and is not seen by who does not look.
         """
-        node, starts = cell.starts_ahead(self.limit)
+        rest, starts = cell.starts_ahead(self.limit)
         if not starts:
             self.count(0, cell)
-        return node, starts - 1 if self.max_workers == 1 else 0
+        return rest, starts - 1 if self.max_workers == 1 else 0
 
     def let_go(self) -> None:
         """Closing, and nothing is left: the threads may go."""
