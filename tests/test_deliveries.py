@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import gc
 import logging
 import threading
@@ -591,6 +592,27 @@ def test_done_delivery_and_its_error_leave_no_cycle(pool: WorkerPool) -> None:
             wait_until(lambda: reference() is None)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("way", ["submit", "tracked", "around"])
+def test_error_and_its_future_leave_no_cycle_however_it_is_run(way: str) -> None:
+    def raises(**named: Any) -> None:
+        raise Boom
+
+    around = contextlib.nullcontext if way == "around" else None
+    with WorkerPool(1, around=around) as pool:
+        signal = Signal(executor=pool)
+        signal.connect(raises, tracked=way == "tracked")
+        gc.collect()
+        gc.disable()
+        try:
+            future = pool.submit(raises) if way == "submit" else signal.send_async(None)[0][1]
+            assert isinstance(future.exception(TIMEOUT), Boom)
+            reference = weakref.ref(future)
+            del future
+            wait_until(lambda: reference() is None)
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("kind", [Gate, AsyncGate])

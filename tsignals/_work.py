@@ -43,7 +43,11 @@ class Work(PoolFuture, Entry):
     on_loop = False  # it runs on the event loop, not in a worker
 
     def work_off(self, worker: Any) -> None:
-        worker.engine.run(self, 1)
+        engine = worker.engine
+        try:
+            engine.run(self, 1)
+        finally:
+            del self  # see drop_frame
 
     def remains(self, engine: Any) -> bool:
         owner = self.owner
@@ -78,6 +82,8 @@ class Submitted(Work):
         except BaseException as error:
             drop_frame(error)
             return None, error
+        finally:
+            del self  # see drop_frame
 
     def forget(self) -> None:
         self._function = None
