@@ -25,6 +25,7 @@ from tsignals import (
     Signal,
     TsignalsError,
     WorkerPool,
+    _delivery,
     _engine,
     _future,
 )
@@ -515,6 +516,19 @@ def test_drop_oldest_makes_room_for_an_oversize_fan_out_by_dropping_all() -> Non
             assert all(type(future.exception(0)) is DeliveryDropped for future in early)
             assert pool.stats().pending == 5
         assert len(deliveries.results(TIMEOUT)) == 5
+
+
+def test_delivery_may_be_dropped_as_the_one_who_sends_it_notes_the_time() -> None:
+    """By another sender, between any two looks of the former at what it needs to run."""
+    looks = [types.SimpleNamespace(), None]
+
+    class Dropped(_delivery.Delivery):
+        __slots__ = ()
+
+        sending = property(lambda self: looks.pop(0))  # type: ignore[assignment]
+
+    Dropped.__new__(Dropped).mark_queued(1.0)
+    assert looks == [None]
 
 
 def test_drop_oldest_keeps_nothing_of_what_has_ended() -> None:

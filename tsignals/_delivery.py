@@ -66,8 +66,9 @@ class Delivery(Work):
         self.sending: Sending | None = sending
 
     def mark_queued(self, now: float) -> None:
-        if self.sending is not None:
-            self.sending.queued_at = now
+        sending = self.sending  # looked at once: another thread may drop this delivery meanwhile
+        if sending is not None:
+            sending.queued_at = now
 
     @foreign
     def perform(self) -> tuple[Any, BaseException | None]:
