@@ -402,6 +402,36 @@ def test_worker_in_a_slow_callback_is_not_waited_for() -> None:
         assert answers == [True]
 
 
+def test_worker_in_a_slow_callback_that_came_at_the_last_moment_is_not_waited_for(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, in_callback, go_on = Gate(), threading.Event(), threading.Event()
+    [(_, delivery)] = signal_of(pool, gate).send_async(None)
+    assert gate.entered.wait(TIMEOUT)
+    drain = Running(pool.drain, TIMEOUT)  # so the worker looks who waits, once it has counted
+    wait_until(lambda: pool._engine.cell.value.idlers)
+    usher = type(pool._engine).usher
+
+    def slow(future: object) -> None:
+        in_callback.set()
+        assert go_on.wait(TIMEOUT)
+
+    def comes(engine: Any, cell: Any) -> Any:
+        if not in_callback.is_set() and not delivery.done():
+            delivery.add_done_callback(slow)
+        return usher(engine, cell)
+
+    monkeypatch.setattr(type(pool._engine), "usher", comes)
+    gate.opened.set()
+    try:
+        assert in_callback.wait(TIMEOUT)
+        assert pool.stats().idle == 0
+        assert pool.submit(int).result(TIMEOUT) == 0
+    finally:
+        go_on.set()
+    assert drain.result()
+
+
 def test_slow_callback_may_wait_for_what_it_sends() -> None:
     with WorkerPool(4) as pool:
         ran, answers = threading.Event(), list[bool]()

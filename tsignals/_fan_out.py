@@ -146,6 +146,11 @@ class FanOut(list[Delivery], Entry):
                 work._phase = FINISHED
                 fate.append(mark)  # and then the look, in one list: see _future
                 if len(fate) > 2:
+                    if idle and work.calls_back():  # come since it was counted, and may take long
+                        idle = 0
+                        account -= IDLE
+                        accounts[me] = account
+                        engine.staff()  # for what was left to this worker meanwhile
                     work.settle(work._result, None)
                 unresolved.pop(work, None)
                 step = _NONE
