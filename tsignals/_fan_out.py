@@ -80,8 +80,6 @@ class FanOut(list[Delivery], Entry):
         work: Delivery | None = None
         fate: Any = None
         sending = receiver = error = node = None
-        looked_at: Any = None  # see Workers.usher
-        patience = 0
         idle, step = IDLE, _NONE  # whether the account has the worker as idle; how far ``work`` is
         try:
             if len(self) > 1:
@@ -104,10 +102,7 @@ class FanOut(list[Delivery], Entry):
                 idle, step = 0, _STARTED
                 node = cell.node
                 if node[3] or not node[2]:  # somebody may wait for the room
-                    if patience > 0 and node[1] is looked_at and not node[3]:
-                        patience -= 1
-                    else:
-                        looked_at, patience = engine.usher(cell)
+                    engine.usher(cell)
                 node = None  # to which all that come after are tied
 
                 sending = work.sending
@@ -165,7 +160,7 @@ class FanOut(list[Delivery], Entry):
                 accounts[me] = account + IDLE
                 engine.usher(cell)
             # See drop_frame; and this frame may live as long as what a receiver has raised.
-            del self, work, fate, sending, receiver, error, node, looked_at
+            del self, work, fate, sending, receiver, error, node
 
     def _make_good(self, work: Delivery, step: int, error: BaseException, worker: Any) -> None:
         """Bring to an end, or leave to others, what a worker was interrupted in (E2)."""

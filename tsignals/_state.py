@@ -228,19 +228,17 @@ class Cell:
             node, accounts = self._look()
             given = -accounts & _MASK
 
-    def starts_ahead(self, limit: int | None) -> tuple[Rest, int]:
-        """How many deliveries must start before anybody who waits can go on; 0: somebody can now.
-
-        That holds as long as the current node has the rest that is returned, too.
-        """
+    def stirs(self, limit: int | None) -> bool:
+        """Whether a change in an account lets anybody go on who waits, or the pool close."""
         node, accounts = self._look()
-        state = State(node[0] + accounts, *node[1])
-        if state.mode or (state.idlers and state.quiet):
-            return node[1], 0
-        if not state.blocked or limit is None:
-            return node[1], state.pending
-        count = min(state.blocked[0].count, limit)
-        return node[1], max(0, state.room_used + count - limit)
+        numbers = node[0] + accounts
+        _, mode, blocked, idlers = node[1]
+        if mode or (idlers and not numbers & _BUSY):
+            return True
+        if not blocked or limit is None:
+            return False
+        used = numbers & _MASK
+        return used + blocked[0].count <= limit or not used
 
     def needs_workers(self) -> bool:
         """Whether more wait than there are idle workers."""

@@ -264,18 +264,10 @@ class Workers:
             cell.defer(interrupt)
             self.let_go()
 
-    def usher(self, cell: Cell) -> tuple[Any, int]:
-        """After a change in a worker's account: see to those who wait for it.
-
-        Returns the rest of a node (the node itself would keep all that come after it), and how
-        many more deliveries this worker may start before it has to look again, as long as the
-        current node has that. None where there may be other workers: what these start meanwhile
-        counts, too, and is not seen by who does not look.
-        """
-        rest, starts = cell.starts_ahead(self.limit)
-        if not starts:
+    def usher(self, cell: Cell) -> None:
+        """After a change in a worker's account: see to those who waited for it."""
+        if cell.stirs(self.limit):
             self.count(0, cell)
-        return rest, starts - 1 if self.max_workers == 1 else 0
 
     def let_go(self) -> None:
         """Closing, and nothing is left: the threads may go."""
