@@ -282,6 +282,30 @@ def test_many_that_find_no_thread_leave_nothing_pending(no_threads: NoThreads) -
         assert pool.submit(int).result(TIMEOUT) == 0
 
 
+def test_worker_out_of_memory_as_it_looks_who_waits_looks_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, refused = Gate(), list[None]()
+    with WorkerPool(1) as pool:
+        [(_, delivery)] = signal_to(gate, pool).send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+        drain = Running(pool.drain, TIMEOUT)
+        wait_until(lambda: pool._engine.cell.value.idlers)
+        usher = type(pool._engine).usher
+
+        def fails_once(engine: Any, cell: Any) -> Any:
+            if not refused:
+                refused.append(None)
+                raise MemoryError
+            return usher(engine, cell)
+
+        monkeypatch.setattr(type(pool._engine), "usher", fails_once)
+        gate.opened.set()
+        assert drain.result()
+        assert refused
+        assert delivery.result(TIMEOUT) == "through"
+
+
 def test_caller_that_takes_its_turn_and_finds_no_thread_leaves_nothing_running(
     no_threads: NoThreads,
 ) -> None:

@@ -170,6 +170,7 @@ class FanOut(list[Delivery], Entry):
         elif step == _COUNTED:
             work.settle(work._result, None)
             engine.release(work)
+            engine.usher(cell)  # perhaps it was that which was interrupted
         elif step != _NONE and work.owner is mark and not work.done():
             if step == _TAKEN:
                 engine.count(START, cell)
