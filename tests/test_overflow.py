@@ -199,6 +199,21 @@ def test_what_has_ended_does_not_stay_in_the_queue_behind_a_busy_worker(
 # block
 
 
+def test_fan_outs_that_have_ended_do_not_stay_in_the_queue_behind_a_busy_worker() -> None:
+    with WorkerPool(1, max_pending=None) as pool:
+        signal, gate = fan_out(pool, Ear(), Ear()), Gate()
+        with held(pool):
+            for _ in range(1000):
+                signal.send_async(None)
+            pool.submit(gate)
+        try:
+            assert gate.entered.wait(TIMEOUT)
+            assert pool.stats().pending == 0
+            assert pool._engine.queue.qsize() < 200
+        finally:
+            gate.opened.set()
+
+
 def test_block_waits_for_room() -> None:
     with WorkerPool(1, max_pending=1) as pool:
         signal = signal_to(Ear(response="heard"), pool)

@@ -82,7 +82,7 @@ class FanOut(list[Delivery], Entry):
         sending = receiver = error = node = None
         idle, step = IDLE, _NONE  # whether the account has the worker as idle; how far ``work`` is
         try:
-            if len(self) > 1:
+            if shared := len(self) > 1:
                 engine.queue.put(self)
             while self:
                 try:
@@ -149,6 +149,9 @@ class FanOut(list[Delivery], Entry):
                     work.settle(work._result, None)
                 unresolved.pop(work, None)
                 step = _NONE
+            if shared:
+                work = None
+                engine.tidy()  # it is still in the queue, for nothing
         except BaseException as raised:  # not a receiver: memory has run out, say
             if self:
                 engine.queue.put(self)
