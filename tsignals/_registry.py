@@ -32,8 +32,9 @@ and ``STALE``. Should it be late, or interrupted, the dead row stays until the n
 the next ``add`` under its key removes it.
 """
 
+import sys
 import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from tsignals._gate import Gate
@@ -197,7 +198,8 @@ class _Sweeper:
     def __init__(self, registry: "weakref.ref[Registry]") -> None:
         self._registry = registry
 
-    def __call__(self, tether: Any) -> None:
+    # Bound now: while the interpreter ends, module globals go before the last receivers do.
+    def __call__(self, tether: Any, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
         registry = self._registry()
-        if registry is not None:
+        if registry is not None and not _ending():
             registry.discard(tether.key)
