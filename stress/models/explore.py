@@ -14,14 +14,16 @@ from typing import Any
 import interleave_test
 
 import tsignals
-from stress.models.strategy import FewPreemptions
+from stress.models import strategy
+from stress.models.strategy import Deviations, FewPreemptions
 from tsignals import _call, _lifetime
 
-LIBRARY = os.path.dirname(tsignals.__file__)
-# Where threads may be interrupted: in the library, and in the wrong versions of it.
-INTERRUPTIBLE = [LIBRARY, os.path.dirname(__file__)]
-WARM_UP = 30
-MOST_SCHEDULES = 100_000
+LIBRARY = os.path.dirname(os.path.realpath(tsignals.__file__))
+# Where threads may be interrupted: in the library, in the wrong versions of it, and in models.
+INTERRUPTIBLE = (LIBRARY, os.path.dirname(os.path.realpath(__file__)))
+EXPLORERS = tuple(os.path.realpath(file) for file in (__file__, strategy.__file__))
+WARM_UP = 10
+MOST_SCHEDULES = 200_000
 
 
 class Broken(AssertionError):
@@ -67,7 +69,12 @@ def at_once(*functions: Callable[[], object]) -> None:
 
 def explore(model: Model) -> Explored:
     """Every schedule with one preemption; it is an error if there are too many."""
-    result = _explore(model.play, 1)
+    with _prepared():
+        result, deviations = _explore(model.play, 1)
+        if result.failure is not None and deviations is not None:
+            # Once more, with all decisions seen, so that they can be reported.
+            again = _search(model.play, _few(1, deviations), 1)
+            result.failure = again.failure or result.failure
     failure = None if result.failure is None else result.failure.format()
     if failure is None and not result.exhausted:
         failure = f"not exhausted after {result.schedules_run} schedules"
@@ -76,8 +83,8 @@ def explore(model: Model) -> Explored:
 
 def kill(model: Model, mutant: Mutant) -> bool:
     """Whether the model fails under the mutant, in the way that models fail."""
-    with mutant.applied():
-        result = _explore(model.play, mutant.preemptions)
+    with mutant.applied(), _prepared():
+        result, _ = _explore(model.play, mutant.preemptions)
     failure = result.failure
     if failure is None:
         return False
@@ -86,27 +93,41 @@ def kill(model: Model, mutant: Mutant) -> bool:
     return True
 
 
-def _explore(play: Callable[[], None], preemptions: int) -> Any:
+def _explore(play: Callable[[], None], preemptions: int) -> tuple[Any, Deviations | None]:
+    """What the search has found, and where the schedule that failed deviates."""
+    # Caches fill up in the first runs, which would make them unlike later ones.
+    warmed = _search(play, "random", WARM_UP)
+    if warmed.failure is not None:
+        return warmed, None
+    few = _few(preemptions)
+    result = _search(play, few, MOST_SCHEDULES)
+    if few.diverged:
+        raise RuntimeError(f"a run could not be repeated: {few.deviations}")
+    return result, few.deviations
+
+
+def _few(preemptions: int, only: Deviations | None = None) -> FewPreemptions:
+    return FewPreemptions(preemptions, _interruptible, only)
+
+
+def _interruptible(file: str) -> bool:
+    path = os.path.realpath(file)
+    return path.startswith(INTERRUPTIBLE) and path not in EXPLORERS
+
+
+def _search(play: Callable[[], None], strategy: Any, schedules: int) -> Any:
     def played() -> None:
         with interleave_test.no_interleave():
             play()
 
-    with _prepared():
-        # Caches fill up in the first runs, which would make them unlike later ones.
-        warmed = _search(played, "random", WARM_UP)
-        if warmed.failure is not None:
-            return warmed
-        return _search(played, FewPreemptions(preemptions), MOST_SCHEDULES)
-
-
-def _search(play: Callable[[], None], strategy: Any, schedules: int) -> Any:
     return interleave_test.explore(
-        play,
+        played,
         iterations=schedules,
         seed=0,
         strategy=strategy,
         granularity="opcode",
         include=INTERRUPTIBLE,
+        exclude=EXPLORERS,
         raise_on_failure=False,
     )
 
@@ -116,6 +137,7 @@ def _prepared() -> Iterator[None]:
     """Keep out what would make runs differ, or outlive them."""
     gc.collect()
     gc.disable()
+    gc.freeze()  # what is collected now and then is small
     unraisable = sys.unraisablehook
     sys.unraisablehook = lambda info: None  # threads of a failed run are torn down anywhere
     try:
@@ -130,6 +152,7 @@ def _prepared() -> Iterator[None]:
             yield
     finally:
         sys.unraisablehook = unraisable
+        gc.unfreeze()
         gc.enable()
         gc.collect()
 

@@ -38,6 +38,11 @@ def end_of(future: Any) -> str:
     return "dropped" if isinstance(future.exception(0), DeliveryDropped) else "ran"
 
 
+def named_signal(pool: WorkerPool) -> Signal:
+    """A signal whose ``repr`` and logs need not look for its name everywhere."""
+    return Signal(name="modelled", executor=pool)
+
+
 class Busy(WorkerPool):
     """A pool whose one worker is inside a task that ends with ``let_go``.
 
@@ -284,7 +289,7 @@ class Ordered:
 
 
 def ordered_signal(pool: WorkerPool) -> tuple[Signal, Ordered]:
-    signal, receiver = Signal(executor=pool), Ordered()
+    signal, receiver = named_signal(pool), Ordered()
     signal.connect(receiver, ordered=True)
     return signal, receiver
 
@@ -390,7 +395,7 @@ class Tracked:
 def tracked_disconnect_run() -> None:
     """Once ``disconnect(wait=True)`` has returned, no delivery runs the receiver."""
     pool = Busy()
-    signal, receiver = Signal(executor=pool), Tracked()
+    signal, receiver = named_signal(pool), Tracked()
     connection = signal.connect(receiver, tracked=True)
 
     def disconnect() -> None:
@@ -408,7 +413,7 @@ def tracked_disconnect_run() -> None:
 def tracked_disconnect_send_async() -> None:
     """Nor does one that was sent at that moment."""
     pool = Busy()
-    signal, receiver = Signal(executor=pool), Tracked()
+    signal, receiver = named_signal(pool), Tracked()
     connection = signal.connect(receiver, tracked=True)
     deliveries = list[Any]()
 
