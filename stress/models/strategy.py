@@ -6,8 +6,8 @@ decisions for each schedule that is still to come, which are gigabytes where a p
 
 Nor is every decision worth asking for. Up to the next deviation the answer is the default, and
 after the last preemption it is so before every bytecode; only where a thread blocks or ends there
-may be a choice. So there the bytecodes are counted and nothing else, and the search takes part of
-a millisecond for a schedule that would take ten.
+may be a choice. So there the bytecodes are counted and nothing else, which takes a tenth of the
+time.
 """
 
 import gc
@@ -20,7 +20,7 @@ import interleave_test
 
 MONITORING: Any = getattr(sys, "monitoring", None)  # from Python 3.12 on
 
-# Where a decision stands: after so many bytecodes, and the number of it since then; 0: it is before one.
+# After how many bytecodes a decision stands, and which of those since then it is; 0: before one.
 Moment = tuple[int, int]
 Deviations = tuple[tuple[Moment, int], ...]  # and the thread, in order
 
@@ -43,7 +43,7 @@ class FewPreemptions(interleave_test.Strategy):  # type: ignore[misc,unused-igno
         interrupted: Callable[[str], bool],
         only: Deviations | None = None,
     ) -> None:
-        self._most = preemptions if only is None else 0
+        self._most = preemptions
         self._interrupted = interrupted
         self._all_shown = only is not None
         self._open: list[tuple[Deviations, int]] = [(only or (), 0)]
@@ -132,7 +132,7 @@ class FewPreemptions(interleave_test.Strategy):  # type: ignore[misc,unused-igno
             self._show()
             return next(thread for thread in runnable if thread.tid == wanted)
         used = self._used + (current is not None)
-        if used <= self._most:
+        if used <= self._most and not self._all_shown:
             for thread in runnable:
                 if thread is not default:
                     self._found.append(((*self.deviations, (here, thread.tid)), used))
