@@ -128,8 +128,11 @@ def submit_complete() -> None:
 
 def replace_blindly(self: Cell, node: Any, successor: Any) -> bool:
     """Put the next state in place whatever came before it."""
-    self._node = successor
-    return True
+    node[-1].clear()
+    return REPLACE(self, node, successor)
+
+
+REPLACE = Cell._replace
 
 
 # -- cancel / run --
