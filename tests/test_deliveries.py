@@ -294,6 +294,49 @@ def test_callback_is_called_once_when_done_or_at_once(pool: WorkerPool) -> None:
     assert called == ["first", "second", "late"]
 
 
+def test_callback_runs_in_the_thread_that_resolves_the_delivery_or_here_if_it_is_done(
+    pool: WorkerPool,
+) -> None:
+    where = dict[str, int]()
+
+    def notes(name: str) -> Callable[[object], None]:
+        return lambda future: where.setdefault(name, threading.get_ident())
+
+    with held(pool, 2):
+        ran = pool.submit(threading.get_ident)
+        cancelled = pool.submit(int)
+        ran.add_done_callback(notes("ran"))
+        cancelled.add_done_callback(notes("cancelled"))
+        canceller = Running(lambda: (cancelled.cancel(), threading.get_ident())).result()
+    worker = ran.result(TIMEOUT)
+    wait_until(lambda: "ran" in where)
+    ran.add_done_callback(notes("late"))
+    assert where == {"ran": worker, "cancelled": canceller[1], "late": threading.get_ident()}
+    assert worker != threading.get_ident() != canceller[1]
+
+
+def test_no_lock_is_held_while_a_callback_runs(pool: WorkerPool) -> None:
+    """Another thread can do all there is to do, with that future too."""
+    gate = Gate()
+    with held(pool, 2):
+        future = pool.submit(int)
+        future.add_done_callback(lambda future: gate())
+    assert gate.entered.wait(TIMEOUT)
+
+    def use_everything() -> list[int]:
+        future.add_done_callback(lambda future: None)
+        assert future.done()
+        assert not future.cancel()
+        assert pool.stats().completed >= 1
+        other = signal_of(pool, Ear(response=0)).send_async(None)
+        return [future.result(TIMEOUT), other.results(TIMEOUT)[0][1]]
+
+    try:
+        assert Running(use_everything).result() == [0, 0]
+    finally:
+        gate.opened.set()
+
+
 def test_callback_gets_the_delivery_when_it_is_done(pool: WorkerPool) -> None:
     got = list[Any]()
     with held(pool, 2):

@@ -165,3 +165,36 @@ def test_drawing_of_rooms_is_true() -> None:
                 for names in re.findall(r"^from tsignals import (.*)", source, re.M):
                     imported += names.split(", ")
                 assert set(imported) <= below, room
+
+
+QUESTION = re.compile(r"^\*\*(.+?)\*\*$(.*?)(?=^\*\*|^## |\Z)", re.M | re.S)
+
+
+def answers(page: str) -> list[tuple[str, str]]:
+    """The questions of a page and their answers."""
+    return QUESTION.findall((ROOT / "docs" / "explanation" / page).read_text("utf-8"))
+
+
+def test_every_test_that_an_answer_names_stands_in_a_file_that_it_names() -> None:
+    found = answers("threads.md")
+    assert len(found) > 30
+    named = 0
+    for question, answer in found:
+        files = [ROOT / name for name in re.findall(r"`(tests/\w+\.py)`", answer)]
+        tests = re.findall(r"`(test_\w+)`", answer)
+        there = "".join(file.read_text("utf-8") for file in files)
+        missing = [name for name in tests if f"def {name}(" not in there]
+        assert not missing, f"{question} names {missing}, which do not stand in {files}"
+        named += len(tests)
+    assert named > 80
+
+
+def test_every_command_that_an_answer_names_exists() -> None:
+    commands = {
+        name
+        for _, answer in answers("threads.md")
+        for name in re.findall(r"-m stress (\w+)", answer)
+    }
+    assert {"histories", "models"} <= commands
+    for name in commands:
+        assert importlib.util.find_spec(f"stress.{name}") is not None, name

@@ -3,6 +3,9 @@
 ``python -m stress models`` goes through all of them.
 """
 
+import dataclasses
+import threading
+
 import pytest
 
 from stress.models import why_not
@@ -40,3 +43,84 @@ def test_names_of_models_are_told_apart() -> None:
 
     assert len(set(names)) == len(names)
     assert set(QUICK) <= set(names)
+
+
+def test_search_goes_through_the_schedules_that_the_explorers_own_goes_through() -> None:
+    """Ours only skips questions whose answer is known."""
+    import interleave_test
+
+    from stress.models.strategy import FewPreemptions
+
+    def played(ends: list[tuple[int, ...]]) -> None:
+        total, order = [0], list[int]()
+        lock = threading.Lock()
+
+        def add(number: int) -> None:
+            before = total[0]
+            with lock:
+                order.append(number)
+            total[0] = before + number
+
+        with interleave_test.no_interleave():
+            tasks = [interleave_test.spawn(add, number) for number in (1, 2, 4)]
+            for task in tasks:
+                task.join()
+        ends.append((total[0], *order))
+
+    def ends_of(strategy: object) -> list[tuple[int, ...]]:
+        ends = list[tuple[int, ...]]()
+        result = interleave_test.explore(
+            lambda: played(ends),
+            iterations=100_000,
+            strategy=strategy,
+            granularity="opcode",
+            max_preemptions=1,
+            include=[__file__],
+        )
+        assert result.exhausted
+        assert len(ends) == result.schedules_run
+        return sorted(ends)
+
+    ours = ends_of(FewPreemptions(1, lambda file: file == __file__))
+
+    assert len(set(ours)) > 10
+    assert ours == ends_of("dfs")
+
+
+def test_model_that_never_ends_in_a_way_it_states_has_failed() -> None:
+    from stress.models.every import MODELS
+    from stress.models.explore import explore
+
+    (model,) = (model for model in MODELS if model.name == "cancel/run")
+
+    explored = explore(dataclasses.replace(model, ways=(*model.ways, "neither")))
+
+    assert explored.failure is not None
+    assert "neither" in explored.failure
+
+
+def test_failure_of_a_model_is_reported_with_the_decisions_that_led_there() -> None:
+    from stress.models.every import MODELS
+    from stress.models.explore import explore
+
+    (model,) = (model for model in MODELS if model.name == "connect/disconnect")
+    (mutant,) = model.mutants
+
+    with mutant.applied():
+        explored = explore(model)
+
+    assert explored.failure is not None
+    assert "Broken" in explored.failure
+    assert "last 25 of" in explored.failure
+
+
+def test_mutant_that_fails_uninterrupted_is_none() -> None:
+    from stress.models.every import MODELS
+    from stress.models.explore import kill
+
+    (model,) = (model for model in MODELS if model.name == "drain/complete")
+    (mutant,) = (mutant for mutant in model.mutants if not mutant.races)
+
+    assert kill(model, mutant)
+    with pytest.raises(RuntimeError, match="fails uninterrupted"):
+        kill(model, dataclasses.replace(mutant, races=True))

@@ -523,6 +523,27 @@ def test_drop_oldest_does_not_drop_what_runs_was_cancelled_or_is_done() -> None:
         assert pool.stats().dropped == 1
 
 
+def test_drop_oldest_drops_nothing_when_room_comes_at_the_last_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker takes the oldest just before it could be dropped: then there is room."""
+    with WorkerPool(1, max_pending=1, overflow="drop_oldest") as pool:
+        gate, drop_oldest = Gate(), pool._engine.drop_oldest
+
+        def taken_first() -> bool:
+            gate.opened.set()
+            wait_until(first.done)
+            return drop_oldest()
+
+        monkeypatch.setattr(_engine.Engine, "drop_oldest", lambda engine: taken_first())
+        pool.submit(gate)
+        assert gate.entered.wait(TIMEOUT)
+        first = pool.submit(int)
+        second = pool.submit(int)
+        assert (first.result(TIMEOUT), second.result(TIMEOUT)) == (0, 0)
+        assert pool.stats().dropped == 0
+
+
 def test_drop_oldest_makes_room_for_an_oversize_fan_out_by_dropping_all() -> None:
     with WorkerPool(1, max_pending=2, overflow="drop_oldest") as pool:
         with held(pool):

@@ -21,6 +21,7 @@ from helpers import (
     Running,
     Thing,
     assert_gone,
+    ignore,
     raiser,
     together,
     wait_until,
@@ -150,8 +151,15 @@ def test_threads_are_named_and_are_daemons() -> None:
         assert pool.submit(threading.current_thread).result(TIMEOUT).name.startswith("tsignals")
 
 
-def test_no_thread_starts_before_there_is_work(pool: WorkerPool) -> None:
-    assert pool.stats() == PoolStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
+def test_no_thread_starts_before_there_is_work() -> None:
+    before = set(threading.enumerate())
+    with WorkerPool(2) as pool:
+        signal = Signal(executor=pool)
+        assert not signal.send_async(None)
+        signal.connect(ignore)
+        signal.send(None)
+        assert pool.stats() == PoolStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
+        assert set(threading.enumerate()) <= before
 
 
 def test_idle_worker_is_used_before_another_is_started(pool: WorkerPool) -> None:

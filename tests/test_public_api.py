@@ -309,3 +309,14 @@ def test_the_package_can_be_found_without_being_imported() -> None:
     spec = importlib.util.find_spec("tsignals")
     assert spec is not None
     assert spec.origin is not None
+
+
+def test_there_is_no_lock_in_the_package() -> None:
+    """Changes are single atomic steps; so there is none to be held by whom one interrupts."""
+    locks = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "allocate_lock"}
+    sources = [*PACKAGE.glob("*.py")]
+    assert len(sources) > 20
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+            name = getattr(node, "attr", getattr(node, "id", getattr(node, "name", None)))
+            assert name not in locks, f"{source.name}:{getattr(node, 'lineno', 0)} uses {name}"

@@ -456,13 +456,15 @@ def test_every_send_sees_the_connections_of_some_moment(verb: str) -> None:
     done = threading.Event()
 
     def change() -> None:
-        for _ in range(60):
-            connections = [
-                signal.connect(ear, sender if n % 2 else None) for n, ear in enumerate(ears)
-            ]
-            for connection in reversed(connections):
-                connection.disconnect()
-        done.set()
+        try:
+            for _ in range(60):
+                connections = [
+                    signal.connect(ear, sender if n % 2 else None) for n, ear in enumerate(ears)
+                ]
+                for connection in reversed(connections):
+                    connection.disconnect()
+        finally:
+            done.set()
 
     def look() -> list[list[Any]]:
         wrong = []

@@ -104,7 +104,9 @@ class Delivery(Work):
     def fail(self, sending: Sending, error: BaseException, started: float) -> None:
         """Tell of what the receiver, ``started`` then, has raised just now."""
         ran = time.perf_counter() - started
-        queued = max(0.0, started - sending.queued_at)  # queued again, if its sender was interrupted
+        queued = max(
+            0.0, started - sending.queued_at
+        )  # queued again, if its sender was interrupted
         drop_frame(error)
         try:
             sending.tell(

@@ -98,7 +98,7 @@ class Engine(Waits):
             elif (
                 self.overflow == "drop_newest"
                 or not cell.value.may_fit(len(works), self.limit)
-                or not self.drop_oldest()
+                or not (self.drop_oldest() or cell.value.fits(len(works), self.limit))
             ):
                 self.drop(works, cell)
                 return False

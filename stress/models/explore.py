@@ -14,14 +14,16 @@ from typing import Any
 import interleave_test
 
 import tsignals
-from stress.models.strategy import FewPreemptions
+from stress.models import strategy
+from stress.models.strategy import Deviations, FewPreemptions
 from tsignals import _call, _lifetime
 
-LIBRARY = os.path.dirname(tsignals.__file__)
-# Where threads may be interrupted: in the library, and in the wrong versions of it.
-INTERRUPTIBLE = [LIBRARY, os.path.dirname(__file__)]
-WARM_UP = 30
-MOST_SCHEDULES = 100_000
+LIBRARY = os.path.dirname(os.path.realpath(tsignals.__file__))
+# Where threads may be interrupted: in the library, in the wrong versions of it, and in models.
+INTERRUPTIBLE = (LIBRARY, os.path.dirname(os.path.realpath(__file__)))
+EXPLORERS = tuple(os.path.realpath(file) for file in (__file__, strategy.__file__))
+WARM_UP = 10
+MOST_SCHEDULES = 200_000
 
 
 class Broken(AssertionError):
@@ -35,20 +37,29 @@ def require(holds: object, what: str) -> None:
 
 @dataclass(frozen=True)
 class Mutant:
-    """The library with one protection taken out; entered around an exploration."""
+    """The library with one protection taken out; entered around an exploration.
+
+    It must fail where threads are interrupted, and nowhere else: a library that cannot do the work
+    at all says nothing of protection. ``races=False``: so it is with this one, all the same.
+    """
 
     name: str
     applied: Callable[[], AbstractContextManager[Any]]
-    preemptions: int = 1
+    races: bool = True
 
 
 @dataclass(frozen=True)
 class Model:
-    """Sets up, runs threads that meet, and requires; deterministic but for their order."""
+    """Sets up, runs threads that meet, and requires; deterministic but for their order.
+
+    ``play`` may say in which way it has ended; then ``ways`` are all that there are, and each must
+    be met. So no model holds only because its calls never came between each other.
+    """
 
     name: str
-    play: Callable[[], None]
+    play: Callable[[], object]
     mutants: tuple[Mutant, ...]
+    ways: tuple[object, ...] = (None,)
 
 
 @dataclass(frozen=True)
@@ -65,48 +76,82 @@ def at_once(*functions: Callable[[], object]) -> None:
             task.join()
 
 
-def explore(model: Model) -> Explored:
-    """Every schedule with one preemption; it is an error if there are too many."""
-    result = _explore(model.play, 1)
+def explore(model: Model, preemptions: int = 1) -> Explored:
+    """Every schedule with so many preemptions; it is an error if there are too many."""
+    ways: set[object] = set()
+    with _prepared():
+        result, deviations = _explore(lambda: ways.add(model.play()), preemptions, ways.clear)
+        if result.failure is not None and deviations is not None:
+            # Once more, with all decisions seen, so that they can be reported.
+            again = _search(model.play, _few(0, deviations), 1)
+            result.failure = again.failure or result.failure
     failure = None if result.failure is None else result.failure.format()
     if failure is None and not result.exhausted:
         failure = f"not exhausted after {result.schedules_run} schedules"
+    if failure is None and ways != set(model.ways):
+        failure = f"it ended in these ways: {ways}, and not in these: {model.ways}"
     return Explored(result.schedules_run, failure)
 
 
 def kill(model: Model, mutant: Mutant) -> bool:
     """Whether the model fails under the mutant, in the way that models fail."""
-    with mutant.applied():
-        result = _explore(model.play, mutant.preemptions)
+    with mutant.applied(), _prepared():
+        if mutant.races:
+            uninterrupted = _search(model.play, _few(0), MOST_SCHEDULES)
+            if uninterrupted.failure is not None:
+                raise _NoMutant(mutant, "fails uninterrupted", uninterrupted.failure)
+        result, _ = _explore(model.play, 1, lambda: None)
     failure = result.failure
     if failure is None:
         return False
     if failure.kind == "exception" and not isinstance(failure.exception, Broken):
-        raise RuntimeError(f"mutant {mutant.name!r} is no mutant:\n{failure.format()}")
+        raise _NoMutant(mutant, "raises", failure)
     return True
 
 
-def _explore(play: Callable[[], None], preemptions: int) -> Any:
+class _NoMutant(RuntimeError):
+    def __init__(self, mutant: Mutant, what: str, failure: Any) -> None:
+        super().__init__(f"mutant {mutant.name!r} {what}:\n{failure.format()}")
+
+
+def _explore(
+    play: Callable[[], object], preemptions: int, warmed_up: Callable[[], None]
+) -> tuple[Any, Deviations | None]:
+    """What the search has found, and where the schedule that failed deviates."""
+    # Caches fill up in the first runs, which would make them unlike later ones.
+    warmed = _search(play, "random", WARM_UP)
+    if warmed.failure is not None:
+        return warmed, None
+    warmed_up()
+    few = _few(preemptions)
+    result = _search(play, few, MOST_SCHEDULES)
+    if few.diverged:
+        raise RuntimeError(f"a run could not be repeated: {few.deviations}")
+    return result, few.deviations
+
+
+def _few(preemptions: int, only: Deviations | None = None) -> FewPreemptions:
+    return FewPreemptions(preemptions, _interruptible, only)
+
+
+def _interruptible(file: str) -> bool:
+    path = os.path.realpath(file)
+    return path.startswith(INTERRUPTIBLE) and path not in EXPLORERS
+
+
+def _search(play: Callable[[], object], strategy: Any, schedules: int) -> Any:
     def played() -> None:
         with interleave_test.no_interleave():
             play()
 
-    with _prepared():
-        # Caches fill up in the first runs, which would make them unlike later ones.
-        warmed = _search(played, "random", WARM_UP)
-        if warmed.failure is not None:
-            return warmed
-        return _search(played, FewPreemptions(preemptions), MOST_SCHEDULES)
-
-
-def _search(play: Callable[[], None], strategy: Any, schedules: int) -> Any:
     return interleave_test.explore(
-        play,
+        played,
         iterations=schedules,
         seed=0,
         strategy=strategy,
         granularity="opcode",
         include=INTERRUPTIBLE,
+        exclude=EXPLORERS,
         raise_on_failure=False,
     )
 
@@ -116,6 +161,7 @@ def _prepared() -> Iterator[None]:
     """Keep out what would make runs differ, or outlive them."""
     gc.collect()
     gc.disable()
+    gc.freeze()  # what is collected now and then is small
     unraisable = sys.unraisablehook
     sys.unraisablehook = lambda info: None  # threads of a failed run are torn down anywhere
     try:
@@ -130,6 +176,7 @@ def _prepared() -> Iterator[None]:
             yield
     finally:
         sys.unraisablehook = unraisable
+        gc.unfreeze()
         gc.enable()
         gc.collect()
 

@@ -1,6 +1,7 @@
 """Models of a pool: what becomes of deliveries when calls on one pool meet."""
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -9,7 +10,7 @@ from typing import Any
 
 from stress.models.explore import Model, Mutant, at_once, replaced, require
 from tsignals import DeliveryDropped, PoolClosed, Signal, WorkerPool, _state
-from tsignals._future import FINISHED, PoolFuture
+from tsignals._future import FINISHED, Guest, PoolFuture
 from tsignals._gate import Call, Gate
 from tsignals._lanes import Turn
 from tsignals._state import Cell
@@ -38,6 +39,11 @@ def end_of(future: Any) -> str:
     return "dropped" if isinstance(future.exception(0), DeliveryDropped) else "ran"
 
 
+def named_signal(pool: WorkerPool) -> Signal:
+    """A signal whose ``repr`` and logs need not look for its name everywhere."""
+    return Signal(name="modelled", executor=pool)
+
+
 class Busy(WorkerPool):
     """A pool whose one worker is inside a task that ends with ``let_go``.
 
@@ -62,7 +68,7 @@ class Busy(WorkerPool):
 # -- submit / shutdown --
 
 
-def submit_shutdown() -> None:
+def submit_shutdown() -> str:
     """What was accepted runs; what came too late is refused; the worker goes."""
     pool = Busy()
     ran, futures = list[int](), Futures()
@@ -74,10 +80,30 @@ def submit_shutdown() -> None:
     at_once(submit, lambda: pool.shutdown(wait=False))
     pool.let_go()
     pool.shutdown()
+    return accepted_or_refused(pool, ran, futures)
+
+
+def submit_shutdown_idle() -> str:
+    """So it is if the worker has nothing else to do, and goes as soon as it may."""
+    pool = WorkerPool(1)
+    require(pool.submit(int).result() == 0, "it ended otherwise")
+    ran, futures = list[int](), Futures()
+
+    def submit() -> None:
+        with contextlib.suppress(PoolClosed):
+            futures.append(pool.submit(ran.append, 1))
+
+    at_once(submit, pool.shutdown)
+    pool.shutdown()
+    return accepted_or_refused(pool, ran, futures)
+
+
+def accepted_or_refused(pool: WorkerPool, ran: list[int], futures: Futures) -> str:
     require(len(ran) == len(futures), f"{len(futures)} were accepted and {len(ran)} ran")
     for future in futures:
         require(end_of(future) == "ran", "an accepted one did not run")
     at_rest(pool)
+    return "accepted" if futures else "refused"
 
 
 def shutdown_complete() -> None:
@@ -102,14 +128,17 @@ def submit_complete() -> None:
 
 def replace_blindly(self: Cell, node: Any, successor: Any) -> bool:
     """Put the next state in place whatever came before it."""
-    self.node = successor
-    return True
+    node[-1].clear()
+    return REPLACE(self, node, successor)
+
+
+REPLACE = Cell._replace
 
 
 # -- cancel / run --
 
 
-def cancel_run() -> None:
+def cancel_run() -> str:
     """A delivery runs or is cancelled, never both and never neither."""
     pool = WorkerPool(1)
     ran, cancelled = list[int](), list[bool]()
@@ -119,6 +148,7 @@ def cancel_run() -> None:
     require(cancelled[0] is (not ran), f"cancel() said {cancelled[0]}, and it ran {len(ran)} times")
     require(end_of(future) == ("ran" if ran else "cancelled"), f"it ended as {future}")
     at_rest(pool)
+    return end_of(future)
 
 
 def claim_looking_first(self: PoolFuture, mark: Any) -> bool:
@@ -132,22 +162,22 @@ def claim_looking_first(self: PoolFuture, mark: Any) -> bool:
 # -- drain / submit, drain / complete --
 
 
-def drain_submit() -> None:
+def drain_submit() -> str:
     """What was submitted before is done when drain() returns."""
     pool = Busy()
     before = pool.submit(int)
+    meanwhile, done = Futures(), list[bool]()
+    pool.let_go()
 
     def drain() -> None:
         require(pool.drain(), "drain() without a timeout gave up")
         require(before.done(), "drain() did not wait for what was submitted before")
+        done.extend(future.done() for future in meanwhile)
 
-    def submit() -> None:
-        pool.submit(int)
-        pool.let_go()
-
-    at_once(drain, submit)
+    at_once(drain, lambda: meanwhile.append(pool.submit(int)))
     pool.shutdown()
     at_rest(pool)
+    return "it waited for both" if done == [True] else "it waited for one"
 
 
 def drain_complete() -> None:
@@ -197,6 +227,46 @@ def settle_looking_first(
         meeting.call_back(self)
 
 
+# -- callback / complete --
+
+
+def callback_complete() -> None:
+    """A callback is called once, whenever the delivery ends."""
+    pool = Busy()
+    future = pool.submit(int)
+    called = Futures()
+    pool.let_go()
+    at_once(lambda: future.add_done_callback(called.append))
+    pool.shutdown()
+    require(called == [future], f"the callback was called with {called}")
+    at_rest(pool)
+
+
+def tell_unasked(self: Guest, future: PoolFuture, by: str) -> None:
+    """Do not look whether it was told."""
+    self._tell(future)
+
+
+# -- nested wait / run --
+
+
+def nested_wait_run() -> str:
+    """What a worker waits for is run by it or by another one, and once."""
+    pool = WorkerPool(2)
+    ran = list[int]()
+
+    def outer() -> int:
+        inner = pool.submit(lambda: ran.append(threading.get_ident()))
+        inner.result()
+        return threading.get_ident()
+
+    mine = pool.submit(outer).result()
+    pool.shutdown()
+    require(len(ran) == 1, f"it ran {len(ran)} times")
+    at_rest(pool)
+    return "here" if ran == [mine] else "elsewhere"
+
+
 # -- overflow --
 
 
@@ -226,7 +296,7 @@ def block_block() -> None:
     at_rest(pool)
 
 
-def drop_drop() -> None:
+def drop_drop() -> str:
     """Two senders that each drop the oldest: each delivery runs or is dropped."""
     pool = Busy(max_pending=1, overflow="drop_oldest")
     ran = list[int]()
@@ -240,9 +310,10 @@ def drop_drop() -> None:
     pool.shutdown()
     _ran_or_dropped(ran, futures)
     at_rest(pool)
+    return f"{ran} ran"
 
 
-def drop_run() -> None:
+def drop_run() -> str:
     """A sender drops the oldest, and a worker wants to run it."""
     pool = Busy(max_pending=1, overflow="drop_oldest")
     ran, futures = list[int](), dict[int, Any]()
@@ -256,6 +327,7 @@ def drop_run() -> None:
     pool.shutdown()
     _ran_or_dropped(ran, futures)
     at_rest(pool)
+    return f"{ran} ran"
 
 
 def _ran_or_dropped(ran: list[int], futures: dict[int, Any]) -> None:
@@ -274,33 +346,68 @@ class Ordered:
     def __init__(self) -> None:
         self.inside = 0
         self.heard: list[int] = []
+        self.threads: list[int] = []
 
     def __call__(self, signal: Signal, sender: object, number: int, **named: Any) -> None:
         self.inside += 1
         require(self.inside == 1, "an ordered receiver hears two at once")
         repr(signal)  # long enough for others to come in between
         self.heard.append(number)
+        self.threads.append(threading.get_ident())
         self.inside -= 1
 
 
 def ordered_signal(pool: WorkerPool) -> tuple[Signal, Ordered]:
-    signal, receiver = Signal(executor=pool), Ordered()
-    signal.connect(receiver, ordered=True)
+    signal, receiver = named_signal(pool), Ordered()
+    signal.connect(receiver, ordered=ORDERED)
     return signal, receiver
 
 
-def ordered_send_send() -> None:
-    """Two senders begin one lane."""
+ORDERED = True
+
+
+def ordered_send_send() -> str:
+    """Two senders come to a lane, one after the other."""
     pool = Busy()
     signal, receiver = ordered_signal(pool)
+    signal.send_async(None, number=0)
     at_once(
         lambda: signal.send_async(None, number=1),
         lambda: signal.send_async(None, number=2),
     )
     pool.let_go()
     pool.shutdown()
-    require(sorted(receiver.heard) == [1, 2], f"it heard {receiver.heard}")
+    require(receiver.heard[0] == 0, f"it heard {receiver.heard}")
+    require(sorted(receiver.heard) == [0, 1, 2], f"it heard {receiver.heard}")
     at_rest(pool)
+    return f"it heard {receiver.heard}"
+
+
+def turn_of_the_last(self: Turn, future: Any, lane: Any, kept: bool = False) -> None:
+    """Of those that come after this turn, let the last one count."""
+    TURN(self, future, lane, kept)
+    self.after = _Last()
+
+
+class _Last(list[Any]):
+    def append(self, turn: Any) -> None:
+        self[:] = [turn]
+
+
+TURN = Turn.__init__
+
+
+def ordered_run_run() -> str:
+    """Two workers, and a lane with two deliveries."""
+    pool = WorkerPool(2)
+    signal, receiver = ordered_signal(pool)
+    for number in 1, 2:
+        signal.send_async(None, number=number)
+    pool.shutdown()
+    require(receiver.heard == [1, 2], f"it heard {receiver.heard}")
+    require(not pool.stats().failed, "it heard two at once")
+    at_rest(pool)
+    return "in one thread" if len(set(receiver.threads)) == 1 else "in two threads"
 
 
 def ordered_send_complete() -> None:
@@ -327,7 +434,7 @@ def append_looking_first(turn: Turn) -> Any:
     return following.future
 
 
-def ordered_caller_runs() -> None:
+def ordered_caller_runs() -> str:
     """Two senders run their deliveries themselves, in one lane."""
     pool = Busy(max_pending=1, overflow="caller_runs")
     signal, receiver = ordered_signal(pool)
@@ -341,9 +448,10 @@ def ordered_caller_runs() -> None:
     require(sorted(receiver.heard) == [1, 2], f"it heard {receiver.heard}")
     require(not pool.stats().failed, "it heard two at once")
     at_rest(pool)
+    return f"it heard {receiver.heard}"
 
 
-def caller_runs_shutdown() -> None:
+def caller_runs_shutdown() -> str:
     """A delivery that its sender runs is not cancelled as well."""
     pool = Busy(max_pending=1, overflow="caller_runs")
     ran, futures = list[int](), Futures()
@@ -359,13 +467,14 @@ def caller_runs_shutdown() -> None:
     for future in futures:
         require(len(ran) == (end_of(future) == "ran"), f"{future} ran {len(ran)} times")
     at_rest(pool)
+    return "accepted" if futures else "refused"
 
 
-def run_found_too_early(self: Workers, work: Work, idle: int = 0, here: Cell | None = None) -> None:
+def run_found_too_early(self: Workers, work: Work, *arguments: Any, **named: Any) -> None:
     """Have it found among what is unresolved, and then claim it."""
-    if here is not None:
-        self.unresolved[work] = None
-    RUN(self, work, idle, here)
+    if work.owner is None:
+        self.unresolved.setdefault(work)
+    RUN(self, work, *arguments, **named)
 
 
 RUN = Workers.run
@@ -387,10 +496,10 @@ class Tracked:
         self.heard.append(self.gone)
 
 
-def tracked_disconnect_run() -> None:
+def tracked_disconnect_run() -> str:
     """Once ``disconnect(wait=True)`` has returned, no delivery runs the receiver."""
     pool = Busy()
-    signal, receiver = Signal(executor=pool), Tracked()
+    signal, receiver = named_signal(pool), Tracked()
     connection = signal.connect(receiver, tracked=True)
 
     def disconnect() -> None:
@@ -403,12 +512,13 @@ def tracked_disconnect_run() -> None:
     pool.shutdown()
     _never_late(receiver, deliveries)
     at_rest(pool)
+    return end_of(deliveries.futures[0])
 
 
-def tracked_disconnect_send_async() -> None:
-    """Nor does one that was sent at that moment."""
+def tracked_disconnect_send_async() -> str:
+    """One that was sent at that moment is cancelled when both have ended."""
     pool = Busy()
-    signal, receiver = Signal(executor=pool), Tracked()
+    signal, receiver = named_signal(pool), Tracked()
     connection = signal.connect(receiver, tracked=True)
     deliveries = list[Any]()
 
@@ -417,10 +527,13 @@ def tracked_disconnect_send_async() -> None:
         receiver.gone = True
 
     at_once(disconnect, lambda: deliveries.extend(signal.send_async(None)))
+    for _, delivery in deliveries:
+        require(end_of(delivery) == "cancelled", f"{delivery} is still queued")
     pool.let_go()
     pool.shutdown()
     _never_late(receiver, deliveries)
     at_rest(pool)
+    return "cancelled" if deliveries else "not sent"
 
 
 def _never_late(receiver: Tracked, deliveries: list[Any]) -> None:
@@ -439,36 +552,68 @@ def enter_looking_first(self: Gate, call: Call) -> bool:
     return True
 
 
+def enqueue_looking_first(self: Gate, delivery: Any) -> None:
+    """See that the gate is open and then queue it there."""
+    if self.closed:
+        delivery.cancel()
+    else:
+        self.queued[delivery] = None
+
+
+def wait_for_nobody(self: Gate, seconds: float | bool) -> None:
+    pass
+
+
 CLAIM = Mutant("look, then claim", wrong(PoolFuture, "claim", claim_looking_first))
 SWAP = Mutant("swap without comparing", wrong(Cell, "_replace", replace_blindly))
-WAKE = Mutant("wake nobody", wrong(_state, "wake", wake_nobody))
+WAKE = Mutant("wake nobody", wrong(_state, "wake", wake_nobody), races=False)
 SAY = Mutant("look, then say", wrong(PoolFuture, "settle", settle_looking_first))
+TELL = Mutant("tell unasked", wrong(Guest, "told", tell_unasked))
 ENTER = Mutant("look, then enter", wrong(Gate, "enter", enter_looking_first))
+WAIT = Mutant("wait for nobody", wrong(Gate, "wait", wait_for_nobody))
+ENQUEUE = Mutant("look, then queue", wrong(Gate, "enqueue", enqueue_looking_first))
+LAST = Mutant("the last turn counts", wrong(Turn, "__init__", turn_of_the_last))
+END = Mutant("look, then end", wrong(Turn, "pass_on", append_looking_first))
+FREE = Mutant("without a lane", wrong(sys.modules[__name__], "ORDERED", False))
+SHOW = Mutant("show, then claim", wrong(Workers, "run", run_found_too_early))
 
 MODELS = (
-    Model("submit/shutdown", submit_shutdown, (SWAP,)),
+    Model("submit/shutdown", submit_shutdown, (SWAP,), ("accepted", "refused")),
+    Model("submit/shutdown, idle", submit_shutdown_idle, (SWAP,), ("accepted", "refused")),
     Model("shutdown/complete", shutdown_complete, (SWAP,)),
     Model("submit/complete", submit_complete, (SWAP,)),
-    Model("cancel/run", cancel_run, (CLAIM, SWAP)),
-    Model("drain/submit", drain_submit, (SWAP,)),
-    Model("drain/complete", drain_complete, (WAKE,)),
+    Model("cancel/run", cancel_run, (CLAIM, SWAP), ("ran", "cancelled")),
+    Model("drain/submit", drain_submit, (SWAP,), ("it waited for both", "it waited for one")),
+    Model("drain/complete", drain_complete, (SWAP, WAKE)),
     Model("wait/complete", wait_complete, (SAY,)),
-    Model("overflow: block/complete", block_complete, (WAKE,)),
+    Model("callback/complete", callback_complete, (SAY, TELL)),
+    Model("nested wait/run", nested_wait_run, (CLAIM,), ("here", "elsewhere")),
+    Model("overflow: block/complete", block_complete, (SWAP, WAKE)),
     Model("overflow: block/block", block_block, (SWAP,)),
-    Model("overflow: drop_oldest/drop_oldest", drop_drop, (CLAIM,)),
-    Model("overflow: drop_oldest/run", drop_run, (CLAIM,)),
-    Model("ordered: send/send", ordered_send_send, ()),
+    Model("overflow: drop_oldest/drop_oldest", drop_drop, (CLAIM, SWAP), ("[1] ran", "[2] ran")),
     Model(
-        "ordered: send/complete",
-        ordered_send_complete,
-        (Mutant("look, then end", wrong(Turn, "pass_on", append_looking_first)),),
+        "overflow: drop_oldest/run", drop_run, (CLAIM, SWAP), ("[1] ran", "[2] ran", "[1, 2] ran")
     ),
-    Model("ordered: caller_runs/caller_runs", ordered_caller_runs, (CLAIM,)),
     Model(
-        "caller_runs/shutdown",
-        caller_runs_shutdown,
-        (Mutant("show, then claim", wrong(Workers, "run", run_found_too_early)),),
+        "ordered: send/send",
+        ordered_send_send,
+        (LAST,),
+        ("it heard [0, 1, 2]", "it heard [0, 2, 1]"),
     ),
-    Model("tracked: disconnect/run", tracked_disconnect_run, (ENTER,)),
-    Model("tracked: disconnect/send_async", tracked_disconnect_send_async, (ENTER,)),
+    Model("ordered: run/run", ordered_run_run, (FREE,), ("in one thread", "in two threads")),
+    Model("ordered: send/complete", ordered_send_complete, (END,)),
+    Model(
+        "ordered: caller_runs/caller_runs",
+        ordered_caller_runs,
+        (CLAIM,),
+        ("it heard [1, 2]", "it heard [2, 1]"),
+    ),
+    Model("caller_runs/shutdown", caller_runs_shutdown, (SHOW,), ("accepted", "refused")),
+    Model("tracked: disconnect/run", tracked_disconnect_run, (ENTER, WAIT), ("ran", "cancelled")),
+    Model(
+        "tracked: disconnect/send_async",
+        tracked_disconnect_send_async,
+        (ENQUEUE,),
+        ("cancelled", "not sent"),
+    ),
 )

@@ -462,7 +462,8 @@ MODELS = (
     Model(
         "send/send in one epoch",
         send_send_one_epoch,
-        (Mutant("the last builder wins", wrong(Epoch, "show", show_last)),),
+        # Fails uninterrupted: the scenario itself begins with two that were interrupted.
+        (Mutant("the last builder wins", wrong(Epoch, "show", show_last), races=False),),
     ),
     Model(
         "send/send in two epochs",
