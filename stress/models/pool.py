@@ -128,8 +128,8 @@ def submit_complete() -> None:
 
 def replace_blindly(self: Cell, node: Any, successor: Any) -> bool:
     """Put the next state in place whatever came before it."""
-    node[-1].clear()
-    return REPLACE(self, node, successor)
+    *value, _ = node
+    return REPLACE(self, (*value, []), successor)
 
 
 REPLACE = Cell._replace
