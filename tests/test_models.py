@@ -17,7 +17,13 @@ pytestmark = [
     pytest.mark.unmeasured,
 ]
 
-QUICK = ("connect/connect", "connect/disconnect", "disconnect/disconnect/death", "cancel/run")
+QUICK = (
+    "connect/connect",
+    "connect/disconnect",
+    "disconnect/disconnect/death",
+    "cancel/run",
+    "fan-out: wait/complete",
+)
 
 
 @pytest.mark.parametrize("name", QUICK)

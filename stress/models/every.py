@@ -1,5 +1,5 @@
 """All models."""
 
-from stress.models import pool, registry
+from stress.models import fan_out, pool, registry
 
-MODELS = (*registry.MODELS, *pool.MODELS)
+MODELS = (*registry.MODELS, *pool.MODELS, *fan_out.MODELS)
