@@ -8,7 +8,10 @@ own account (``_state``). That is for deliveries without a lane or a gate, in po
 general way.
 
 Thread safety: who takes a delivery from the list is entitled to nothing; it still has to claim
-the future (E1). Signal handlers never run in here, for they run in the main thread.
+the future (E1). As long as more than one is left, the entry is in the queue, or with a worker that
+has yet to put it back; who finds one takes it. So none is left behind, also by a worker that
+stays in a slow receiver. No signal handler runs in here, for these run in the main thread; in a
+child that a receiver has forked they may, but there all futures are lost already.
 """
 
 from time import perf_counter
