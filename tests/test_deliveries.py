@@ -475,6 +475,35 @@ def test_worker_in_a_slow_callback_that_came_at_the_last_moment_is_not_waited_fo
     assert drain.result()
 
 
+def test_so_it_is_in_the_callback_of_a_function_that_was_submitted(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, in_callback, go_on = Gate(), threading.Event(), threading.Event()
+    future, asked = pool.submit(gate), list[None]()
+    assert gate.entered.wait(TIMEOUT)
+    count = type(pool._engine).count
+
+    def slow(future: object) -> None:
+        in_callback.set()
+        assert go_on.wait(TIMEOUT)
+
+    def comes(engine: Any, change: int, cell: Any) -> None:
+        count(engine, change, cell)
+        if gate.left.is_set() and not asked:
+            asked.append(None)
+            assert not future.done()
+            future.add_done_callback(slow)
+
+    monkeypatch.setattr(type(pool._engine), "count", comes)
+    gate.opened.set()
+    try:
+        assert in_callback.wait(TIMEOUT)
+        assert pool.stats().idle == 0
+        assert pool.submit(int).result(TIMEOUT) == 0
+    finally:
+        go_on.set()
+
+
 def test_slow_callback_may_wait_for_what_it_sends() -> None:
     with WorkerPool(4) as pool:
         ran, answers = threading.Event(), list[bool]()

@@ -269,13 +269,21 @@ class PoolFuture(Future[Any]):
 
         When interrupted, to be called again.
         """
+        meeting = self.resolve(result, exception, phase)
+        if meeting is not None:
+            meeting.call_back(self)
+
+    def resolve(
+        self, result: Any, exception: BaseException | None, phase: str = FINISHED
+    ) -> Meeting | None:
+        """The first part of ``settle``; returns whose callbacks are still to be called."""
         self._result = result
         self._exception = exception
         self._phase = phase
         meeting = self._met()
         if meeting is not None:
             meeting.announce(self)
-            meeting.call_back(self)
+        return meeting
 
     def forsake(self, error: BaseException) -> None:
         """In a forked child: resolve with ``error``. Who waited is gone, but for this thread."""

@@ -231,7 +231,13 @@ class Workers:
             work.forget()
             self.count(change, cell)
             counted = True
-            work.settle(result, error, phase)
+            meeting = work.resolve(result, error, phase)
+            if meeting is not None and meeting.callbacks:
+                if idle and not idle_again:  # they have come since it was counted
+                    self.count(-_state.IDLE, cell)
+                    idle_again = _state.IDLE
+                    self.staff()  # for what was left to this worker meanwhile
+                meeting.call_back(work)
             self.wrap_up(work)
         except BaseException:  # interrupted, or by a callback: what is left is done again
             if work.owner is mark:

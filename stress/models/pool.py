@@ -214,9 +214,9 @@ def wait_complete() -> None:
     at_rest(pool)
 
 
-def settle_looking_first(
+def resolve_looking_first(
     self: PoolFuture, result: Any, exception: Any, phase: str = FINISHED
-) -> None:
+) -> Any:
     """Look for those who wait and then say that it is done."""
     meeting = self._met()
     self._result = result
@@ -224,7 +224,7 @@ def settle_looking_first(
     self._phase = phase
     if meeting is not None:
         meeting.announce(self)
-        meeting.call_back(self)
+    return meeting
 
 
 # -- callback / complete --
@@ -567,7 +567,7 @@ def wait_for_nobody(self: Gate, seconds: float | bool) -> None:
 CLAIM = Mutant("look, then claim", wrong(PoolFuture, "claim", claim_looking_first))
 SWAP = Mutant("swap without comparing", wrong(Cell, "_replace", replace_blindly))
 WAKE = Mutant("wake nobody", wrong(_state, "wake", wake_nobody), races=False)
-SAY = Mutant("look, then say", wrong(PoolFuture, "settle", settle_looking_first))
+SAY = Mutant("look, then say", wrong(PoolFuture, "resolve", resolve_looking_first))
 TELL = Mutant("tell unasked", wrong(Guest, "told", tell_unasked))
 ENTER = Mutant("look, then enter", wrong(Gate, "enter", enter_looking_first))
 WAIT = Mutant("wait for nobody", wrong(Gate, "wait", wait_for_nobody))
