@@ -85,7 +85,7 @@ class Actor:
 
     def meanwhile(self) -> None:
         """A call from a finalizer or signal handler, in the middle of whatever runs here."""
-        if getattr(self._inside, "nested", False):
+        if self.world.over or getattr(self._inside, "nested", False):
             return
         self._inside.nested = True
         try:

@@ -65,6 +65,7 @@ class World:
         self.tracked: list[tuple[Tracked, Connection]] = []
         # Strong references to weakly connected receivers; whoever takes one out lets it die.
         self.held = deque[Any]()
+        self.over = False  # then litter that is still found connects nobody any more
         self.graves: deque[weakref.ref[Any]] = deque(maxlen=5000)
         self.logged = _Counting()
         self._log = logging.getLogger("tsignals")
@@ -126,6 +127,7 @@ class World:
 
     def finish(self, accounts: list[Account]) -> dict[str, Any]:
         """Let everything come to rest, check that all adds up; what was counted."""
+        self.over = True
         for account in accounts:
             account.finish()
         for pool in list(self.pools):
@@ -175,8 +177,7 @@ class World:
                 connection.disconnect()
         self.held.clear()
         self.lasting.clear()
-        for _ in range(3):  # free-threaded builds let go of some only in the next collection
-            gc.collect()
+        gc.collect()
         for signal in (*self.signals, self.mixed, self.tracked_signal, self.foreign):
             if signal.receivers or signal.has_listeners():
                 held = [holders(connection.receiver) for connection in signal.receivers]
