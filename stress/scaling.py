@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 from stress._run import gil_is_on, hang_detector, progress, python, write_report
@@ -26,28 +27,30 @@ Shot = Callable[[int], None]
 
 
 def working(turns: int) -> list[Receiver]:
-    """Receivers that do some private work: nothing that two threads share."""
+    """Receivers that do some private work: nothing that two threads share.
 
-    def make() -> Receiver:
-        def work(signal: Signal, sender: object, **named: Any) -> int:
-            x = 1
-            for _ in range(turns):
-                x = x * 5 % 1021
-            return x
+    Not even a constant or a cell: what is counted by references is shared by all who look at it.
+    """
+    return [_copy(_work.__code__, turns) for _ in range(RECEIVERS)]
 
-        return work
 
-    return [make() for _ in range(RECEIVERS)]
+def _work(signal: Signal, sender: object, turns: int = 0, **named: Any) -> int:
+    x = 1
+    for _ in range(turns):
+        x = x * 5 % 251
+    return x
 
 
 def empty() -> list[Receiver]:
-    def make() -> Receiver:
-        def hear(signal: Signal, sender: object, **named: Any) -> None:
-            pass
+    return [_copy(_hear.__code__) for _ in range(RECEIVERS)]
 
-        return hear
 
-    return [make() for _ in range(RECEIVERS)]
+def _hear(signal: Signal, sender: object, **named: Any) -> None:
+    pass
+
+
+def _copy(code: CodeType, *defaults: int) -> Receiver:
+    return FunctionType(code, globals(), argdefs=defaults or None)
 
 
 def turns_for(seconds: float) -> int:
