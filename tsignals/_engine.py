@@ -60,14 +60,21 @@ class Engine(Waits):
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
         counted = False
         try:
-            counted = admit(works, admitted, cell)
+            # What a send mostly comes to is spelled out here: it is a matter of calls.
+            if together is not None:
+                counted = cell.admit(admitted, len(works), self.limit)
+            counted = counted or admit(works, admitted, cell)
             if counted:
                 if len(self.threads) < self.max_workers and not kept and cell.needs_workers():
                     self.staff()
                 if together is None:
                     self.publish(works, kept)
                 else:
-                    self.publish_together(works, together)
+                    unresolved = self.unresolved
+                    for work in works:
+                        unresolved[work] = None
+                    together.mark_queued(time.perf_counter())
+                    self.queue.put(together)
                 if self.hopeless is not None:
                     self.give_up()
         except BaseException:
@@ -133,13 +140,6 @@ class Engine(Waits):
         for work in works:
             if work.done():
                 self.release(work)
-
-    def publish_together(self, works: "Sequence[Work]", entry: Entry) -> None:
-        unresolved = self.unresolved
-        for work in works:
-            unresolved[work] = None
-        entry.mark_queued(time.perf_counter())
-        self.queue.put(entry)
 
     def publish(self, works: "Sequence[Work]", kept: bool = False) -> None:
         now = time.perf_counter()

@@ -235,7 +235,9 @@ class Signal:
         if plan.simple:
             receivers = [r for row in plan.rows if (r := row.hold()) is not None]
             if len(receivers) == plan.count:
-                executor = self._executor()
+                executor = self.executor
+                if executor is None:
+                    executor = get_default_executor()
                 if isinstance(executor, WorkerPool) and executor._engine.around is None:
                     return fan_out(executor._engine, receivers, sending)
         live = resolve(plan, registry, sender)

@@ -210,7 +210,9 @@ class Cell:
         ``False``: there is no room, others wait for it, or the pool takes no more.
         """
         given, old = self._given, True  # before the node: S5
-        node = self._last()
+        node = self.node
+        while node[3]:  # as _last does
+            node = node[3][0]
         while True:
             numbers, rest, plain, _ = node
             if not plain and (rest[1] or rest[2]):
