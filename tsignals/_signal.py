@@ -235,16 +235,15 @@ class Signal:
         if plan.simple:
             receivers = [r for row in plan.rows if (r := row.hold()) is not None]
             if len(receivers) == plan.count:
-                executor = self.executor
-                if executor is None:
-                    executor = get_default_executor()
+                executor = self._executor()
                 if isinstance(executor, WorkerPool) and executor._engine.around is None:
                     return fan_out(executor._engine, receivers, sending)
         live = resolve(plan, registry, sender)
         return deliver(self._executor(), live, sending) if live else Deliveries()
 
     def _executor(self) -> Executor:
-        return get_default_executor() if self.executor is None else self.executor
+        executor = self.executor  # read once: it may be assigned meanwhile
+        return get_default_executor() if executor is None else executor
 
     async def asend(self, /, sender: Any, **named: Any) -> Pairs:
         """As ``send``, from a coroutine, also to ``async def`` receivers.
