@@ -427,6 +427,26 @@ def test_executor_can_be_assigned_and_holds_for_later_sends(pool: WorkerPool) ->
         assert earlier[0][1].result(TIMEOUT).startswith("other")
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+def test_executor_that_is_unassigned_in_the_middle_of_a_send_still_serves_it(
+    ordered: bool, pool: WorkerPool
+) -> None:
+    executors: list[WorkerPool | None] = [pool]
+
+    class Changing(Signal):
+        @property
+        def executor(self) -> WorkerPool | None:
+            return executors.pop() if executors else None
+
+        @executor.setter
+        def executor(self, value: object) -> None: ...
+
+    signal = Changing()
+    signal.connect(lambda **named: threading.current_thread().name, weak=False, ordered=ordered)
+    [(_, name)] = signal.send_async(None).results(TIMEOUT)
+    assert name.startswith("async")
+
+
 def test_set_default_executor_returns_the_former_one_still_open(pool: WorkerPool) -> None:
     assert set_default_executor(pool) is None
     assert get_default_executor() is pool
