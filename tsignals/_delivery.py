@@ -104,9 +104,8 @@ class Delivery(Work):
     def fail(self, sending: Sending, error: BaseException, started: float) -> None:
         """Tell of what the receiver, ``started`` then, has raised just now."""
         ran = time.perf_counter() - started
-        queued = max(
-            0.0, started - sending.queued_at
-        )  # queued again, if its sender was interrupted
+        # Not below zero where an interrupted sender has queued it once more.
+        queued = max(0.0, started - sending.queued_at)
         drop_frame(error)
         try:
             sending.tell(
