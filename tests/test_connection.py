@@ -148,6 +148,27 @@ def test_receivers_lists_the_live_connections_in_call_order() -> None:
     assert signal.receivers == [connections[3]]
 
 
+def test_receivers_of_a_sender_that_dies_meanwhile_are_listed_all_or_none() -> None:
+    """Without the GIL it may die between the looks at two of its connections."""
+    signal, first, between, last = Signal(), Ear("first"), Ear("between"), Ear("last")
+    senders = [Thing()]
+    connections = [
+        signal.connect(first, senders[0]),
+        signal.connect(between),
+        signal.connect(last, senders[0]),
+    ]
+    assert signal.receivers == connections
+    hold = connections[1].hold
+
+    def lets_the_sender_go() -> Any:
+        senders.clear()
+        return hold()
+
+    connections[1].hold = lets_the_sender_go  # type: ignore[assignment]
+    assert signal.receivers == connections
+    assert signal.receivers == [connections[1]]
+
+
 def test_receivers_is_an_empty_list_when_nobody_is_connected() -> None:
     signal = Signal()
     assert signal.receivers == []

@@ -167,10 +167,11 @@ class Signal:
         """The live connections, in call order; a new list."""
         while True:
             epoch = self._registry.current()
-            live = [row for row in epoch.shown if row.alive]
-            # As in a send: one that died may have died after a change that this epoch lacks.
+            # Held until all have been looked at: so they are alive together, as in a send.
+            live = [(row, grip) for row in epoch.shown if (grip := row.grip()) is not None]
+            # And as there, one that died may have died after a change that this epoch lacks.
             if len(live) == len(epoch.shown) or self._registry.current() is epoch:
-                return live
+                return [row for row, _ in live]
 
     # -- Sending --
 
