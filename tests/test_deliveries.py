@@ -445,63 +445,54 @@ def test_worker_in_a_slow_callback_is_not_waited_for() -> None:
         assert answers == [True]
 
 
+def let_go_into_a_slow_callback(pool: WorkerPool, gate: Gate, callback: Gate) -> None:
+    """The worker goes on from ``gate`` to ``callback``; what comes meanwhile, another one runs."""
+    gate.opened.set()
+    try:
+        assert callback.entered.wait(TIMEOUT)
+        assert pool.stats().idle == 0
+        assert pool.submit(int).result(TIMEOUT) == 0
+    finally:
+        callback.opened.set()
+
+
 def test_worker_in_a_slow_callback_that_came_at_the_last_moment_is_not_waited_for(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, in_callback, go_on = Gate(), threading.Event(), threading.Event()
+    gate, callback = Gate(), Gate()
     [(_, delivery)] = signal_of(pool, gate).send_async(None)
     assert gate.entered.wait(TIMEOUT)
     drain = Running(pool.drain, TIMEOUT)  # so the worker looks who waits, once it has counted
     wait_until(lambda: pool._engine.cell.value.idlers)
     usher = type(pool._engine).usher
 
-    def slow(future: object) -> None:
-        in_callback.set()
-        assert go_on.wait(TIMEOUT)
-
     def comes(engine: Any, cell: Any) -> Any:
-        if not in_callback.is_set() and not delivery.done():
-            delivery.add_done_callback(slow)
+        if not callback.entered.is_set() and not delivery.done():
+            delivery.add_done_callback(lambda future: callback())
         return usher(engine, cell)
 
     monkeypatch.setattr(type(pool._engine), "usher", comes)
-    gate.opened.set()
-    try:
-        assert in_callback.wait(TIMEOUT)
-        assert pool.stats().idle == 0
-        assert pool.submit(int).result(TIMEOUT) == 0
-    finally:
-        go_on.set()
+    let_go_into_a_slow_callback(pool, gate, callback)
     assert drain.result()
 
 
 def test_so_it_is_in_the_callback_of_a_function_that_was_submitted(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, in_callback, go_on = Gate(), threading.Event(), threading.Event()
+    gate, callback = Gate(), Gate()
     future, asked = pool.submit(gate), list[None]()
     assert gate.entered.wait(TIMEOUT)
     count = type(pool._engine).count
-
-    def slow(future: object) -> None:
-        in_callback.set()
-        assert go_on.wait(TIMEOUT)
 
     def comes(engine: Any, change: int, cell: Any) -> None:
         count(engine, change, cell)
         if gate.left.is_set() and not asked:
             asked.append(None)
             assert not future.done()
-            future.add_done_callback(slow)
+            future.add_done_callback(lambda future: callback())
 
     monkeypatch.setattr(type(pool._engine), "count", comes)
-    gate.opened.set()
-    try:
-        assert in_callback.wait(TIMEOUT)
-        assert pool.stats().idle == 0
-        assert pool.submit(int).result(TIMEOUT) == 0
-    finally:
-        go_on.set()
+    let_go_into_a_slow_callback(pool, gate, callback)
 
 
 def test_slow_callback_may_wait_for_what_it_sends() -> None:
