@@ -457,23 +457,20 @@ def let_go_into_a_slow_callback(pool: WorkerPool, gate: Gate, callback: Gate) ->
 
 
 def test_worker_in_a_slow_callback_that_came_at_the_last_moment_is_not_waited_for(
-    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+    pool: WorkerPool,
 ) -> None:
     gate, callback = Gate(), Gate()
+
+    class Accounts(dict[int, int]):
+        def __setitem__(self, worker: int, account: int) -> None:
+            super().__setitem__(worker, account)
+            if gate.opened.is_set() and not callback.entered.is_set() and not delivery.done():
+                delivery.add_done_callback(lambda future: callback())
+
+    pool._engine.cell.accounts = Accounts()  # where the worker counts the end, before it resolves
     [(_, delivery)] = signal_of(pool, gate).send_async(None)
     assert gate.entered.wait(TIMEOUT)
-    drain = Running(pool.drain, TIMEOUT)  # so the worker looks who waits, once it has counted
-    wait_until(lambda: pool._engine.cell.value.idlers)
-    usher = type(pool._engine).usher
-
-    def comes(engine: Any, cell: Any) -> Any:
-        if not callback.entered.is_set() and not delivery.done():
-            delivery.add_done_callback(lambda future: callback())
-        return usher(engine, cell)
-
-    monkeypatch.setattr(type(pool._engine), "usher", comes)
     let_go_into_a_slow_callback(pool, gate, callback)
-    assert drain.result()
 
 
 def test_so_it_is_in_the_callback_of_a_function_that_was_submitted(

@@ -220,7 +220,7 @@ def test_delivery_that_ends_while_a_wait_for_it_begins_ends_that_wait(
         class Late(_future.Errand):
             def __init__(self, *arguments: Any) -> None:
                 gate.opened.set()
-                wait_until(lambda: inner[0][1] not in pool._engine.unresolved)
+                wait_until(lambda: inner[0][1] not in pool._engine.futures())
                 super().__init__(*arguments)
 
         monkeypatch.setattr(_future, "Errand", Late)

@@ -54,6 +54,10 @@ class BackgroundSending(Sending):
 
     mode = "background"
 
+    @property
+    def keywords(self) -> dict[str, Any]:
+        return self.named  # whatever they are
+
 
 class BackgroundReceiver(Background):
     """What ``background`` makes of a function."""

@@ -22,12 +22,14 @@ import keyword
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from types import MethodType
 from typing import Any
 
 from tsignals._each import send_anyhow, send_robust_anyhow
 from tsignals._outcomes import Outcomes
+from tsignals._receiver import Receiver
 
 LIMIT = 256
 
@@ -99,7 +101,7 @@ _RESOLVE = {
     live = plan.parts
 """,
 }
-KINDS = (*_RESOLVE, GENERAL := "general")  # nothing is compiled for the general kind
+GENERAL = "general"  # a kind for which nothing is compiled
 
 _SEND_ONE = """
     return [(r, r({call}))]
@@ -138,18 +140,20 @@ _ROBUST_MANY = """
 """
 
 
-def _compile(kind: str, names: Names, table: "Table") -> Caller:
+def _guard(names: Names) -> str:
+    """Text of a condition: the values' names are others."""
+    if len(names) == 1:
+        return f'len(named) != 1 or "{names[0]}" not in named'
+    return "[*named] != names" if names else "named"
+
+
+def _compile(kind: str, robust: bool, names: Names, table: "Table") -> Caller:
     single = kind in ("one", "method", "held")
-    robust = table.robust
     body = (
         (_ROBUST_ONE if single else _ROBUST_MANY)
         if robust
         else (_SEND_ONE if single else _SEND_MANY)
     )
-    if len(names) == 1:
-        guard = f'len(named) != 1 or "{names[0]}" not in named'
-    else:
-        guard = "[*named] != names" if names else "named"
     tell, other = (", tell", "other_robust") if robust else ("", "other")
     values = "".join(f'    _{i} = named["{name}"]\n' for i, name in enumerate(names))
     given = "".join(f", {name}=_{i}" for i, name in enumerate(names))
@@ -157,7 +161,7 @@ def _compile(kind: str, names: Names, table: "Table") -> Caller:
     # on likewise, it would pass them to itself.
     text = (
         f"def call(plan, signal, sender, named{tell}):\n"
-        f"    if {guard}:\n"
+        f"    if {_guard(names)}:\n"
         f"        if plan.{other} is call:\n"
         f"            return find(tuple(named))(plan, signal, sender, named{tell})\n"
         f"        return plan.{other}(plan, signal, sender, named{tell})\n"
@@ -179,12 +183,11 @@ def _compile(kind: str, names: Names, table: "Table") -> Caller:
 
 
 class Table:
-    """The functions for one kind of plan, by the names of the values."""
+    """The functions of one kind, by the names of the values."""
 
-    def __init__(self, kind: str, robust: bool) -> None:
-        self.kind = kind
-        self.robust = robust
-        self.anyhow: Caller = send_robust_anyhow if robust else send_anyhow
+    def __init__(self, anyhow: Caller, make: "Callable[[Names, Table], Caller] | None") -> None:
+        self.anyhow = anyhow
+        self._make = make  # None: nothing is compiled
         self.callers: dict[Names, Caller] = {}
 
     def find(self, names: Names) -> Caller:
@@ -194,7 +197,7 @@ class Table:
         except KeyError:
             pass
         if (
-            self.kind == GENERAL
+            self._make is None
             or len(self.callers) >= LIMIT
             or not all(
                 type(name) is str and _plain_name.match(name) and name not in _taken
@@ -202,12 +205,40 @@ class Table:
             )
         ):
             return self.anyhow
-        caller = self.callers[names] = _compile(self.kind, names, self)
+        caller = self.callers[names] = self._make(names, self)
         return caller
 
 
-TABLES = {kind: Table(kind, robust=False) for kind in KINDS}
-TABLES_ROBUST = {kind: Table(kind, robust=True) for kind in KINDS}
+def _compile_background(names: Names, table: Table) -> Caller:
+    given = "".join(f', {name}=named["{name}"]' for name in names)
+    text = (
+        "def call(sending, receiver):\n"
+        "    named = sending.named\n"
+        f"    if {_guard(names)}:\n"
+        "        return find(tuple(named))(sending, receiver)\n"
+        "    return sending.context.copy().run(\n"
+        f"        receiver, signal=sending.signal, sender=sending.sender{given}\n"
+        "    )\n"
+    )
+    scope: dict[str, Any] = {"find": table.find, "names": list(names)}
+    exec(compile(text, "<tsignals background>", "exec"), scope)
+    caller: Caller = scope["call"]
+    return caller
+
+
+def call_in_context(sending: Any, receiver: Receiver) -> Any:
+    """Call one receiver in a copy of the sender's context, with any names."""
+    return sending.context.copy().run(receiver, **sending.keywords)
+
+
+TABLES = {kind: Table(send_anyhow, partial(_compile, kind, False)) for kind in _RESOLVE}
+TABLES_ROBUST = {
+    kind: Table(send_robust_anyhow, partial(_compile, kind, True)) for kind in _RESOLVE
+}
+TABLES[GENERAL] = Table(send_anyhow, None)
+TABLES_ROBUST[GENERAL] = Table(send_robust_anyhow, None)
+BACKGROUND = Table(call_in_context, _compile_background)
+"""For one receiver in a worker; these take what is sent and the receiver."""
 
 
 def call_first(plan: Any, signal: Any, sender: Any, named: dict[str, Any]) -> Any:

@@ -27,6 +27,7 @@ class Terms:
         "priority",
         "sender",
         "sender_id",
+        "wrapped",
     )
 
     def __init__(
@@ -39,6 +40,7 @@ class Terms:
         is_async: bool = False,
         gate: Gate | None = None,
         on_loop: bool = False,
+        wrapped: bool = False,
     ) -> None:
         self.sender = sender
         self.sender_id = sender_id
@@ -48,6 +50,7 @@ class Terms:
         self.is_async = is_async
         self.gate = gate
         self.on_loop = is_async or on_loop  # send_async runs it on the pool's event loop
+        self.wrapped = wrapped  # a worker calls what is in it
 
 
 PLAIN = Terms()

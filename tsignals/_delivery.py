@@ -9,7 +9,6 @@ from typing import Any
 
 from tsignals._critical import foreign
 from tsignals._engine import Engine
-from tsignals._future import PENDING
 from tsignals._gate import Call, enclosing
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver, direct
@@ -19,7 +18,7 @@ from tsignals._work import SKIPPED, Work, drop_frame, surrounded
 class Sending:
     """What the deliveries of one send have in common."""
 
-    __slots__ = ("context", "keywords", "queued_at", "sender", "signal", "tell")
+    __slots__ = ("context", "named", "queued_at", "sender", "signal", "tell")
 
     mode = "send_async"
     arguments: tuple[Any, ...] = ()
@@ -27,16 +26,21 @@ class Sending:
     queued_at: float  # since when they wait
 
     def __init__(
-        self, signal: Any, sender: Any, keywords: dict[str, Any], tell: Callable[..., None]
+        self, signal: Any, sender: Any, named: dict[str, Any], tell: Callable[..., None]
     ) -> None:
         self.signal = signal
         self.sender = sender
-        self.keywords = keywords
+        self.named = named
         self.tell = tell
-        self.context = contextvars.copy_context()
+        context = self.context = contextvars.copy_context()
         if enclosing.get():
             # What encloses the send does not enclose the deliveries.
-            self.context.run(enclosing.set, ())
+            context.run(enclosing.set, ())
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """What a receiver is called with."""
+        return {"signal": self.signal, "sender": self.sender, **self.named}
 
     def target_for(self, receiver: Receiver) -> Receiver:
         """What to call for ``receiver`` in a worker."""
@@ -53,17 +57,10 @@ class Delivery(Work):
     __slots__ = ("receiver", "sender", "sending", "signal")
 
     gate: Any = None  # of a tracked receiver
-
-    def __init__(self, engine: Engine, receiver: Receiver, sending: Sending) -> None:
-        # Spelled out: a chain of __init__ would cost more than all the rest of it.
-        self._phase = PENDING
-        self._fate = []
-        self._result = self._exception = None
-        self._pool = engine
-        self.signal = sending.signal
-        self.sender = sending.sender
-        self.receiver = receiver
-        self.sending: Sending | None = sending
+    receiver: Receiver
+    sender: Any
+    sending: Sending | None
+    signal: Any
 
     def mark_queued(self, now: float) -> None:
         sending = self.sending  # looked at once: another thread may drop this delivery meanwhile
@@ -125,12 +122,16 @@ class Delivery(Work):
 class TermsDelivery(Delivery):
     """That of a connection with terms: an ordered receiver, a tracked one."""
 
-    __slots__ = ("gate", "ordered_receiver", "turn")
+    __slots__ = ("_fate", "gate", "ordered_receiver", "turn")
 
     def __init__(
         self, engine: Engine, receiver: Receiver, sending: Sending, ordered: bool, gate: Any
     ) -> None:
-        super().__init__(engine, receiver, sending)
+        super().__init__(engine)
+        self.signal = sending.signal
+        self.sender = sending.sender
+        self.receiver = receiver
+        self.sending = sending
         self.turn = None
         self.ordered_receiver = receiver if ordered else None
         self.gate = gate

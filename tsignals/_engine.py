@@ -17,6 +17,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures.thread import BrokenThreadPool
+from time import perf_counter
+from typing import Any
 
 from tsignals import _state
 from tsignals._critical import critical, foreign, refuse_if_critical
@@ -48,13 +50,13 @@ class Engine(Waits):
         admitted: int,
         admit: "Callable[[Sequence[Work], int, Cell], bool]",
         undo: Callable[..., State],
-        together: "Entry | None" = None,
+        together: Any = None,
         kept: bool = False,
     ) -> None:
         """Have ``works`` counted by ``admit``, and then queue them; both or neither.
 
         ``admitted`` is what the numbers grow by, and ``undo`` the change that takes it back.
-        ``together`` goes into the queue for all of them, which have no lane and are not async.
+        ``together`` is the fan-out that goes into the queue for all of them.
         ``kept``: ordered ones are not queued yet, for the caller runs them when their turn comes.
         """
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
@@ -70,16 +72,15 @@ class Engine(Waits):
                 if together is None:
                     self.publish(works, kept)
                 else:
-                    unresolved = self.unresolved
-                    for work in works:
-                        unresolved[work] = None
-                    together.mark_queued(time.perf_counter())
+                    together.queued_at = perf_counter()
+                    self.unresolved[together] = None
                     self.queue.put(together)
                 if self.hopeless is not None:
                     self.give_up()
         except BaseException:
             if counted:
-                self.make_good(works, admitted, undo, cell)
+                entries = works if together is None else [together]
+                self.make_good(works, entries, admitted, undo, cell)
             raise
         finally:
             if self.cell is not cell:
@@ -128,25 +129,30 @@ class Engine(Waits):
 
     @critical
     def make_good(
-        self, works: "Sequence[Work]", admitted: int, undo: Callable[..., State], cell: Cell
+        self,
+        works: "Sequence[Work]",
+        entries: "Sequence[Entry]",
+        admitted: int,
+        undo: Callable[..., State],
+        cell: Cell,
     ) -> None:
         """After an interruption: all of ``works`` are queued, or none of them stays admitted."""
         # E3, and in this order: between the two looks it may be run, and leave.
-        if works[0] not in self.unresolved and works[0].owner is None:
+        if entries[0] not in self.unresolved and works[0].owner is None:
             cell.update(undo, admitted, self.limit)
             self.let_go()
             return
-        self.publish(works)  # E1
+        self.publish(entries)  # E1
         for work in works:
             if work.done():
                 self.release(work)
 
-    def publish(self, works: "Sequence[Work]", kept: bool = False) -> None:
-        now = time.perf_counter()
-        put: Callable[[Work], object] = self.queue.put
+    def publish(self, entries: "Sequence[Entry]", kept: bool = False) -> None:
+        now = perf_counter()
+        put: Callable[[Entry], object] = self.queue.put
         unresolved = self.unresolved
-        for_loop: list[Work] = []
-        for work in works:
+        for_loop: list[Entry] = []
+        for work in entries:
             work.mark_queued(now)
             unresolved[work] = None
             if work.on_loop:
@@ -233,9 +239,9 @@ class Engine(Waits):
                 if work.ordered_receiver is not None:
                     self.run_in_turn(work)
                 else:
-                    work.mark_queued(time.perf_counter())
+                    work.mark_queued(perf_counter())
                     self.run(work, here=cell)
-                if issubclass(type(work._exception), KeyboardInterrupt):
+                if work.done() and issubclass(type(work._exception), KeyboardInterrupt):
                     raise work._exception  # type: ignore[misc]
         except BaseException:
             # Interrupted: the workers do the rest.
@@ -313,9 +319,9 @@ class Engine(Waits):
     def oldest(self) -> Work | None:
         """Of what nobody runs or has resolved, what came first (E3)."""
         try:
-            return next((work for work in self.unresolved if work.owner is None), None)
+            return next((work for entry in self.unresolved if (work := entry.oldest())), None)
         except RuntimeError:  # it has changed meanwhile
-            return next((work for work in list(self.unresolved) if work.owner is None), None)
+            return next((work for entry in list(self.unresolved) if (work := entry.oldest())), None)
 
     def _dropped(self) -> DeliveryDropped:
         return DeliveryDropped(
@@ -356,7 +362,7 @@ class Engine(Waits):
         """Resolve what waits with ``DeliveryLost``; return what waited or still runs."""
         self.hopeless = lambda: ("cancelled", DeliveryLost(why))
         self.cell.update(_state.turn, Mode.CLOSED)
-        left = [work for work in list(self.unresolved) if not work.done()]
+        left = [work for work in self.futures() if not work.done()]
         try:
             self.give_up()
         except BaseException:
@@ -370,7 +376,7 @@ class Engine(Waits):
         forget_sleepers()
         for loop in self.loops:
             loop.abandon()
-        lost, state = list(self.unresolved), self.cell.value
+        lost, state = self.futures(), self.cell.value
         self.start_over(State(mode=state.mode))
         for work in lost:
             if not work.done():

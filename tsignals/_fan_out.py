@@ -1,187 +1,304 @@
 """One send's way through a pool, quickly: one entry in the queue for all of its deliveries.
 
-Whichever worker takes the entry puts it back for the next one, as long as there is more than one
-delivery left, and then runs one after the other. What a delivery goes through there is what
-``Workers.run`` does, written out: without a call but the receiver's, and counted in the worker's
-own account (``_state``). That is for deliveries without a lane or a gate, in pools without
-``around``, and as long as all goes well; what fails, or is waited for, is concluded the
-general way.
+That is for receivers that are called as they are, with no lane and no gate, in pools without
+``around``. Whichever worker takes
+the entry puts it back for the next one, as long as there is more than one delivery left, and then
+takes one delivery after the other. What these go through is what ``Workers.run`` does, written out:
+without a call but the receiver's, and counted in the worker's own account (``_state``). What fails,
+or is waited for, is concluded the general way.
 
-Thread safety: who takes a delivery from the list is entitled to nothing; it still has to claim
-the future (E1). As long as more than one is left, the entry is in the queue, or with a worker that
-has yet to put it back; who finds one takes it. So none is left behind, also by a worker that
-stays in a slow receiver. No signal handler runs in here, for these run in the main thread; in a
-child that a receiver has forked they may, but there all futures are lost already.
+Nobody asks most deliveries anything while they wait or run. So they have no ``fate`` of their own:
+whoever does ask (to cancel one, to run it, to be told of its end) makes it, in ``fates``.
+
+Invariants
+    F1  A place leaves ``stack`` once, by ``pop``, and only a worker pops. Whoever has popped it
+        runs the delivery, unless that is claimed: it looks into ``fates`` afterwards. Whoever
+        claims one enters its fate first and then looks whether its place is still in ``stack``;
+        if so, the worker that pops it will find the fate, and the first mark there decides; if
+        not, it is a worker's. Both look by an operation on ``stack``, which orders them with and
+        without the GIL.
+    F2  A worker that finds no fate stores the outcome, then the phase, and then looks into
+        ``fates`` again; who comes to be told enters there and then looks at the phase. Both by an
+        operation on ``fates``: as in ``_future``.
+    F3  A delivery stays in ``works`` until it is resolved, and its callbacks have run; the fan-out
+        stays in ``unresolved`` as long as there is one. Of two who look whether any is left, the
+        later sees what both have taken out: they look at a copy, made by an operation on the list.
+
+As long as more than one is left, the entry is in the queue, or with a worker that has yet to put
+it back. So none is left behind, also by a worker that stays in a slow receiver. No signal handler
+runs in a worker, for these run in the main thread; in a child that a receiver has forked they may,
+but there all futures are lost already.
 """
 
+from contextvars import copy_context
 from time import perf_counter
-from types import FunctionType
 from typing import Any
 
+from tsignals._call import BACKGROUND, Caller
 from tsignals._delivery import Deliveries, Delivery, Sending
 from tsignals._engine import Engine
-from tsignals._future import FINISHED, PENDING, RUNNING
-from tsignals._receiver import Receiver, direct
+from tsignals._future import FINISHED, PENDING, RUNNING, Mark, Meeting
+from tsignals._gate import enclosing
+from tsignals._plan import Plan
+from tsignals._receiver import Receiver
 from tsignals._state import ADMITTED, FINISH, IDLE, START, withdraw
-from tsignals._work import Entry
-
-_new = Delivery.__new__
+from tsignals._work import Entry, Work
 
 LEAVE_IDLE = START - IDLE
 COMPLETE = FINISH["completed"]
 COMPLETE_AND_IDLE = COMPLETE + IDLE
 
 
-def fan_out(engine: Engine, receivers: list[Receiver], sending: Sending) -> Deliveries:
-    """Have ``engine``, which has no ``around``, call plain receivers: all of them, or none."""
-    works = []
-    deliveries = Deliveries()
-    signal, sender = sending.signal, sending.sender
-    for receiver in receivers:
-        # As Delivery.__init__ does: to have that called takes as long as what it does.
-        work = _new(Delivery)
-        work._phase = PENDING
-        work._fate = []
-        work._result = work._exception = None
-        work._pool = engine
-        work.signal = signal
-        work.sender = sender
-        work.receiver = receiver
-        work.sending = sending
-        works.append(work)
-        deliveries.append((receiver, work))
-    entry = FanOut(works)
-    entry.reverse()
-    admitted = len(works) * ADMITTED
-    engine.take(works, admitted, engine.find_room, withdraw, entry)
-    return deliveries
+class PlainDelivery(Delivery):
+    """One that shares what it can with the others of its send."""
+
+    __slots__ = ("place", "taker")
+    sending: "FanOut"
+    place: int  # among them
+    taker: Mark  # the worker that has taken it without asking who else wants it
+
+    # Filled in by fan_out, field by field: to have a constructor called takes longer than that.
+    __init__ = object.__init__
+
+    @property
+    def _fate(self) -> list[Mark | Meeting]:
+        fates = self.sending.fates
+        if self.done():  # nothing is decided there any more
+            fates.pop(None, None)  # F2
+            return fates.get(self.place, [])
+        return fates.setdefault(self.place, [])
+
+    @_fate.setter
+    def _fate(self, fate: list[Mark | Meeting]) -> None:
+        self.sending.fates[self.place] = fate
+
+    @property
+    def owner(self) -> Mark | None:
+        for entry in self.sending.fates.get(self.place, ()):
+            if type(entry) is tuple:
+                return entry
+        taker: Mark | None = getattr(self, "taker", None)
+        return taker or (None if self.waits() else _SOMEBODY)
+
+    def waits(self) -> bool:
+        """Whether no worker has taken it."""
+        return self.place in self.sending.stack.copy()  # F1
+
+    def claim(self, mark: Mark) -> bool:
+        fate = self._fate
+        if not self.waits():
+            return False
+        fate.append(mark)
+        return fate[0] is mark or self.owner is mark
+
+    def forget(self) -> None:
+        self.sending.forget_if_last()
+
+    def leave(self, engine: Any) -> None:
+        engine.unresolved.pop(self, None)
+        self.sending.works[self.place] = None
+        self.sending.leave_if_over(engine)
 
 
-class FanOut(list[Delivery], Entry):
-    """The deliveries of one send that no worker has taken yet, the last one first.
+_SOMEBODY: Mark = ("run", 0)
+"""In place of the mark of a worker that has only just taken a delivery."""
 
-    Knows nothing of the send: it may stay in the queue for some time after all have ended.
-    """
 
-    __slots__ = ()
+class FanOut(Sending, Entry):
+    """The deliveries of one send."""
+
+    __slots__ = ("call", "fates", "stack", "works")
+    call: Caller  # calls one receiver, given this and that
+    fates: dict[int | None, list[Mark | Meeting]]  # F1, F2; by place
+    stack: list[int]  # the places of those that no worker has taken, the first one last
+    works: list[PlainDelivery | None]  # F3
+
+    __init__ = object.__init__  # as above
 
     def mark_queued(self, now: float) -> None:
-        sending = self[0].sending
-        if sending is not None:
-            sending.queued_at = now
+        self.queued_at = now
+
+    def futures(self) -> list[Work]:
+        return [work for work in self.works if work is not None]
+
+    def oldest(self) -> Work | None:
+        for place in reversed(self.stack.copy()):
+            work = self.works[place]
+            if work is not None and work.owner is None:
+                return work
+        return None
 
     def remains(self, engine: Engine) -> bool:
-        # One that a worker takes meanwhile is put in again, which does no harm (E1).
-        self[:] = [work for work in self if work.owner is None]
-        return bool(self)
+        return self.oldest() is not None
+
+    def forget_if_last(self) -> None:
+        """Where all others have ended, let go of what was sent: now the last one will."""
+        if self.works.count(None) == len(self.works) - 1 and not self.stack:
+            self.let_go()
+
+    def leave_if_over(self, engine: Engine) -> None:
+        """Once all have ended, know nothing of the send: the entry may yet stay in the queue."""
+        if not any(self.works.copy()):  # F3
+            self.let_go()
+            engine.unresolved.pop(self, None)
+
+    def let_go(self) -> None:
+        self.signal = self.sender = self.named = self.context = None  # type: ignore[assignment]
 
     def work_off(self, worker: Any) -> None:
-        engine, cell, mark = worker.engine, worker.cell, worker.mark
-        me, accounts = worker.thread, worker.accounts
+        engine, cell, accounts, me, mark = worker
         account = accounts[me]
-        unresolved = engine.unresolved
-        work: Delivery | None = None
-        fate: Any = None
-        sending = receiver = error = node = None
-        idle, step = IDLE, _NONE  # whether the account has the worker as idle; how far ``work`` is
+        stack, works, fates, call = self.stack, self.works, self.fates, self.call
+        work: Any = None
+        result = receiver = error = node = None
+        idle = IDLE  # what the account has the worker as: idle, or not
         try:
-            if shared := len(self) > 1:
+            if shared := len(stack) > 1:
                 engine.queue.put(self)
-            while self:
+            while stack:
                 try:
-                    work = self.pop()
+                    place = stack.pop()
                 except IndexError:  # another worker has taken the last
                     break
-                step = _TAKEN
-                fate = work._fate
-                if fate and work.owner is not None:
+                work = works[place]
+                if work is None:  # it has ended without having run
                     continue
-                fate.append(mark)
-                if fate[0] is not mark and work.owner is not mark:
-                    continue
+                if fates and (fate := fates.get(place)) is not None:  # F1
+                    fate.append(mark)
+                    if work.owner is not mark:
+                        continue
+                else:
+                    work.taker = mark
 
                 account += LEAVE_IDLE if idle else START
-                accounts[me] = account
-                idle, step = 0, _STARTED
+                accounts[me] = account  # from here on RUNNING says that it is counted so
+                work._phase = RUNNING
+                idle = 0
                 node = cell.node
                 if node[3] or not node[2]:  # somebody may wait for the room
                     engine.usher(cell)
                 node = None  # to which all that come after are tied
 
-                sending = work.sending
-                if sending is None:  # a finalizer has forked: the parent runs it
-                    break
-                work._phase = RUNNING
                 receiver = work.receiver
-                if type(receiver) is not FunctionType:
-                    receiver = direct(receiver)
+                if engine.cell is not cell:  # a finalizer has forked: the parent runs it
+                    break
                 began = perf_counter()
                 try:
-                    work._result = sending.context.copy().run(receiver, **sending.keywords)
+                    result = call(self, receiver)
                 except BaseException as raised:
                     error = raised
-                    work.fail(sending, raised, began)
-                if work._fate is not fate:  # the receiver has forked: the future is the parent's
+                    work.fail(self, raised, began)
+                if engine.cell is not cell:  # the receiver has forked: the future is the parent's
                     break
 
-                receiver = sending = None  # let go of before it is done
-                last = not self
-                if error is not None or len(fate) > 1:
-                    step = _NONE
+                receiver = None
+                if (last := not stack) and works.count(None) == len(works) - 1:
+                    self.let_go()  # before it is done
+                if error is not None or (fates and place in fates):
                     idle = IDLE if last else 0
-                    engine.conclude(work, mark, int(last), cell, work._result, error)
-                    error = None
+                    engine.conclude(work, mark, int(last), cell, result, error)
+                    error = result = None
                     continue
-                work.sending = None
-                if last:  # before it is done: see Workers.conclude
+                work._result = result
+                work._exception = result = None
+                if last:
+                    account += COMPLETE_AND_IDLE  # before it is done: see Workers.conclude
                     idle = IDLE
-                account += COMPLETE_AND_IDLE if last else COMPLETE
+                else:
+                    account += COMPLETE
                 accounts[me] = account
-                step = _COUNTED
+                work._phase = FINISHED  # which says, too, that it is counted
                 if last and ((node := cell.node)[3] or not node[2]):
                     engine.usher(cell)
                 node = None
-                work._phase = FINISHED
-                fate.append(mark)  # and then the look, in one list: see _future
-                if len(fate) > 2:
+                fates.pop(None, None)  # and then the look, in one dict (F2)
+                if fates and place in fates:
                     if idle and work.calls_back():  # come since it was counted, and may take long
                         idle = 0
                         account -= IDLE
                         accounts[me] = account
                         engine.staff()  # for what was left to this worker meanwhile
                     work.settle(work._result, None)
-                unresolved.pop(work, None)
-                step = _NONE
+                works[place] = None
+            work = None
+            if len(works) > 1:
+                self.leave_if_over(engine)
+            elif works[0] is None:
+                engine.unresolved.pop(self, None)
             if shared:
-                work = None
                 engine.tidy()  # it is still in the queue, for nothing
         except BaseException as raised:  # not a receiver: memory has run out, say
-            if self:
+            if stack:
                 engine.queue.put(self)
             if work is not None:
-                self._make_good(work, step, raised, worker)
+                self._make_good(work, raised, worker)
+            work = result = receiver = error = node = None
             raise
         finally:
             if not idle:
                 accounts[me] = account + IDLE
                 engine.usher(cell)
             # See drop_frame; and this frame may live as long as what a receiver has raised.
-            del self, work, fate, sending, receiver, error, node
+            del self, works, stack, fates
 
-    def _make_good(self, work: Delivery, step: int, error: BaseException, worker: Any) -> None:
-        """Bring to an end, or leave to others, what a worker was interrupted in (E2)."""
-        engine, cell, mark = worker.engine, worker.cell, worker.mark
-        if work.owner is None:
-            engine.queue.put(work)
-        elif step == _COUNTED:
-            work.settle(work._result, None)
+    def _make_good(self, work: Any, error: BaseException, worker: Any) -> None:
+        """Bring to an end what a worker was interrupted in (E2)."""
+        engine, cell, _, _, mark = worker
+        if work.owner is _SOMEBODY:
+            work.taker = mark
+        if work.owner is not mark:
+            return
+        if work.done():
+            work.settle(work._result, work._exception)
             engine.release(work)
             engine.usher(cell)  # perhaps it was that which was interrupted
-        elif step != _NONE and work.owner is mark and not work.done():
-            if step == _TAKEN:
+        else:
+            if work._phase is PENDING:
                 engine.count(START, cell)
             engine.conclude(work, mark, 0, cell, None, error)
 
 
-_NONE, _TAKEN, _STARTED, _COUNTED = range(4)
-"""How far a worker has come with a delivery: counted in its account as running, as ended."""
+def fan_out(
+    engine: Engine,
+    plan: Plan,
+    receivers: list[Receiver],
+    signal: Any,
+    sender: Any,
+    named: dict[str, Any],
+    tell: Any,
+) -> Deliveries:
+    """Have ``engine``, which has no ``around``, call plain receivers: all of them, or none."""
+    sending = FanOut()
+    call = plan.background
+    if call is None:
+        call = plan.background = BACKGROUND.find(tuple(named))
+    sending.call = call
+    sending.signal = signal
+    sending.sender = sender
+    sending.named = named
+    sending.tell = tell
+    context = sending.context = copy_context()
+    if enclosing.get():
+        # As in Sending.
+        context.run(enclosing.set, ())
+    works: list[Any] = []
+    deliveries = Deliveries()
+    place = 0
+    for receiver in receivers:
+        work = PlainDelivery()
+        work._phase = PENDING
+        work._pool = engine
+        work.signal = signal
+        work.sender = sender
+        work.receiver = receiver
+        work.sending = sending
+        work.place = place
+        place += 1
+        works.append(work)
+        deliveries.append((receiver, work))
+    sending.works = works.copy()
+    sending.stack = [0] if place == 1 else [*range(place - 1, -1, -1)]
+    sending.fates = {}
+    admitted = ADMITTED if place == 1 else place * ADMITTED
+    engine.take(works, admitted, engine.find_room, withdraw, sending)
+    return deliveries

@@ -8,7 +8,8 @@ future: claimants append a mark, and the first mark in the list owns it. The own
 outcome, then sets ``_phase``, then looks for a meeting. Who comes to wait appends a meeting (the
 first in the list counts), and then looks at ``_phase``. Both look by an operation on the list,
 which orders them with and without the GIL: so the owner sees the meeting, or the comer sees the
-outcome, or both; and announcing twice does no harm.
+outcome, or both; and announcing twice does no harm. (The deliveries of a fan-out get their lists
+only when somebody asks: see ``_fan_out``.)
 
 ``concurrent.futures.wait`` and ``as_completed`` reach for ``_condition``, ``_waiters`` and
 ``_state``: see :class:`Glance`. A worker that waits through them runs what it waits for, when it
@@ -229,12 +230,13 @@ class PoolFuture(Future[Any]):
     that wait raise ``RuntimeError`` where that could never end.
     """
 
-    __slots__ = ("_exception", "_fate", "_phase", "_pool", "_result")
+    __slots__ = ("_exception", "_phase", "_pool", "_result")
+    _fate: "list[Mark | Meeting]"
 
     def __init__(self, pool: Any) -> None:
         # Not Future.__init__, which makes the Condition.
         self._phase = PENDING
-        self._fate: list[Mark | Meeting] = []
+        self._fate = []
         self._result: Any = None
         self._exception: BaseException | None = None
         self._pool = pool  # the engine that runs it
@@ -257,7 +259,7 @@ class PoolFuture(Future[Any]):
 
     def calls_back(self) -> bool:
         """Whether somebody wants to be called back at its end."""
-        return len(self._fate) > 1 and (met := self._met()) is not None and bool(met.callbacks)
+        return (met := self._met()) is not None and bool(met.callbacks)
 
     def begin(self, mark: Mark) -> None:
         """It runs, unless a fork has taken it away: no other code comes between the two steps."""
@@ -306,6 +308,8 @@ class PoolFuture(Future[Any]):
 
     def _meet(self) -> Meeting:
         while (meeting := self._met()) is None:
+            if self._phase in _DONE:
+                return Meeting()  # nobody will look for it
             self._fate.append(Meeting())
         return meeting
 

@@ -29,6 +29,7 @@ class Plan:
     """
 
     __slots__ = (
+        "background",
         "call",
         "call_robust",
         "count",
@@ -45,6 +46,7 @@ class Plan:
     def __init__(self, sender: Tether | Strong = NOBODY) -> None:
         self.sender = sender  # calling it gives the sender whose plan this is
         self.rows: Rows = ()
+        self.background: Callable[..., Any] | None = None  # calls one receiver, for a worker
         self.call: Callable[..., Pairs] | None = send_anyhow  # None: there is nobody to call
         self.call_robust: Callable[..., Outcomes] | None = send_robust_anyhow
 
@@ -52,9 +54,10 @@ class Plan:
         """Have these connections called from now on."""
         self.rows = rows
         self.count = len(rows)
-        # Whether its deliveries have no terms to keep in a pool.
+        # Whether a worker has no terms to keep, and calls each receiver as it is.
         self.simple = all(
-            not (row.terms.gate or row.terms.ordered or row.terms.on_loop) for row in rows
+            not (terms.gate or terms.ordered or terms.on_loop or terms.wrapped)
+            for terms in (row.terms for row in rows)
         )
         self.first = rows[0].hold if rows else None
         self.kind, self.parts = _arrange(rows)
@@ -70,7 +73,7 @@ UNBUILT = Plan()
 
 
 def _arrange(rows: Rows) -> tuple[str, tuple[Any, ...]]:
-    """Which of ``_call.KINDS`` these are, and what a function of that kind finds them in."""
+    """Which of the kinds of ``_call`` these are, and what a function of that kind finds them in."""
     if not all(row.terms.gate is None and not row.terms.is_async for row in rows):
         return GENERAL, ()  # something to enter or to await
     holds: tuple[Hold, ...] = tuple(row.hold for row in rows)

@@ -152,7 +152,7 @@ class WorkerPool(Executor):
         threads = engine.all_threads()  # those that go from now on are joined, too
         engine.close()
         if cancel_futures:
-            for work in list(engine.unresolved):
+            for work in engine.futures():
                 PoolFuture.cancel(work)  # an async one's own would also cancel what runs
         if wait and outside:
             engine.drain(None)

@@ -52,11 +52,11 @@ def connection_key(receiver: object, sender: object, dispatch_uid: Hashable) -> 
     return who if sender is None else (who, id(sender), 0)
 
 
-def check(receiver: object) -> tuple[bool, bool]:
+def check(receiver: Receiver) -> tuple[bool, bool, bool]:
     """Raise unless ``receiver`` can be called with any keywords.
 
-    Return whether it is async for ``send``, and for ``send_async``, which sees through
-    ``background``.
+    Return whether it is async for ``send``, whether for ``send_async``, which sees through
+    ``background``, and whether that wraps it.
 
     Django's two messages, word for word. A callable whose signature cannot be read is accepted.
     Nothing is kept, neither the receiver nor its signature.
@@ -74,7 +74,7 @@ def check(receiver: object) -> tuple[bool, bool]:
         if not flags & CO_VARKEYWORDS:
             raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
         awaited = flags & CO_COROUTINE != 0
-        return awaited, awaited
+        return awaited, awaited, False
     if not callable(receiver):
         raise TypeError("Signal receivers must be callable.")
     try:
@@ -84,7 +84,8 @@ def check(receiver: object) -> tuple[bool, bool]:
     else:
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
-    return is_async(receiver), is_async(direct(receiver))
+    inner = direct(receiver)
+    return is_async(receiver), is_async(inner), inner is not receiver
 
 
 def is_async(receiver: object) -> bool:

@@ -101,14 +101,15 @@ class Signal:
         Raises ``TypeError`` for what is not callable or cannot be held weakly, ``ValueError`` for
         a receiver without ``**kwargs``; the signal is then unchanged. The rules are Django's.
         """
-        is_async, on_loop = check(receiver)
+        is_async, on_loop, wrapped = check(receiver)
         if type(priority) is not int and not isinstance(priority, int):
             raise TypeError(f"priority must be an int, not {type(priority).__name__!r}")
         registry = self._registry
         key = connection_key(receiver, sender, dispatch_uid)
         hold = hold_receiver(receiver, weak, key, registry.on_death)
         terms = PLAIN
-        if not (sender is None and not dispatch_uid) or priority or ordered or tracked or on_loop:
+        plain = not (priority or ordered or tracked or on_loop or wrapped)
+        if not plain or sender is not None or dispatch_uid:
             terms = Terms(
                 None if sender is None else hold_sender(sender, key, registry.on_death),
                 0 if sender is None else id(sender),
@@ -118,6 +119,7 @@ class Signal:
                 is_async,
                 Gate(registry.gates) if tracked else None,
                 on_loop,
+                wrapped,
             )
         return registry.add(Connection(registry.ref, key, hold, terms))
 
@@ -231,16 +233,16 @@ class Signal:
         plan = epoch if epoch.built and epoch.plans is None else registry.plan(sender)
         if not plan.rows:
             return Deliveries()
-        keywords = {"signal": self, "sender": sender, **named}
-        sending = Sending(self, sender, keywords, tell)
         if plan.simple:
             receivers = [r for row in plan.rows if (r := row.hold()) is not None]
             if len(receivers) == plan.count:
                 executor = self._executor()
                 if isinstance(executor, WorkerPool) and executor._engine.around is None:
-                    return fan_out(executor._engine, receivers, sending)
+                    return fan_out(executor._engine, plan, receivers, self, sender, named, tell)
         live = resolve(plan, registry, sender)
-        return deliver(self._executor(), live, sending) if live else Deliveries()
+        if not live:
+            return Deliveries()
+        return deliver(self._executor(), live, Sending(self, sender, named, tell))
 
     def _executor(self) -> Executor:
         executor = self.executor  # read once: it may be assigned meanwhile

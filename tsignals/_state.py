@@ -157,8 +157,10 @@ class Cell:
 
     def _look(self) -> tuple[Node, int]:
         """The current node, and what the accounts came to at one moment while it was that."""
+        node = self.node
         while True:
-            node = self._last()
+            while node[3]:  # as _last does
+                node = node[3][0]
             accounts = sum(list(self.accounts.values()))
             if not node[3]:
                 self._given = -accounts & _MASK

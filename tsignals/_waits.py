@@ -125,7 +125,7 @@ class Waits(Workers):
                 if self.cell is cell and not cell.value.quiet:
                     woken.get(timeout=left_until(deadline))
             # Counted as ended is one step before resolved.
-            for work in list(self.unresolved):
+            for work in self.futures():
                 work.doze(left_until(deadline))
             return True
         except (queue.Empty, TimeoutError):

@@ -21,12 +21,24 @@ class Entry:
 
     __slots__ = ()
 
+    ordered_receiver: Any = None  # whose lane it belongs to; None: to no lane
+    turn: Turn | None = None  # in that lane
+    on_loop = False  # it runs on the event loop, not in a worker
+
     def work_off(self, worker: Any) -> None:
         """In a worker, which is idle: run what this stands for, unless somebody else does."""
         raise NotImplementedError
 
     def remains(self, engine: Any) -> bool:
         """Whether anything is left to be run."""
+        raise NotImplementedError
+
+    def futures(self) -> "list[Work]":
+        """What may not have ended yet, the oldest first."""
+        raise NotImplementedError
+
+    def oldest(self) -> "Work | None":
+        """The first that nobody runs or has resolved."""
         raise NotImplementedError
 
     def mark_queued(self, now: float) -> None:
@@ -37,10 +49,6 @@ class Work(PoolFuture, Entry):
     """A future with what resolves it."""
 
     __slots__ = ()
-
-    ordered_receiver: Any = None  # whose lane it belongs to; None: to no lane
-    turn: Turn | None = None  # in that lane
-    on_loop = False  # it runs on the event loop, not in a worker
 
     def work_off(self, worker: Any) -> None:
         engine = worker.engine
@@ -55,19 +63,29 @@ class Work(PoolFuture, Entry):
             engine.pass_on(self)
         return owner is None
 
+    def futures(self) -> "list[Work]":
+        return [self]
+
+    def oldest(self) -> "Work | None":
+        return self if self.owner is None else None
+
     def perform(self) -> tuple[Any, BaseException | None]:
         """Do the work and return its result, or what it raised."""
         raise NotImplementedError
 
     def forget(self) -> None:
-        """Let go of what is needed only to run."""
+        """Let go of what is needed only to run; it is about to be resolved."""
         raise NotImplementedError
+
+    def leave(self, engine: Any) -> None:
+        """It is resolved, and no longer to be found in ``engine``."""
+        engine.unresolved.pop(self, None)
 
 
 class Submitted(Work):
     """A plain function call, as ``Executor.submit`` takes it: failures are not told."""
 
-    __slots__ = ("_function",)
+    __slots__ = ("_fate", "_function")
 
     def __init__(self, pool: Any, function: Callable[[], Any]) -> None:
         super().__init__(pool)

@@ -8,9 +8,10 @@ Invariants
     E1  An entry in the queue entitles nobody: the worker must still claim the future. So an entry
         too many does no harm, and a step that was interrupted is simply done again.
     E2  Whoever claims a future settles it, after counting it (S1), whatever happens in between.
-    E3  A future is in ``unresolved`` from before it can be found in the queue until it is done,
-        the oldest first. So whoever finds that nothing will run what waits says so in
-        ``hopeless`` and then looks there; who has queued something looks at ``hopeless`` after.
+    E3  A future is in ``unresolved``, by itself or as part of a fan-out, from before it can be
+        found in the queue until it is done, the oldest first. So whoever finds that nothing will
+        run what waits says so in ``hopeless`` and then looks there; who has queued something looks
+        at ``hopeless`` after.
     E4  Workers know this object, never the pool in front of it. When nobody refers to that any
         more, its weak reference is put into the queue, and the worker that takes it closes the
         pool. That is a step in C: unlike ``__del__``, no signal handler can raise in it.
@@ -27,7 +28,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures.thread import BrokenThreadPool
-from typing import Any
+from typing import Any, NamedTuple
 
 from tsignals import _state
 from tsignals._future import CANCELLED_AND_NOTIFIED, FINISHED, Mark
@@ -40,19 +41,14 @@ Stamp = tuple[float, "list[Any]"]  # when, and its successors, as in a Cell
 Initializer = Callable[..., object]
 
 
-class Worker:
+class Worker(NamedTuple):
     """A worker thread, as what it takes from the queue sees it."""
 
-    __slots__ = ("accounts", "cell", "engine", "mark", "thread")
-
-    def __init__(self, engine: "Workers", thread: int) -> None:
-        self.engine = engine
-        self.cell = engine.cell
-        self.thread = thread
-        # An account outlives its thread, and goes on where another one gets the same ident.
-        self.accounts = engine.cell.accounts
-        self.accounts.setdefault(thread, 0)
-        self.mark: Mark = ("run", thread)  # claims by it; never one future twice
+    engine: "Workers"
+    cell: Cell
+    accounts: dict[int, int]  # its own outlives it: the next one with the same ident goes on
+    thread: int
+    mark: Mark  # claims by it; never one future twice
 
 
 class Workers:
@@ -85,7 +81,7 @@ class Workers:
         """Be as new, with ``state``."""
         self.cell = Cell(state)
         self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of Entry; None: go; see E4
-        self.unresolved: dict[Work, None] = {}  # E3
+        self.unresolved: dict[Entry, None] = {}  # E3
         self.overdue: list[None] = []  # as long as there may be entries too many; see tidy
         self.lanes: dict[Hashable, Lane] = {}
         self.hopeless: Callable[[], tuple[str, BaseException]] | None = None  # E3: how it all ends
@@ -290,7 +286,7 @@ class Workers:
         if self.hopeless is None or (state.mode <= Mode.CLOSING and state.workers):
             return
         interrupt: BaseException | None = None
-        for work in list(self.unresolved):
+        for work in self.futures():
             if state.mode > Mode.CLOSING or not work.on_loop:
                 try:
                     work.end(*self.hopeless())
@@ -332,16 +328,20 @@ class Workers:
         except queue.Empty:
             pass
         except BaseException:  # interrupted, perhaps with one in hand: all that waits, again (E1)
-            for work in list(self.unresolved):
-                if not work.on_loop and (work.turn is None or work.turn.before is None):
-                    entries.put(work)
+            for entry in list(self.unresolved):
+                if not entry.on_loop and (entry.turn is None or entry.turn.before is None):
+                    entries.put(entry)
             self.let_go()
             if self.front is not None and self.front() is None:
                 entries.put(self.front)
             raise
 
     def release(self, work: Any) -> None:
-        self.unresolved.pop(work, None)
+        work.leave(self)
+
+    def futures(self) -> list[Work]:
+        """All that may not be resolved yet, the oldest first (E3)."""
+        return [work for entry in list(self.unresolved) for work in entry.futures()]
 
     def pass_on(self, work: Work) -> None:
         """End the turn of ``work``, if it has one, and queue the one whose turn comes."""
@@ -399,7 +399,8 @@ def _work(engine_in: list[Any], cell: Cell, contract: list[bool]) -> None:
     if engine.cell is not cell:
         return  # forked between the two: not hired in this process
     me = threading.get_ident()
-    worker = Worker(engine, me)
+    cell.accounts.setdefault(me, 0)
+    worker = Worker(engine, cell, cell.accounts, me, ("run", me))
     work_queue = engine.queue
     engine.idents[me] = None
     try:

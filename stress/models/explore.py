@@ -188,7 +188,7 @@ def _generated_code_shown() -> Iterator[None]:
     def compiled(text: str, name: str, mode: str) -> Any:
         return compile(text, os.path.join(LIBRARY, "generated.py"), mode)
 
-    tables = [*_call.TABLES.values(), *_call.TABLES_ROBUST.values()]
+    tables = [*_call.TABLES.values(), *_call.TABLES_ROBUST.values(), _call.BACKGROUND]
     for table in tables:
         table.callers.clear()
     _call.__dict__["compile"] = compiled

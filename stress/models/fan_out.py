@@ -11,7 +11,7 @@ from stress.models.explore import Model, Mutant, at_once, replaced, require
 from stress.models.pool import Busy, at_rest, end_of, named_signal, wrong
 from tsignals import WorkerPool
 from tsignals._engine import Engine
-from tsignals._fan_out import FanOut
+from tsignals._fan_out import FanOut, PlainDelivery
 from tsignals._state import Cell
 from tsignals._waits import Waits
 from tsignals._workers import Workers
@@ -180,22 +180,33 @@ LOOK = """\
             looked = node[3] or not node[2]
 """
 
+
+def claims_late(self: PlainDelivery, mark: Any) -> bool:
+    """Look whether a worker has taken it, and only then be there to be found."""
+    if not self.waits():
+        return False
+    fate = self._fate
+    fate.append(mark)
+    return fate[0] is mark or self.owner is mark
+
+
 CLAIM = Mutant(
-    "look, then claim",
+    "take without asking",
     without(
-        FanOut, "work_off", ("if fate[0] is not mark and work.owner is not mark:", "if False:")
+        FanOut,
+        "work_off",
+        ("if fates and (fate := fates.get(place)) is not None:", "if (fate := None):"),
     ),
 )
+LATE = Mutant("look, then claim", wrong(PlainDelivery, "claim", claims_late))
+SAID = "            work._phase = FINISHED  # which says, too, that it is counted\n"
 SAY = Mutant(
     "look, then say",
     without(
         FanOut,
         "work_off",
-        ("            work._phase = FINISHED\n", ""),
-        (
-            "            unresolved.pop(work, None)\n",
-            "            work._phase = FINISHED\n            unresolved.pop(work, None)\n",
-        ),
+        (SAID, ""),
+        ("            works[place] = None\n", SAID + "            works[place] = None\n"),
     ),
 )
 COUNT_START = Mutant(
@@ -204,7 +215,7 @@ COUNT_START = Mutant(
         FanOut,
         "work_off",
         ("            account += LEAVE", LOOK + "            account += LEAVE"),
-        ("_STARTED\n            node = cell.node\n", "_STARTED\n"),
+        ("idle = 0\n            node = cell.node\n", "idle = 0\n"),
         ("if node[3] or not node[2]:", "if looked:"),
     ),
 )
@@ -213,7 +224,7 @@ COUNT_END = Mutant(
     without(
         FanOut,
         "work_off",
-        ("            account += COMP", LOOK + "            account += COMP"),
+        ("            work._result = result\n", LOOK + "            work._result = result\n"),
         ("((node := cell.node)[3] or not node[2])", "looked"),
     ),
 )
@@ -228,14 +239,14 @@ SLEEP = Mutant(
 SUM = Mutant("a sum of two moments", without(Cell, "_look", ("if not node[3]:", "if True:")))
 TAKE = Mutant(
     "look, then take",
-    without(FanOut, "work_off", ("work = self.pop()", "work = self[-1]; self.pop()")),
+    without(FanOut, "work_off", ("place = stack.pop()", "place = stack[-1]; stack.pop()")),
 )
 
 USHER = Mutant("see to nobody", wrong(Workers, "usher", lambda self, cell: None), races=False)
 
 MODELS = (
     Model("fan-out: run/run", run_run, (TAKE,)),
-    Model("fan-out: cancel/run", cancel_run, (CLAIM,), ("ran", "cancelled")),
+    Model("fan-out: cancel/run", cancel_run, (CLAIM, LATE), ("ran", "cancelled")),
     Model("fan-out: wait/complete", wait_complete, (SAY,)),
     Model("fan-out: block/start", block_start, (COUNT_START, LINE)),
     Model("fan-out: drain/complete", drain_complete, (COUNT_END, SLEEP)),
