@@ -54,9 +54,8 @@ class BackgroundSending(Sending):
 
     mode = "background"
 
-    @property
-    def keywords(self) -> dict[str, Any]:
-        return self.named  # whatever they are
+    def keywords_for(self, of: Any) -> dict[str, Any]:
+        return self.named  # with or without the signal and the sender, as they came
 
 
 class BackgroundReceiver(Background):

@@ -212,12 +212,12 @@ class Table:
 def _compile_background(names: Names, table: Table) -> Caller:
     given = "".join(f', {name}=named["{name}"]' for name in names)
     text = (
-        "def call(sending, receiver):\n"
+        "def call(sending, receiver, signal, sender):\n"
         "    named = sending.named\n"
         f"    if {_guard(names)}:\n"
-        "        return find(tuple(named))(sending, receiver)\n"
+        "        return find(tuple(named))(sending, receiver, signal, sender)\n"
         "    return sending.context.copy().run(\n"
-        f"        receiver, signal=sending.signal, sender=sending.sender{given}\n"
+        f"        receiver, signal=signal, sender=sender{given}\n"
         "    )\n"
     )
     scope: dict[str, Any] = {"find": table.find, "names": list(names)}
@@ -226,9 +226,9 @@ def _compile_background(names: Names, table: Table) -> Caller:
     return caller
 
 
-def call_in_context(sending: Any, receiver: Receiver) -> Any:
+def call_in_context(sending: Any, receiver: Receiver, signal: Any, sender: Any) -> Any:
     """Call one receiver in a copy of the sender's context, with any names."""
-    return sending.context.copy().run(receiver, **sending.keywords)
+    return sending.context.copy().run(receiver, signal=signal, sender=sender, **sending.named)
 
 
 TABLES = {kind: Table(send_anyhow, partial(_compile, kind, False)) for kind in _RESOLVE}

@@ -15,15 +15,33 @@ from tsignals._receiver import Receiver, direct
 from tsignals._work import SKIPPED, Work, drop_frame, surrounded
 
 
-class Sending:
+class Message:
     """What the deliveries of one send have in common."""
 
-    __slots__ = ("context", "named", "queued_at", "sender", "signal", "tell")
+    __slots__: tuple[str, ...] = ()
+
+    context: contextvars.Context  # of the sender, which they run in copies of
+    named: dict[str, Any]
+    queued_at: float  # since when they wait
+    tell: Callable[..., None]  # tells of a failure
 
     mode = "send_async"
     arguments: tuple[Any, ...] = ()
     target: Receiver | None = None  # what to call in place of the receiver
-    queued_at: float  # since when they wait
+
+    def keywords_for(self, of: Any) -> dict[str, Any]:
+        """What a receiver is called with; ``of`` has the signal and the sender."""
+        return {"signal": of.signal, "sender": of.sender, **self.named}
+
+    def target_for(self, receiver: Receiver) -> Receiver:
+        """What to call for ``receiver`` in a worker."""
+        return direct(receiver if self.target is None else self.target)
+
+
+class Sending(Message):
+    """One send to receivers of any kind, or in any executor."""
+
+    __slots__ = ("context", "named", "queued_at", "sender", "signal", "tell")
 
     def __init__(
         self, signal: Any, sender: Any, named: dict[str, Any], tell: Callable[..., None]
@@ -36,15 +54,6 @@ class Sending:
         if enclosing.get():
             # What encloses the send does not enclose the deliveries.
             context.run(enclosing.set, ())
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """What a receiver is called with."""
-        return {"signal": self.signal, "sender": self.sender, **self.named}
-
-    def target_for(self, receiver: Receiver) -> Receiver:
-        """What to call for ``receiver`` in a worker."""
-        return direct(receiver if self.target is None else self.target)
 
 
 class Delivery(Work):
@@ -59,11 +68,12 @@ class Delivery(Work):
     gate: Any = None  # of a tracked receiver
     receiver: Receiver
     sender: Any
-    sending: Sending | None
+    sending: Message | None
     signal: Any
 
     def mark_queued(self, now: float) -> None:
-        sending = self.sending  # looked at once: another thread may drop this delivery meanwhile
+        # Looked at once: another thread may drop this delivery meanwhile.
+        sending: Any = self.sending
         if sending is not None:
             sending.queued_at = now
 
@@ -76,6 +86,7 @@ class Delivery(Work):
         assert sending is not None
         target = sending.target_for(self.receiver)
         run = sending.context.copy().run
+        arguments, keywords = sending.arguments, sending.keywords_for(self)
         started = time.perf_counter()
         try:
             if call is not None:
@@ -83,9 +94,8 @@ class Delivery(Work):
                 if not gate.enter(call):
                     return None, SKIPPED
             if around is None:
-                return run(target, *sending.arguments, **sending.keywords), None
-            arguments = sending.arguments
-            return run(surrounded, around, target, *arguments, **sending.keywords), None
+                return run(target, *arguments, **keywords), None
+            return run(surrounded, around, target, *arguments, **keywords), None
         except BaseException as error:
             self.fail(sending, error, started)
             return None, error
@@ -96,18 +106,16 @@ class Delivery(Work):
                 except BaseException:  # interrupted
                     gate.leave(call)
                     raise
-            del self  # see drop_frame
+            del self, keywords  # see drop_frame
 
-    def fail(self, sending: Sending, error: BaseException, started: float) -> None:
+    def fail(self, sending: Message, error: BaseException, started: float) -> None:
         """Tell of what the receiver, ``started`` then, has raised just now."""
         ran = time.perf_counter() - started
         # Not below zero where an interrupted sender has queued it once more.
         queued = max(0.0, started - sending.queued_at)
         drop_frame(error)
         try:
-            sending.tell(
-                sending.signal, sending.sender, self.receiver, error, sending.mode, queued, ran
-            )
+            sending.tell(self.signal, self.sender, self.receiver, error, sending.mode, queued, ran)
         except BaseException as interrupt:  # raised once this delivery has its own error
             self._pool.cell.defer(interrupt)
 

@@ -77,7 +77,7 @@ class Elsewhere:
         self.target = receiver if sending.target is None else sending.target
         self.is_async = is_async
         self.arguments = sending.arguments
-        self.keywords = sending.keywords
+        self.keywords = sending.keywords_for(sending)
         self.context: contextvars.Context | None = sending.context.copy()
         self.call = call
 

@@ -8,7 +8,8 @@ without a call but the receiver's, and counted in the worker's own account (``_s
 or is waited for, is concluded the general way.
 
 Nobody asks most deliveries anything while they wait or run. So they have no ``fate`` of their own:
-whoever does ask (to cancel one, to run it, to be told of its end) makes it, in ``fates``.
+whoever does ask (to cancel one, to run it, to be told of its end) makes it, in ``fates``, which
+the first who asks appends to ``works``.
 
 Invariants
     F1  A place leaves ``stack`` once, by ``pop``, and only a worker pops. Whoever has popped it
@@ -17,9 +18,9 @@ Invariants
         if so, the worker that pops it will find the fate, and the first mark there decides; if
         not, it is a worker's. Both look by an operation on ``stack``, which orders them with and
         without the GIL.
-    F2  A worker that finds no fate stores the outcome, then the phase, and then looks into
-        ``fates`` again; who comes to be told enters there and then looks at the phase. Both by an
-        operation on ``fates``: as in ``_future``.
+    F2  A worker that finds no fate stores the outcome, then the phase, and then looks for one
+        again; who comes to be told enters and then looks at the phase. Between their two steps
+        both change ``works``, which orders these, as in ``_future``.
     F3  A delivery stays in ``works`` until it is resolved, and its callbacks have run; the fan-out
         stays in ``unresolved`` as long as there is one. Of two who look whether any is left, the
         later sees what both have taken out: they look at a copy, made by an operation on the list.
@@ -35,7 +36,7 @@ from time import perf_counter
 from typing import Any
 
 from tsignals._call import BACKGROUND, Caller
-from tsignals._delivery import Deliveries, Delivery, Sending
+from tsignals._delivery import Deliveries, Delivery, Message
 from tsignals._engine import Engine
 from tsignals._future import FINISHED, PENDING, RUNNING, Mark, Meeting
 from tsignals._gate import enclosing
@@ -62,19 +63,22 @@ class PlainDelivery(Delivery):
 
     @property
     def _fate(self) -> list[Mark | Meeting]:
-        fates = self.sending.fates
-        if self.done():  # nothing is decided there any more
-            fates.pop(None, None)  # F2
-            return fates.get(self.place, [])
-        return fates.setdefault(self.place, [])
+        sending = self.sending
+        done = self.done()
+        fate = None if done else sending.ask().setdefault(self.place, [])
+        sending.works.extend(())  # F2
+        if done and sending.fates is not None:  # nothing is decided there any more
+            fate = sending.fates.get(self.place)
+        return [] if fate is None else fate
 
     @_fate.setter
     def _fate(self, fate: list[Mark | Meeting]) -> None:
-        self.sending.fates[self.place] = fate
+        self.sending.ask()[self.place] = fate
 
     @property
     def owner(self) -> Mark | None:
-        for entry in self.sending.fates.get(self.place, ()):
+        fates = self.sending.fates
+        for entry in () if fates is None else fates.get(self.place, ()):
             if type(entry) is tuple:
                 return entry
         taker: Mark | None = getattr(self, "taker", None)
@@ -104,27 +108,45 @@ _SOMEBODY: Mark = ("run", 0)
 """In place of the mark of a worker that has only just taken a delivery."""
 
 
-class FanOut(Sending, Entry):
+class Fates(dict[int, "list[Mark | Meeting]"]):
+    """What has been asked about the deliveries of a fan-out, by place (F1, F2)."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return False  # among the works it is none that is left
+
+
+class FanOut(Message, Entry):
     """The deliveries of one send."""
 
-    __slots__ = ("call", "fates", "stack", "works")
-    call: Caller  # calls one receiver, given this and that
-    fates: dict[int | None, list[Mark | Meeting]]  # F1, F2; by place
+    __slots__ = ("call", "context", "fates", "named", "queued_at", "stack", "tell", "works")
+    call: Caller  # calls one receiver; see _call.BACKGROUND
+    fates: Fates | None  # None: nobody has asked
     stack: list[int]  # the places of those that no worker has taken, the first one last
-    works: list[PlainDelivery | None]  # F3
+    works: list[PlainDelivery | Fates | None]  # F3; by place
 
     __init__ = object.__init__  # as above
 
     def mark_queued(self, now: float) -> None:
         self.queued_at = now
 
+    def ask(self) -> Fates:
+        """What somebody has asked about its deliveries, or may enter now."""
+        fates = self.fates
+        if fates is None:
+            self.works.append(Fates())
+            # That of the first: all agree on it.
+            fates = self.fates = next(w for w in self.works.copy() if isinstance(w, Fates))
+        return fates
+
     def futures(self) -> list[Work]:
-        return [work for work in self.works if work is not None]
+        return [work for work in self.works.copy() if isinstance(work, Work)]
 
     def oldest(self) -> Work | None:
         for place in reversed(self.stack.copy()):
             work = self.works[place]
-            if work is not None and work.owner is None:
+            if isinstance(work, Work) and work.owner is None:
                 return work
         return None
 
@@ -133,7 +155,7 @@ class FanOut(Sending, Entry):
 
     def forget_if_last(self) -> None:
         """Where all others have ended, let go of what was sent: now the last one will."""
-        if self.works.count(None) == len(self.works) - 1 and not self.stack:
+        if len(self.futures()) == 1 and not self.stack:
             self.let_go()
 
     def leave_if_over(self, engine: Engine) -> None:
@@ -143,14 +165,14 @@ class FanOut(Sending, Entry):
             engine.unresolved.pop(self, None)
 
     def let_go(self) -> None:
-        self.signal = self.sender = self.named = self.context = None  # type: ignore[assignment]
+        self.named = self.context = None  # type: ignore[assignment]
 
     def work_off(self, worker: Any) -> None:
         engine, cell, accounts, me, mark = worker
         account = accounts[me]
-        stack, works, fates, call = self.stack, self.works, self.fates, self.call
+        stack, works, call = self.stack, self.works, self.call
         work: Any = None
-        result = receiver = error = node = None
+        result = error = node = None
         idle = IDLE  # what the account has the worker as: idle, or not
         try:
             if shared := len(stack) > 1:
@@ -163,7 +185,7 @@ class FanOut(Sending, Entry):
                 work = works[place]
                 if work is None:  # it has ended without having run
                     continue
-                if fates and (fate := fates.get(place)) is not None:  # F1
+                if (fates := self.fates) is not None and (fate := fates.get(place)) is not None:
                     fate.append(mark)
                     if work.owner is not mark:
                         continue
@@ -179,22 +201,24 @@ class FanOut(Sending, Entry):
                     engine.usher(cell)
                 node = None  # to which all that come after are tied
 
-                receiver = work.receiver
                 if engine.cell is not cell:  # a finalizer has forked: the parent runs it
                     break
                 began = perf_counter()
                 try:
-                    result = call(self, receiver)
+                    result = call(self, work.receiver, work.signal, work.sender)
                 except BaseException as raised:
                     error = raised
                     work.fail(self, raised, began)
                 if engine.cell is not cell:  # the receiver has forked: the future is the parent's
                     break
 
-                receiver = None
-                if (last := not stack) and works.count(None) == len(works) - 1:
-                    self.let_go()  # before it is done
-                if error is not None or (fates and place in fates):
+                fates = self.fates
+                if last := not stack:  # let go of what was sent before it is done
+                    if fates is not None:
+                        self.forget_if_last()
+                    elif works.count(None) == len(works) - 1:
+                        self.let_go()
+                if error is not None or (fates is not None and place in fates):
                     idle = IDLE if last else 0
                     engine.conclude(work, mark, int(last), cell, result, error)
                     error = result = None
@@ -211,15 +235,16 @@ class FanOut(Sending, Entry):
                 if last and ((node := cell.node)[3] or not node[2]):
                     engine.usher(cell)
                 node = None
-                fates.pop(None, None)  # and then the look, in one dict (F2)
-                if fates and place in fates:
+                works[place] = None  # and then the look (F2)
+                if (fates := self.fates) is not None and place in fates:
+                    works[place] = work  # until its callbacks have run (F3)
                     if idle and work.calls_back():  # come since it was counted, and may take long
                         idle = 0
                         account -= IDLE
                         accounts[me] = account
                         engine.staff()  # for what was left to this worker meanwhile
                     work.settle(work._result, None)
-                works[place] = None
+                    works[place] = None
             work = None
             if len(works) > 1:
                 self.leave_if_over(engine)
@@ -232,19 +257,19 @@ class FanOut(Sending, Entry):
                 engine.queue.put(self)
             if work is not None:
                 self._make_good(work, raised, worker)
-            work = result = receiver = error = node = None
+            work = result = error = node = None
             raise
         finally:
             if not idle:
                 accounts[me] = account + IDLE
                 engine.usher(cell)
             # See drop_frame; and this frame may live as long as what a receiver has raised.
-            del self, works, stack, fates
+            del self, works, stack
 
     def _make_good(self, work: Any, error: BaseException, worker: Any) -> None:
         """Bring to an end what a worker was interrupted in (E2)."""
         engine, cell, _, _, mark = worker
-        if work.owner is _SOMEBODY:
+        if work.owner is _SOMEBODY:  # taken by this worker, and it has come no further
             work.taker = mark
         if work.owner is not mark:
             return
@@ -273,8 +298,6 @@ def fan_out(
     if call is None:
         call = plan.background = BACKGROUND.find(tuple(named))
     sending.call = call
-    sending.signal = signal
-    sending.sender = sender
     sending.named = named
     sending.tell = tell
     context = sending.context = copy_context()
@@ -298,7 +321,7 @@ def fan_out(
         deliveries.append((receiver, work))
     sending.works = works.copy()
     sending.stack = [0] if place == 1 else [*range(place - 1, -1, -1)]
-    sending.fates = {}
+    sending.fates = None
     admitted = ADMITTED if place == 1 else place * ADMITTED
     engine.take(works, admitted, engine.find_room, withdraw, sending)
     return deliveries

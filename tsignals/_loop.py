@@ -26,7 +26,7 @@ from typing import Any
 
 from tsignals import _state
 from tsignals._aio import delivering, respond
-from tsignals._delivery import Sending, TermsDelivery
+from tsignals._delivery import Message, Sending, TermsDelivery
 from tsignals._engine import Engine
 from tsignals._future import Mark
 from tsignals._telling import log_safely
@@ -96,7 +96,7 @@ class AsyncDelivery(TermsDelivery):
         if self.sending is None:
             self._task = None  # nobody asks for its result any more
 
-    async def _main(self, sending: Sending) -> tuple[Any, BaseException | None]:
+    async def _main(self, sending: Message) -> tuple[Any, BaseException | None]:
         """Call the receiver; tell of its failure."""
         gate, around = self.gate, self._pool.around
         target = sending.target_for(self.receiver)
@@ -105,7 +105,8 @@ class AsyncDelivery(TermsDelivery):
             if gate is not None:
                 gate.dequeue(self)
             with contextlib.nullcontext() if around is None else surrounding(around):
-                response = await respond(target, gate, sending.arguments, sending.keywords)
+                keywords = sending.keywords_for(self)
+                response = await respond(target, gate, sending.arguments, keywords)
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:

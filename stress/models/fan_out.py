@@ -195,18 +195,27 @@ CLAIM = Mutant(
     without(
         FanOut,
         "work_off",
-        ("if fates and (fate := fates.get(place)) is not None:", "if (fate := None):"),
+        (
+            "is not None and (fate := fates.get(place)) is not None:",
+            "is not None and (fate := None):",
+        ),
     ),
 )
 LATE = Mutant("look, then claim", wrong(PlainDelivery, "claim", claims_late))
 SAID = "            work._phase = FINISHED  # which says, too, that it is counted\n"
+LOOKS = "            if (fates := self.fates) is not None and place in fates:\n"
 SAY = Mutant(
     "look, then say",
     without(
         FanOut,
         "work_off",
         (SAID, ""),
-        ("            works[place] = None\n", SAID + "            works[place] = None\n"),
+        (
+            LOOKS + "                works[place] = work",
+            "            looked = (fates := self.fates) is not None and place in fates\n"
+            + SAID
+            + "            if looked:\n                works[place] = work",
+        ),
     ),
 )
 COUNT_START = Mutant(
