@@ -1,6 +1,7 @@
 """What the tests share: receivers that remember, threads that report, waits that end."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from tsignals import Signal
@@ -107,6 +108,17 @@ def assert_gone(reference: "weakref.ref[Any]") -> None:
     if reference() is not None:
         gc.collect()
     assert reference() is None
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector: what goes in here goes with its last reference."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def in_new_process(function: Callable[..., object], *arguments: object) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import gc
 import os
 import sys
 import threading
@@ -33,6 +32,7 @@ from helpers import (
     ignore,
     raiser,
     together,
+    uncollected,
     wait_until,
 )
 from pools import told
@@ -648,13 +648,9 @@ def test_error_keeps_nothing_alive_once_it_is_dropped(kind: str) -> None:
             return weakref.ref(error)
         raise AssertionError
 
-    gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         reference = run(main())
         wait_until(lambda: reference() is None)  # free-threaded builds have its thread drop it
-    finally:
-        gc.enable()
 
 
 def test_asend_robust_collects_and_tells() -> None:

@@ -728,6 +728,56 @@ def test_handler_may_fork_at_any_point_of(call: str, raises: bool) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
+@pytest.mark.parametrize("wait", ["result", "wait", "as_completed"])
+@pytest.mark.parametrize("moment", ["while it runs", "when it is done, before anybody is told"])
+def test_wait_for_a_delivery_below_the_handler_that_forks_ends_in_the_child(
+    wait: str, moment: str
+) -> None:
+    succeeds(f"""
+        from tsignals import _future
+
+        me, pids = os.getpid(), []
+        announce = _future.Meeting.announce
+
+        def forks(*details):
+            pids.append(os.fork())
+            if not pids[0]:
+                signal.alarm(WAIT)
+
+        def interrupts(*details, **named):
+            while not pids:  # one that comes just before the wait does not cut it short
+                os.kill(me, signal.SIGUSR1)
+                time.sleep(0.01)
+
+        def announces(*arguments):
+            if not pids:
+                interrupts()
+            announce(*arguments)
+
+        signal.signal(signal.SIGUSR1, lambda *details: pids or forks())
+        sent = Signal(executor=pool)
+        if {moment!r} == "while it runs":
+            sent.connect(interrupts)
+        else:
+            sent.connect(wait)
+            _future.Meeting.announce = announces
+            threading.Timer(0.1, opened.set).start()
+        delivery, = sent.send_async(None).futures
+        if {wait!r} == "result":
+            try:
+                delivery.result(WAIT)
+            except DeliveryLost:
+                assert os.getpid() != me
+        elif {wait!r} == "wait":
+            assert not futures.wait([delivery], WAIT).not_done
+        else:
+            assert list(futures.as_completed([delivery], WAIT)) == [delivery]
+        if os.getpid() != me:
+            end(delivery.done)
+        check(*pids)
+    """)
+
+
 def test_receiver_that_forks_and_raises_is_told_of_in_both() -> None:
     succeeds("""
         import logging
@@ -741,13 +791,14 @@ def test_receiver_that_forks_and_raises_is_told_of_in_both() -> None:
             raise ValueError
 
         def hears(failure, **named):
+            assert failure.sender == "sender"
             note(f"told:{type(failure.exception).__name__}")
 
         pids = []
         forking = Signal(executor=pool)
         forking.connect(forks)
-        receiver_failed.connect(hears)
-        (_, error), = forking.send_async(None).outcomes(WAIT)
+        receiver_failed.connect(hears, sender=forking)
+        (_, error), = forking.send_async("sender").outcomes(WAIT)
         assert isinstance(error, ValueError)
         check(pids[0])
         both = [os.getpid(), pids[0]]

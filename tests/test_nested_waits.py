@@ -207,6 +207,27 @@ def test_what_runs_elsewhere_is_waited_for(wait: Wait) -> None:
         assert gate.calls == 1
 
 
+def test_finalizer_that_waits_for_what_its_worker_has_just_taken_is_refused() -> None:
+    """It runs where the worker knows of it and nobody else does."""
+    answers = list[Any]()
+
+    class Stack(list[int]):
+        def pop(self, *place: Any) -> int:
+            taken = super().pop(*place)
+            try:  # as a finalizer would that the collector calls now
+                answers.append(delivery.result(TIMEOUT))
+            except RuntimeError as error:
+                answers.append(error)
+            return taken
+
+    with WorkerPool(1) as pool:
+        with held(pool):
+            [delivery] = signal_to(lambda **named: "ran", pool).send_async(None).futures
+            delivery.sending.stack = Stack(delivery.sending.stack)
+        assert delivery.result(TIMEOUT) == "ran"
+        assert "finalizer" in str(answers[0])
+
+
 @pytest.mark.parametrize("wait", [futures_wait, first_exception, futures_as_completed])
 def test_delivery_that_ends_while_a_wait_for_it_begins_ends_that_wait(
     wait: Wait, monkeypatch: pytest.MonkeyPatch

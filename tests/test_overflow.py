@@ -13,7 +13,19 @@ from concurrent import futures
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Boom, Ear, Gate, Running, raiser, together, wait_until
+from helpers import (
+    TIMEOUT,
+    Boom,
+    Ear,
+    Gate,
+    Running,
+    Thing,
+    ignore,
+    raiser,
+    together,
+    uncollected,
+    wait_until,
+)
 from pools import Watch, add_up, held, signal_to, told
 
 from tsignals import (
@@ -28,6 +40,7 @@ from tsignals import (
     _delivery,
     _engine,
     _future,
+    _state,
 )
 
 POLICIES = ["block", "raise", "drop_newest", "drop_oldest", "caller_runs"]
@@ -49,6 +62,69 @@ def blocked_sender(signal: Signal, pool: WorkerPool, **named: Any) -> Running[De
     return sending
 
 
+class Hesitates:
+    """Stands for ``_state.shift``; the first change that a chosen thread works out comes late."""
+
+    def __init__(self, chosen: Callable[[], bool]) -> None:
+        self.chosen = chosen
+        self.computed, self.may_go_on = threading.Event(), threading.Event()
+
+    def __call__(self, state: Any, change: int, limit: int | None) -> Any:
+        after = shift(state, change, limit)
+        if change and not self.computed.is_set() and self.chosen():
+            self.computed.set()
+            assert self.may_go_on.wait(TIMEOUT)
+        return after
+
+
+shift = _state.shift
+
+
+def test_sender_in_line_sees_the_room_that_a_worker_and_a_cancel_make_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither makes enough, and each looks who waits; the one after the other, whatever happens."""
+    with WorkerPool(1, max_pending=2) as pool:
+        gate = Gate()
+        held_up = signal_to(gate, pool).send_async(None)  # plain: counted in the worker's account
+        assert gate.entered.wait(TIMEOUT)
+        [first] = signal_to(Ear(), pool).send_async(None).futures
+        second = signal_to(Ear(), pool).send_async(None)
+        sending = blocked_sender(fan_out(pool, Ear(), Ear()), pool)
+        late = Hesitates(lambda: threading.current_thread() not in pool._engine.threads)
+        monkeypatch.setattr(_state, "shift", late)
+        cancel = Running(first.cancel)
+        assert late.computed.wait(TIMEOUT)
+        gate.opened.set()
+        held_up.results(TIMEOUT)
+        wait_until(lambda: pool.stats().running == 0)  # it has started the second, and ended it
+        late.may_go_on.set()
+        assert cancel.result()
+        assert len(sending.result()) == 2
+        second.results(TIMEOUT)
+
+
+def test_drain_sees_the_rest_that_two_workers_come_to_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of them counts in its account, the other, which is to call back, for all to see."""
+    with WorkerPool(2) as pool, told():
+        gates = Gate(), Gate()
+        deliveries = [signal_to(gate, pool).send_async(None) for gate in gates]
+        assert all(gate.entered.wait(TIMEOUT) for gate in gates)
+        deliveries[0][0][1].add_done_callback(lambda future: None)  # so it is concluded for all
+        drain = Running(pool.drain, TIMEOUT)
+        wait_until(lambda: pool._engine.cell.value.idlers)
+        late = Hesitates(lambda: threading.current_thread() in pool._engine.threads)
+        monkeypatch.setattr(_state, "shift", late)
+        gates[0].opened.set()
+        assert late.computed.wait(TIMEOUT)
+        gates[1].opened.set()
+        wait_until(lambda: pool.stats().running == 1)  # the late one, by the numbers
+        late.may_go_on.set()
+        assert drain.result()
+
+
 # All policies
 
 
@@ -65,6 +141,26 @@ def test_nothing_overflows_while_there_is_room(overflow: str) -> None:
             assert all(each.results(TIMEOUT) for each in deliveries)
             assert pool.drain(TIMEOUT)
             assert pool.stats()[2:] == (0, 0, 6 * n, 6 * n, 0, 0, 0)
+
+
+@pytest.mark.parametrize("overflow", ["block", "raise", "drop_newest", "caller_runs"])
+@pytest.mark.parametrize("closed", [False, True], ids=["full", "closed"])
+def test_send_that_is_turned_away_leaves_nothing_for_the_collector(
+    overflow: str, closed: bool
+) -> None:
+    """Its deliveries know the send, and that knows them, as long as they are in the pool."""
+    with WorkerPool(1, max_pending=1, overflow=overflow, block_timeout=0) as pool:
+        signal = fan_out(pool, ignore, lambda **named: None)
+        with held(pool), uncollected():
+            pool.submit(int)
+            if closed:
+                pool.shutdown(wait=False)
+            value = Thing()
+            reference = weakref.ref(value)
+            with contextlib.suppress(QueueFull, PoolClosed):
+                signal.send_async(value, value=value)
+            del value
+            assert reference() is None
 
 
 @every_policy

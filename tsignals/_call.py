@@ -27,6 +27,7 @@ from time import perf_counter
 from types import MethodType
 from typing import Any
 
+from tsignals._critical import foreign
 from tsignals._each import send_anyhow, send_robust_anyhow
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver
@@ -222,10 +223,11 @@ def _compile_background(names: Names, table: Table) -> Caller:
     )
     scope: dict[str, Any] = {"find": table.find, "names": list(names)}
     exec(compile(text, "<tsignals background>", "exec"), scope)
-    caller: Caller = scope["call"]
+    caller: Caller = foreign(scope["call"])
     return caller
 
 
+@foreign
 def call_in_context(sending: Any, receiver: Receiver, signal: Any, sender: Any) -> Any:
     """Call one receiver in a copy of the sender's context, with any names."""
     return sending.context.copy().run(receiver, signal=signal, sender=sender, **sending.named)

@@ -108,6 +108,7 @@ class Delivery(Work):
                     raise
             del self, keywords  # see drop_frame
 
+    @foreign
     def fail(self, sending: Message, error: BaseException, started: float) -> None:
         """Tell of what the receiver, ``started`` then, has raised just now."""
         ran = time.perf_counter() - started

@@ -306,6 +306,7 @@ class Engine(Waits):
             work.forget()
             if work.claim(("dropped", threading.get_ident())):
                 work.settle(None, self._dropped())
+                self.release(work)
         self.note_dropped(len(works))
 
     def drop_oldest(self) -> bool:
@@ -379,11 +380,11 @@ class Engine(Waits):
         lost, state = self.futures(), self.cell.value
         self.start_over(State(mode=state.mode))
         for work in lost:
-            if not work.done():
-                work.forsake(_lost_by_fork())
+            work.forsake(_lost_by_fork())
             work.forget()
             if work.turn is not None:
                 work.turn = None
+            self.release(work)
         # The thread that forked may itself wait, below the signal handler that did it.
         for wake in (*(blocked.wake for blocked in state.blocked), *state.idlers):
             wake()

@@ -31,11 +31,13 @@ runs in a worker, for these run in the main thread; in a child that a receiver h
 but there all futures are lost already.
 """
 
+from collections.abc import Iterable
 from contextvars import copy_context
 from time import perf_counter
 from typing import Any
 
 from tsignals._call import BACKGROUND, Caller
+from tsignals._critical import critical
 from tsignals._delivery import Deliveries, Delivery, Message
 from tsignals._engine import Engine
 from tsignals._future import FINISHED, PENDING, RUNNING, Mark, Meeting
@@ -86,7 +88,10 @@ class PlainDelivery(Delivery):
 
     def waits(self) -> bool:
         """Whether no worker has taken it."""
-        return self.place in self.sending.stack.copy()  # F1
+        stack = self.sending.stack
+        stack.extend(())  # F1
+        first = stack[-1:]  # of those that are left
+        return bool(first) and first[0] <= self.place
 
     def claim(self, mark: Mark) -> bool:
         fate = self._fate
@@ -95,13 +100,21 @@ class PlainDelivery(Delivery):
         fate.append(mark)
         return fate[0] is mark or self.owner is mark
 
+    def contend(self, mark: Mark) -> bool:
+        """Whether the worker that has taken it, and found a fate, owns it."""
+        self._fate.append(mark)
+        return self.owner is mark
+
     def forget(self) -> None:
-        self.sending.forget_if_last()
+        self.sending.forget_if_last(self)
 
     def leave(self, engine: Any) -> None:
         engine.unresolved.pop(self, None)
-        self.sending.works[self.place] = None
-        self.sending.leave_if_over(engine)
+        sending, place = self.sending, self.place
+        sending.works[place] = None
+        if sending.fates is not None and (meeting := self._met()) is not None:
+            meeting.callbacks.clear()  # they need not live as long as its siblings
+        sending.leave_if_over(engine)
 
 
 _SOMEBODY: Mark = ("run", 0)
@@ -144,18 +157,15 @@ class FanOut(Message, Entry):
         return [work for work in self.works.copy() if isinstance(work, Work)]
 
     def oldest(self) -> Work | None:
-        for place in reversed(self.stack.copy()):
-            work = self.works[place]
-            if isinstance(work, Work) and work.owner is None:
-                return work
-        return None
+        works: Iterable[Any] = filter(None, self.works.copy())
+        return next((work for work in works if work.owner is None), None)
 
     def remains(self, engine: Engine) -> bool:
         return self.oldest() is not None
 
-    def forget_if_last(self) -> None:
+    def forget_if_last(self, last: PlainDelivery) -> None:
         """Where all others have ended, let go of what was sent: now the last one will."""
-        if len(self.futures()) == 1 and not self.stack:
+        if not self.stack and all(work is last or work.done() for work in self.futures()):
             self.let_go()
 
     def leave_if_over(self, engine: Engine) -> None:
@@ -167,12 +177,13 @@ class FanOut(Message, Entry):
     def let_go(self) -> None:
         self.named = self.context = None  # type: ignore[assignment]
 
+    @critical
     def work_off(self, worker: Any) -> None:
         engine, cell, accounts, me, mark = worker
         account = accounts[me]
         stack, works, call = self.stack, self.works, self.call
         work: Any = None
-        result = error = node = None
+        result = error = node = fates = None
         idle = IDLE  # what the account has the worker as: idle, or not
         try:
             if shared := len(stack) > 1:
@@ -185,12 +196,10 @@ class FanOut(Message, Entry):
                 work = works[place]
                 if work is None:  # it has ended without having run
                     continue
-                if (fates := self.fates) is not None and (fate := fates.get(place)) is not None:
-                    fate.append(mark)
-                    if work.owner is not mark:
-                        continue
-                else:
+                if (fates := self.fates) is None or place not in fates:
                     work.taker = mark
+                elif not work.contend(mark):
+                    continue
 
                 account += LEAVE_IDLE if idle else START
                 accounts[me] = account  # from here on RUNNING says that it is counted so
@@ -215,7 +224,7 @@ class FanOut(Message, Entry):
                 fates = self.fates
                 if last := not stack:  # let go of what was sent before it is done
                     if fates is not None:
-                        self.forget_if_last()
+                        self.forget_if_last(work)
                     elif works.count(None) == len(works) - 1:
                         self.let_go()
                 if error is not None or (fates is not None and place in fates):
@@ -235,16 +244,16 @@ class FanOut(Message, Entry):
                 if last and ((node := cell.node)[3] or not node[2]):
                     engine.usher(cell)
                 node = None
-                works[place] = None  # and then the look (F2)
+                works[place] = work  # as it was; and then the look (F2)
                 if (fates := self.fates) is not None and place in fates:
-                    works[place] = work  # until its callbacks have run (F3)
                     if idle and work.calls_back():  # come since it was counted, and may take long
                         idle = 0
                         account -= IDLE
                         accounts[me] = account
                         engine.staff()  # for what was left to this worker meanwhile
                     work.settle(work._result, None)
-                    works[place] = None
+                    work.leave(engine)
+                works[place] = None
             work = None
             if len(works) > 1:
                 self.leave_if_over(engine)
@@ -264,7 +273,7 @@ class FanOut(Message, Entry):
                 accounts[me] = account + IDLE
                 engine.usher(cell)
             # See drop_frame; and this frame may live as long as what a receiver has raised.
-            del self, works, stack
+            del self, works, stack, fates
 
     def _make_good(self, work: Any, error: BaseException, worker: Any) -> None:
         """Bring to an end what a worker was interrupted in (E2)."""
@@ -323,5 +332,11 @@ def fan_out(
     sending.stack = [0] if place == 1 else [*range(place - 1, -1, -1)]
     sending.fates = None
     admitted = ADMITTED if place == 1 else place * ADMITTED
-    engine.take(works, admitted, engine.find_room, withdraw, sending)
+    try:
+        engine.take(works, admitted, engine.find_room, withdraw, sending)
+    except BaseException:
+        known = engine.unresolved
+        if sending not in known and all(w.owner is None and w not in known for w in works):
+            sending.works.clear()  # none was accepted: they and it would be a cycle
+        raise
     return deliveries

@@ -88,9 +88,10 @@ class Errand(threading.Event):
 class Guest:
     """Who is told of a future's end, once: by whoever resolves it, or by who came too late."""
 
-    __slots__ = ("_claims", "_tell", "_told")
+    __slots__ = ("_claims", "_tell", "_told", "thread")
 
     def __init__(self, tell: Callable[[Any], object]) -> None:
+        self.thread = threading.get_ident()
         self._tell = tell
         self._claims: list[str] = []  # the first counts
         self._told = False
@@ -125,6 +126,14 @@ class Meeting:
             sleeper.put(None)
         for guest in list(self.waiters.values()):
             guest.told(future, _RESOLVER)
+
+    def wake_after_fork(self, future: "PoolFuture") -> None:
+        """In a forked child: wake this thread, the only one, if it waits below a signal handler."""
+        for sleeper in self.sleepers.copy():
+            sleeper.put(None)
+        for guest in list(self.waiters.values()):
+            if guest.thread == threading.get_ident():
+                guest.told(future, _RESOLVER)
 
     @foreign
     def call_back(self, future: "PoolFuture") -> None:
@@ -288,15 +297,15 @@ class PoolFuture(Future[Any]):
         return meeting
 
     def forsake(self, error: BaseException) -> None:
-        """In a forked child: resolve with ``error``. Who waited is gone, but for this thread."""
+        """In a forked child: resolve with ``error``, unless it is done already."""
         meeting = self._met()
-        self._fate = [("lost", 0)]
-        self._result = None
-        self._exception = error
-        self._phase = FINISHED
+        if not self.done():
+            self._fate = [("lost", 0)]
+            self._result = None
+            self._exception = error
+            self._phase = FINISHED
         if meeting is not None:
-            for sleeper in meeting.sleepers.copy():
-                sleeper.put(None)
+            meeting.wake_after_fork(self)
 
     # -- What concurrent.futures reaches for --
 

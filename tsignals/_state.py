@@ -233,16 +233,23 @@ class Cell:
             given = -accounts & _MASK
 
     def stirs(self, limit: int | None) -> bool:
-        """Whether a change in an account lets anybody go on who waits, or the pool close."""
-        node, accounts = self._look()
-        numbers = node[0] + accounts
-        _, mode, blocked, idlers = node[1]
-        if mode or (idlers and not numbers & _BUSY):
-            return True
-        if not blocked or limit is None:
-            return False
-        used = numbers & _MASK
-        return used + blocked[0].count <= limit or not used
+        """Whether a change in an account lets anybody go on who waits, or the pool close.
+
+        If somebody waits and cannot, the value is replaced by its like: whoever is about to
+        replace it, too, and has not seen that account, looks anew, and may find that both changes
+        together do let them.
+        """
+        while True:
+            node, accounts = self._look()
+            numbers, (_, mode, blocked, idlers) = node[0] + accounts, node[1]
+            if mode or (idlers and not numbers & _BUSY):
+                return True
+            if blocked and limit is not None:
+                used = numbers & _MASK
+                if used + blocked[0].count <= limit or not used:
+                    return True
+            if node[2] or self._replace(node, (*node[:3], [])):
+                return False
 
     def needs_workers(self) -> bool:
         """Whether more wait than there are idle workers."""
