@@ -30,7 +30,6 @@ from helpers import (
     Gate,
     Running,
     Thing,
-    ignore,
     raiser,
     together,
     uncollected,
@@ -710,21 +709,22 @@ def test_done_delivery_does_not_keep_what_its_siblings_callbacks_hold(pool: Work
         assert second.done()
 
 
-def test_values_are_let_go_when_all_are_done_though_a_callback_still_runs(pool: WorkerPool) -> None:
-    gate, callback, value = Gate(), Gate(), Thing()
+def test_values_are_let_go_when_all_are_done_though_a_callback_still_runs() -> None:
+    gates, callback, value = (Gate(), Gate()), Gate(), Thing()
     reference = weakref.ref(value)
-    signal = signal_of(pool, ignore, gate)
-    deliveries = signal.send_async(None, value=value)
-    deliveries[1][1].add_done_callback(lambda future: callback())
-    assert gate.entered.wait(TIMEOUT)
-    assert deliveries[0][1].result(TIMEOUT) is None
-    gate.opened.set()
-    try:
-        assert callback.entered.wait(TIMEOUT)
-        del value
-        wait_until(lambda: reference() is None)
-    finally:
-        callback.opened.set()
+    with WorkerPool(2) as pool:
+        deliveries = signal_of(pool, *gates).send_async(None, value=value)
+        deliveries[0][1].add_done_callback(lambda future: callback())
+        assert all(gate.entered.wait(TIMEOUT) for gate in gates)
+        try:
+            gates[0].opened.set()
+            assert callback.entered.wait(TIMEOUT)
+            gates[1].opened.set()
+            assert deliveries[1][1].result(TIMEOUT) == "through"
+            del value
+            wait_until(lambda: reference() is None)
+        finally:
+            callback.opened.set()
 
 
 @pytest.mark.parametrize("way", ["submit", "tracked", "around"])
