@@ -132,6 +132,17 @@ def drain_complete() -> None:
     at_rest(pool)
 
 
+def drain_complete_cancel() -> str:
+    """Whoever drains is woken, also by two that end at once and are counted in different places."""
+    pool = Held()
+    future = pool.submit(int)
+    pool.let_go()
+    at_once(pool.drain, future.cancel)
+    pool.shutdown()
+    at_rest(pool)
+    return end_of(future)
+
+
 def shutdown_complete() -> None:
     """A worker that ends a fan-out while the pool closes goes, too."""
     pool = Held()
@@ -195,10 +206,7 @@ CLAIM = Mutant(
     without(
         FanOut,
         "work_off",
-        (
-            "is not None and (fate := fates.get(place)) is not None:",
-            "is not None and (fate := None):",
-        ),
+        ("if (fates := self.fates) is None or place not in fates:", "if True:"),
     ),
 )
 LATE = Mutant("look, then claim", wrong(PlainDelivery, "claim", claims_late))
@@ -211,10 +219,10 @@ SAY = Mutant(
         "work_off",
         (SAID, ""),
         (
-            LOOKS + "                works[place] = work",
+            LOOKS,
             "            looked = (fates := self.fates) is not None and place in fates\n"
             + SAID
-            + "            if looked:\n                works[place] = work",
+            + "            if looked:\n",
         ),
     ),
 )
@@ -245,6 +253,10 @@ SLEEP = Mutant(
     "sleep without a second look",
     without(Waits, "drain", (" and not cell.value.quiet", "")),
 )
+RENEW = Mutant(
+    "leave the value to those who have not seen the account",
+    without(Cell, "stirs", ("if node[2] or self._replace(node, (*node[:3], [])):", "if True:")),
+)
 SUM = Mutant("a sum of two moments", without(Cell, "_look", ("if not node[3]:", "if True:")))
 TAKE = Mutant(
     "look, then take",
@@ -259,6 +271,12 @@ MODELS = (
     Model("fan-out: wait/complete", wait_complete, (SAY,)),
     Model("fan-out: block/start", block_start, (COUNT_START, LINE)),
     Model("fan-out: drain/complete", drain_complete, (COUNT_END, SLEEP)),
+    Model(
+        "fan-out: drain/complete and cancel",
+        drain_complete_cancel,
+        (RENEW,),
+        ("ran", "cancelled"),
+    ),
     Model("fan-out: shutdown/complete", shutdown_complete, (USHER,)),
     Model("fan-out: stats/run", stats_run, (SUM,)),
 )
