@@ -2,8 +2,8 @@
 
 ``r(signal=s, sender=x, a=v)`` costs less than half of ``r(signal=s, sender=x, **named)``, and that
 is most of what a send can save. So a function is compiled once for each tuple of names that is
-sent, for each kind of plan below. Nothing else is generated, and the text takes nothing but names
-that are plain ASCII identifiers, as keywords and as string literals.
+sent, for each kind of plan below, and for the workers of a pool. Nothing else is generated, and the
+text takes nothing but names that are plain ASCII identifiers, as keywords and as string literals.
 
 Names can come from outside, and compiled code is never given back: the tables are there once for
 the whole process, and take no more entries once they hold ``LIMIT``. What does not fit, and what

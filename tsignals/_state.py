@@ -17,7 +17,10 @@ Accounts
     only if the cell has not changed meanwhile: so it is what the numbers were at that moment.
     A worker writes to its account, and *then* looks whether somebody waits for what it may have
     changed; who waits says so in the cell, and *then* takes the sum. Both go through the one
-    dictionary, which orders them: the worker sees who waits, or that one sees what it wrote.
+    dictionary, which orders them: the worker sees who waits, or that one sees what it wrote. A
+    third party may have summed before, and be about to store what it made of that, which together
+    with the account would let somebody go on. So a worker that finds somebody waiting renews the
+    node: the store fails, and is computed anew.
 
 Invariants, by construction of every change below
     S1  submitted = pending + running + completed + failed + cancelled + dropped.
