@@ -207,6 +207,36 @@ def test_what_runs_elsewhere_is_waited_for(wait: Wait) -> None:
         assert gate.calls == 1
 
 
+@pytest.mark.parametrize("what", ["value", "response"])
+def test_finalizer_of_what_a_worker_lets_go_may_wait_for_another(what: str) -> None:
+    futures, answers = list[Any](), list[Any]()
+
+    def until_awaited() -> int:
+        wait_until(lambda: futures and (met := futures[0]._met()) is not None and met.sleepers)
+        return 7
+
+    class Last:
+        def __del__(self) -> None:
+            futures.append(pool.submit(until_awaited))
+            wait_until(futures[0].running)
+            answers.append(futures[0].result(TIMEOUT))
+
+    sent = threading.Event()
+
+    def receive(value: Any = None, **named: Any) -> Any:
+        assert sent.wait(TIMEOUT)  # nobody else keeps the delivery any more
+        return Last() if what == "response" else None
+
+    with WorkerPool(2) as pool:
+        with held(pool, 2):
+            pass  # so that there is another
+        signal = signal_to(receive, pool)
+        signal.send_async(None, **({"value": Last()} if what == "value" else {}))
+        sent.set()
+        wait_until(lambda: answers)
+    assert answers == [7]
+
+
 def test_finalizer_that_waits_for_what_its_worker_has_just_taken_is_refused() -> None:
     """It runs where the worker knows of it and nobody else does."""
     answers = list[Any]()

@@ -13,17 +13,17 @@ the first who asks appends to ``works``.
 
 Invariants
     F1  A place leaves ``stack`` once, by ``pop``, and only a worker pops. Whoever has popped it
-        runs the delivery, unless that is claimed: it looks into ``fates`` afterwards. Whoever
-        claims one enters its fate first and then looks whether its place is still in ``stack``;
-        if so, the worker that pops it will find the fate, and the first mark there decides; if
-        not, it is a worker's. Both look by an operation on ``stack``, which orders them with and
-        without the GIL.
+        runs the delivery, unless that is claimed, or the process was forked: it looks into
+        ``fates`` afterwards. Whoever claims one enters its fate first and then looks whether its
+        place is still in ``stack``; if so, the worker that pops it will find the fate, and the
+        first mark there decides; if not, it is a worker's. Both look by an operation on ``stack``,
+        which orders them with and without the GIL.
     F2  A worker that finds no fate stores the outcome, then the phase, and then looks for one
         again; who comes to be told enters and then looks at the phase. Between their two steps
         both change ``works``, which orders these, as in ``_future``.
-    F3  A delivery stays in ``works`` until it is resolved, and its callbacks have run; the fan-out
-        stays in ``unresolved`` as long as there is one. Of two who look whether any is left, the
-        later sees what both have taken out: they look at a copy, made by an operation on the list.
+    F3  A delivery stays in ``works`` until it is resolved and its callbacks have run, and a fan-out
+        that was queued in ``unresolved`` as long as there is one. Of two who look whether any is
+        left, the later sees what both have taken out: an operation on the list orders them.
 
 As long as more than one is left, the entry is in the queue, or with a worker that has yet to put
 it back. So none is left behind, also by a worker that stays in a slow receiver. No signal handler
@@ -34,10 +34,11 @@ but there all futures are lost already.
 from collections.abc import Iterable
 from contextvars import copy_context
 from time import perf_counter
+from types import FrameType
 from typing import Any
 
 from tsignals._call import BACKGROUND, Caller
-from tsignals._critical import critical
+from tsignals._critical import critical_while, foreign
 from tsignals._delivery import Deliveries, Delivery, Message
 from tsignals._engine import Engine
 from tsignals._future import FINISHED, PENDING, RUNNING, Mark, Meeting
@@ -87,7 +88,7 @@ class PlainDelivery(Delivery):
         return taker or (None if self.waits() else _SOMEBODY)
 
     def waits(self) -> bool:
-        """Whether no worker has taken it."""
+        """Whether no worker has taken it from the stack."""
         stack = self.sending.stack
         stack.extend(())  # F1
         first = stack[-1:]  # of those that are left
@@ -112,13 +113,27 @@ class PlainDelivery(Delivery):
         engine.unresolved.pop(self, None)
         sending, place = self.sending, self.place
         sending.works[place] = None
-        if sending.fates is not None and (meeting := self._met()) is not None:
-            meeting.callbacks.clear()  # they need not live as long as its siblings
+        fates, owner = sending.fates, self.owner
+        if fates is not None and owner is not None and (meeting := self._met()) is not None:
+            # It need not live as long as its siblings. Those who look through it see it to the end.
+            if meeting.glances or meeting.waiters:
+                meeting.callbacks.clear()
+            else:
+                fates[place] = [owner]
         sending.leave_if_over(engine)
 
 
 _SOMEBODY: Mark = ("run", 0)
 """In place of the mark of a worker that has only just taken a delivery."""
+
+_TAKING = object()
+"""In place of a delivery, while a worker takes one."""
+
+
+def taking(frame: FrameType) -> bool:
+    """Whether a worker in ``work_off`` has, perhaps, taken a delivery and not yet said so."""
+    work = frame.f_locals.get("work")
+    return work is _TAKING or (isinstance(work, Work) and work.owner is _SOMEBODY)
 
 
 class Fates(dict[int, "list[Mark | Meeting]"]):
@@ -157,7 +172,7 @@ class FanOut(Message, Entry):
         return [work for work in self.works.copy() if isinstance(work, Work)]
 
     def oldest(self) -> Work | None:
-        works: Iterable[Any] = filter(None, self.works.copy())
+        works: Iterable[Any] = filter(None, self.works)
         return next((work for work in works if work.owner is None), None)
 
     def remains(self, engine: Engine) -> bool:
@@ -170,14 +185,16 @@ class FanOut(Message, Entry):
 
     def leave_if_over(self, engine: Engine) -> None:
         """Once all have ended, know nothing of the send: the entry may yet stay in the queue."""
-        if not any(self.works.copy()):  # F3
+        self.works.extend(())  # F3
+        if not any(reversed(self.works)):  # these often end in their order
             self.let_go()
             engine.unresolved.pop(self, None)
 
+    @foreign
     def let_go(self) -> None:
         self.named = self.context = None  # type: ignore[assignment]
 
-    @critical
+    @critical_while(taking)
     def work_off(self, worker: Any) -> None:
         engine, cell, accounts, me, mark = worker
         account = accounts[me]
@@ -189,6 +206,7 @@ class FanOut(Message, Entry):
             if shared := len(stack) > 1:
                 engine.queue.put(self)
             while stack:
+                work = _TAKING
                 try:
                     place = stack.pop()
                 except IndexError:  # another worker has taken the last
@@ -246,14 +264,17 @@ class FanOut(Message, Entry):
                 node = None
                 works[place] = work  # as it was; and then the look (F2)
                 if (fates := self.fates) is not None and place in fates:
-                    if idle and work.calls_back():  # come since it was counted, and may take long
-                        idle = 0
-                        account -= IDLE
-                        accounts[me] = account
-                        engine.staff()  # for what was left to this worker meanwhile
-                    work.settle(work._result, None)
+                    meeting = work.resolve(work._result, None)
+                    if meeting is not None and meeting.callbacks:
+                        if idle:  # they have come since it was counted, and may take long
+                            idle = 0
+                            account -= IDLE
+                            accounts[me] = account
+                            engine.staff()  # for what was left to this worker meanwhile
+                        meeting.call_back(work)
+                    meeting = None
                     work.leave(engine)
-                works[place] = None
+                works[place] = work = None
             work = None
             if len(works) > 1:
                 self.leave_if_over(engine)
@@ -264,7 +285,7 @@ class FanOut(Message, Entry):
         except BaseException as raised:  # not a receiver: memory has run out, say
             if stack:
                 engine.queue.put(self)
-            if work is not None:
+            if work is not None and work is not _TAKING:
                 self._make_good(work, raised, worker)
             work = result = error = node = None
             raise

@@ -88,10 +88,9 @@ class Errand(threading.Event):
 class Guest:
     """Who is told of a future's end, once: by whoever resolves it, or by who came too late."""
 
-    __slots__ = ("_claims", "_tell", "_told", "thread")
+    __slots__ = ("_claims", "_tell", "_told")
 
     def __init__(self, tell: Callable[[Any], object]) -> None:
-        self.thread = threading.get_ident()
         self._tell = tell
         self._claims: list[str] = []  # the first counts
         self._told = False
@@ -126,14 +125,6 @@ class Meeting:
             sleeper.put(None)
         for guest in list(self.waiters.values()):
             guest.told(future, _RESOLVER)
-
-    def wake_after_fork(self, future: "PoolFuture") -> None:
-        """In a forked child: wake this thread, the only one, if it waits below a signal handler."""
-        for sleeper in self.sleepers.copy():
-            sleeper.put(None)
-        for guest in list(self.waiters.values()):
-            if guest.thread == threading.get_ident():
-                guest.told(future, _RESOLVER)
 
     @foreign
     def call_back(self, future: "PoolFuture") -> None:
@@ -297,7 +288,10 @@ class PoolFuture(Future[Any]):
         return meeting
 
     def forsake(self, error: BaseException) -> None:
-        """In a forked child: resolve with ``error``, unless it is done already."""
+        """In a forked child: resolve with ``error``, unless it is done already.
+
+        Who waited is gone, but for this thread, which may wait below a signal handler.
+        """
         meeting = self._met()
         if not self.done():
             self._fate = [("lost", 0)]
@@ -305,7 +299,8 @@ class PoolFuture(Future[Any]):
             self._exception = error
             self._phase = FINISHED
         if meeting is not None:
-            meeting.wake_after_fork(self)
+            for sleeper in meeting.sleepers.copy():
+                sleeper.put(None)
 
     # -- What concurrent.futures reaches for --
 
