@@ -1,11 +1,10 @@
 """One send's way through a pool, quickly: one entry in the queue for all of its deliveries.
 
 That is for receivers that are called as they are, with no lane and no gate, in pools without
-``around``. Whichever worker takes
-the entry puts it back for the next one, as long as there is more than one delivery left, and then
-takes one delivery after the other. What these go through is what ``Workers.run`` does, written out:
-without a call but the receiver's, and counted in the worker's own account (``_state``). What fails,
-or is waited for, is concluded the general way.
+``around``. Whichever worker takes the entry puts it back for the next one, as long as there is more
+than one delivery left, and then takes one delivery after the other. What these go through is what
+``Workers.run`` does, written out: without a call but the receiver's, and counted in the worker's
+own account (``_state``). What fails, or is waited for, is concluded the general way.
 
 Nobody asks most deliveries anything while they wait or run. So they have no ``fate`` of their own:
 whoever does ask (to cancel one, to run it, to be told of its end) makes it, in ``fates``, which
@@ -192,6 +191,7 @@ class FanOut(Message, Entry):
 
     @foreign
     def let_go(self) -> None:
+        """Drop what was sent; its finalizers may call anything, also what waits."""
         self.named = self.context = None  # type: ignore[assignment]
 
     @critical_while(taking)
