@@ -474,7 +474,7 @@ def test_worker_in_a_slow_callback_that_came_at_the_last_moment_is_not_waited_fo
 ) -> None:
     gate, callback = Gate(), Gate()
 
-    class Accounts(dict[int, int]):
+    class Accounts(list[int]):
         def __setitem__(self, worker: int, account: int) -> None:
             super().__setitem__(worker, account)
             if gate.opened.is_set() and not callback.entered.is_set() and not delivery.done():

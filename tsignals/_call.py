@@ -215,13 +215,11 @@ def _compile_background(names: Names, table: Table) -> Caller:
     text = (
         "def call(sending, receiver, signal, sender):\n"
         "    named = sending.named\n"
-        f"    if {_guard(names)}:\n"
-        "        return find(tuple(named))(sending, receiver, signal, sender)\n"
         "    return sending.context.copy().run(\n"
         f"        receiver, signal=signal, sender=sender{given}\n"
         "    )\n"
     )
-    scope: dict[str, Any] = {"find": table.find, "names": list(names)}
+    scope: dict[str, Any] = {}
     exec(compile(text, "<tsignals background>", "exec"), scope)
     caller: Caller = foreign(scope["call"])
     return caller
@@ -240,7 +238,7 @@ TABLES_ROBUST = {
 TABLES[GENERAL] = Table(send_anyhow, None)
 TABLES_ROBUST[GENERAL] = Table(send_robust_anyhow, None)
 BACKGROUND = Table(call_in_context, _compile_background)
-"""For one receiver in a worker; these take what is sent and the receiver."""
+"""For one receiver in a worker; these take what is sent, by just these names, and the receiver."""
 
 
 def call_first(plan: Any, signal: Any, sender: Any, named: dict[str, Any]) -> Any:

@@ -148,7 +148,7 @@ class FanOut(Message, Entry):
     """The deliveries of one send."""
 
     __slots__ = ("call", "context", "fates", "named", "queued_at", "stack", "tell", "works")
-    call: Caller  # calls one receiver; see _call.BACKGROUND
+    call: Caller  # calls one receiver with what was sent; see _call.BACKGROUND
     fates: Fates | None  # None: nobody has asked
     stack: list[int]  # the places of those that no worker has taken, the first one last
     works: list[PlainDelivery | Fates | None]  # F3; by place
@@ -324,9 +324,11 @@ def fan_out(
 ) -> Deliveries:
     """Have ``engine``, which has no ``around``, call plain receivers: all of them, or none."""
     sending = FanOut()
-    call = plan.background
-    if call is None:
-        call = plan.background = BACKGROUND.find(tuple(named))
+    names, call = plan.background
+    if names != [*named]:
+        call = BACKGROUND.find(tuple(named))
+        if names is None:
+            plan.background = [*named], call
     sending.call = call
     sending.named = named
     sending.tell = tell

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tsignals._call import (
     GENERAL,
+    Caller,
     call_first,
     call_first_robust,
     call_other,
@@ -46,7 +47,8 @@ class Plan:
     def __init__(self, sender: Tether | Strong = NOBODY) -> None:
         self.sender = sender  # calling it gives the sender whose plan this is
         self.rows: Rows = ()
-        self.background: Callable[..., Any] | None = None  # calls one receiver, for a worker
+        # What calls one receiver in a worker, and the names of the values that it is for.
+        self.background: tuple[list[str], Caller] | tuple[None, None] = (None, None)
         self.call: Callable[..., Pairs] | None = send_anyhow  # None: there is nobody to call
         self.call_robust: Callable[..., Outcomes] | None = send_robust_anyhow
 

@@ -236,17 +236,18 @@ class Signal:
         if plan.simple:
             receivers = [r for row in plan.rows if (r := row.hold()) is not None]
             if len(receivers) == plan.count:
-                executor = self._executor()
+                executor = self.executor  # read once: it may be assigned meanwhile
+                if executor is None:
+                    executor = get_default_executor()
                 if isinstance(executor, WorkerPool) and executor._engine.around is None:
                     return fan_out(executor._engine, plan, receivers, self, sender, named, tell)
         live = resolve(plan, registry, sender)
         if not live:
             return Deliveries()
-        return deliver(self._executor(), live, Sending(self, sender, named, tell))
-
-    def _executor(self) -> Executor:
-        executor = self.executor  # read once: it may be assigned meanwhile
-        return get_default_executor() if executor is None else executor
+        executor = self.executor
+        if executor is None:
+            executor = get_default_executor()
+        return deliver(executor, live, Sending(self, sender, named, tell))
 
     async def asend(self, /, sender: Any, **named: Any) -> Pairs:
         """As ``send``, from a coroutine, also to ``async def`` receivers.

@@ -11,13 +11,13 @@ Lock
     interrupts it: another thread, a finalizer, a signal handler, a fork.
 
 Accounts
-    The numbers are a sum: those in the cell, and one account for each worker thread, in
+    The numbers are a sum: those in the cell, and one account for each worker thread, in the list
     ``Cell.accounts``, to which only that thread writes. Starting and ending a delivery there is
     one store that nobody competes for. A sum is taken from one copy of all accounts, and counts
     only if the cell has not changed meanwhile: so it is what the numbers were at that moment.
     A worker writes to its account, and *then* looks whether somebody waits for what it may have
     changed; who waits says so in the cell, and *then* takes the sum. Both go through the one
-    dictionary, which orders them: the worker sees who waits, or that one sees what it wrote. A
+    list, which orders them: the worker sees who waits, or that one sees what it wrote. A
     third party may have summed before, and be about to store what it made of that, which together
     with the account would let somebody go on. So a worker that finds somebody waiting renews the
     node: the store fails, and is computed anew.
@@ -47,13 +47,17 @@ class Mode(enum.IntEnum):
 
 
 # All numbers stand in one integer, each in a field of its own, so that any change of several is one
-# addition. A field never goes below zero nor, in less than years, beyond its width.
+# addition. A field never goes below zero nor, in less than years, beyond its width. Only the last
+# may be negative, and with it the integer: how many more wait for a worker than are idle.
 _WIDTH = 48
 _MASK = (1 << _WIDTH) - 1
-ROOM, PENDING, RUNNING, IDLE, SUBMITTED, COMPLETED, FAILED, CANCELLED, DROPPED, FOR_LOOP = (
+ROOM, _PENDING, RUNNING, _IDLE, SUBMITTED, COMPLETED, FAILED, CANCELLED, DROPPED, WANTED = (
     1 << _WIDTH * place for place in range(10)
 )
-_BUSY = _MASK * (PENDING | RUNNING)
+PENDING = _PENDING + WANTED
+IDLE = _IDLE - WANTED
+FOR_LOOP = -WANTED
+_BUSY = _MASK * (_PENDING | RUNNING)
 _ENDED = {"completed": COMPLETED, "failed": FAILED, "cancelled": CANCELLED, "dropped": DROPPED}
 ADMITTED = ROOM + PENDING + SUBMITTED
 """A delivery is accepted and waits; with ``FOR_LOOP``, for the event loop and not for a worker."""
@@ -86,7 +90,7 @@ class State(NamedTuple):
 
     @property
     def pending(self) -> int:
-        return self.number(PENDING)
+        return self.number(_PENDING)
 
     @property
     def running(self) -> int:
@@ -94,7 +98,7 @@ class State(NamedTuple):
 
     @property
     def idle(self) -> int:
-        return self.number(IDLE)
+        return self.number(_IDLE)
 
     @property
     def quiet(self) -> bool:
@@ -139,11 +143,12 @@ def _node(state: State, accounts: int = 0) -> Node:
 class Cell:
     """Holds a :class:`State`; replaced by compare-and-swap."""
 
-    __slots__ = ("_given", "accounts", "interrupts", "node")
+    __slots__ = ("_given", "_holders", "accounts", "interrupts", "node")
 
     def __init__(self, state: State) -> None:
         self.node = _node(state)  # the current one, or one that has successors
-        self.accounts: dict[int, int] = {}  # by worker thread; see above
+        self.accounts: list[int] = []  # of the worker threads; see above
+        self._holders: list[object] = []  # of the accounts, in their order
         self._given = 0  # the room that they gave back, when last looked at (S5)
         self.interrupts: list[tuple[int, BaseException]] = []  # with the thread that each befell
 
@@ -151,6 +156,13 @@ class Cell:
     def value(self) -> State:
         node, accounts = self._look()
         return State(node[0] + accounts, *node[1])
+
+    def open_account(self) -> int:
+        """Make an account for one more worker; its index, which no other gets."""
+        holder = object()
+        self.accounts.append(0)  # first: so there are never fewer than holders
+        self._holders.append(holder)
+        return self._holders.index(holder)
 
     def _last(self) -> Node:
         node = self.node
@@ -164,9 +176,8 @@ class Cell:
         while True:
             while node[3]:  # as _last does
                 node = node[3][0]
-            accounts = sum(list(self.accounts.values()))
+            accounts = sum(self.accounts.copy())
             if not node[3]:
-                self._given = -accounts & _MASK
                 return node, accounts
 
     def update(self, change: Callable[..., State | None], *arguments: Any) -> State | None:
@@ -233,7 +244,7 @@ class Cell:
                 return False
             old = False
             node, accounts = self._look()
-            given = -accounts & _MASK
+            given = self._given = -accounts & _MASK
 
     def stirs(self, limit: int | None) -> bool:
         """Whether a change in an account lets anybody go on who waits, or the pool close.
@@ -255,9 +266,9 @@ class Cell:
                 return False
 
     def needs_workers(self) -> bool:
-        """Whether more wait than there are idle workers."""
+        """Whether more wait for a worker than are idle."""
         node, accounts = self._look()
-        return more_wait_than_idle(node[0] + accounts)
+        return node[0] + accounts >= WANTED
 
     def _replace(self, node: Node, successor: Node) -> bool:
         """Make ``successor`` follow ``node``; False if something else does."""
@@ -367,17 +378,11 @@ def withdraw(state: State, admitted: int, limit: int | None) -> State:
     return let_in(state.plus(-admitted), limit)
 
 
-def more_wait_than_idle(numbers: int) -> bool:
-    """Whether another worker would find work."""
-    spare = (numbers >> _WIDTH & _MASK) - (numbers >> 3 * _WIDTH & _MASK)  # PENDING, IDLE
-    return spare > 0 and spare > numbers >> 9 * _WIDTH  # FOR_LOOP
-
-
 def hire(state: State, most: int) -> State | None:
     """A worker is about to start, if there is work for it and not too many work."""
     if state.mode > Mode.CLOSING or state.workers >= most:  # nothing runs any more, or enough do
         return None
-    if not more_wait_than_idle(state.numbers):
+    if state.numbers < WANTED:
         return None
     return state._replace(workers=state.workers + 1).plus(IDLE)
 

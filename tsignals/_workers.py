@@ -46,8 +46,8 @@ class Worker(NamedTuple):
 
     engine: "Workers"
     cell: Cell
-    accounts: dict[int, int]  # its own outlives it: the next one with the same ident goes on
-    thread: int
+    accounts: list[int]
+    account: int  # the index of its own
     mark: Mark  # claims by it; never one future twice
 
 
@@ -399,8 +399,7 @@ def _work(engine_in: list[Any], cell: Cell, contract: list[bool]) -> None:
     if engine.cell is not cell:
         return  # forked between the two: not hired in this process
     me = threading.get_ident()
-    cell.accounts.setdefault(me, 0)
-    worker = Worker(engine, cell, cell.accounts, me, ("run", me))
+    worker = Worker(engine, cell, cell.accounts, cell.open_account(), ("run", me))
     work_queue = engine.queue
     engine.idents[me] = None
     try:
