@@ -5,6 +5,7 @@ import contextvars
 import gc
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from helpers import (
 )
 from pools import Watch, add_up, held, signal_to, told
 
-from tsignals import PoolStats, QueueFull, Signal, WorkerPool
+from tsignals import PoolStats, QueueFull, Signal, WorkerPool, _state
 
 
 @pytest.fixture
@@ -426,6 +427,39 @@ def test_stats_count_what_happened() -> None:
         assert dropped.done()
         wait_until(lambda: pool.stats().idle == 1)
         assert pool.stats() == PoolStats(1, 1, 0, 0, 5, 2, 1, 1, 1)
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_stats_show_one_moment_though_the_collector_comes_in_between(moment: int) -> None:
+    """On 3.11 it comes in the middle of an allocation, and so of the copy of the accounts."""
+    cell = _state.Cell(_state.State())
+    first = cell.open_account()
+    cell.update(lambda state: state.plus(2 * _state.ADMITTED + 2 * _state.IDLE))
+    cell.accounts[first] += _state.START - _state.IDLE
+    moments = []
+
+    def others_run(phase: str, info: object) -> None:
+        """Another worker, which has just been hired, starts; then the first one ends."""
+        if phase == "start" and sys._getframe(1).f_code in (look, value):
+            moments.append(None)
+            if len(moments) == moment + 1:
+                second = cell.open_account()
+                cell.accounts[second] += _state.START - _state.IDLE
+                cell.accounts[first] += _state.FINISH["completed"] + _state.IDLE
+
+    look, value = _state.Cell._look.__code__, _state.Cell.value.fget.__code__  # type: ignore[attr-defined]
+    threshold = gc.get_threshold()
+    gc.callbacks.append(others_run)
+    litter = [[None] for _ in range(300)]  # there is no list left that is made without allocating
+    gc.set_threshold(1)
+    try:
+        state = cell.value
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(others_run)
+    del litter
+    assert (state.pending, state.running) in ((1, 1), (0, 1))
+    assert state.pending + state.running + state.number(_state.COMPLETED) == 2
 
 
 def test_stats_are_settled_when_the_future_is(pool: WorkerPool) -> None:

@@ -15,6 +15,7 @@ from helpers import (
     Gate,
     Running,
     Thing,
+    assert_gone,
     heard,
     ignore,
     in_new_process,
@@ -186,6 +187,21 @@ def test_names_may_be_of_a_subclass_of_str(verb: str) -> None:
     signal.connect(ear)
     deliver(verb, signal, None, **{Name("size"): 1})
     assert ear.calls == [{"signal": signal, "sender": None, "size": 1}]
+
+
+@every_verb
+def test_names_of_a_subclass_of_str_are_not_kept(verb: str) -> None:
+    class Name(str):
+        pass
+
+    signal, ear = Signal(), Ear()
+    signal.connect(ear)
+    named = {Name("size"): 1}
+    name = weakref.ref(next(iter(named)))
+    deliver(verb, signal, None, **named)
+    named.clear()
+    ear.calls.clear()
+    assert_gone(name)
 
 
 @every_verb

@@ -12,10 +12,11 @@ is no plain identifier, is called with ``**named``, to the same effect.
 A plan keeps the function for the first names it was sent with. This checks that they are the same
 again, and else leaves it to the function for the next names that came, which does likewise and
 looks up any other: cheaper than looking up each time, and sends write nothing that other threads
-read.
+read. Functions for workers check nothing: who sends does it, once for all receivers.
 
 Thread safety: table entries are only added, a plan's functions are set once or twice to things
-that do the same. Two threads may compile one entry; either will do.
+that do the same, those for workers together with the names. Two threads may compile one entry;
+either will do.
 """
 
 import keyword

@@ -327,7 +327,7 @@ def fan_out(
     names, call = plan.background
     if names != [*named]:
         call = BACKGROUND.find(tuple(named))
-        if names is None:
+        if names is None and call is not BACKGROUND.anyhow:  # or it would keep names of any kind
             plan.background = [*named], call
     sending.call = call
     sending.named = named

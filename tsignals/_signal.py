@@ -236,7 +236,7 @@ class Signal:
         if plan.simple:
             receivers = [r for row in plan.rows if (r := row.hold()) is not None]
             if len(receivers) == plan.count:
-                executor = self.executor  # read once: it may be assigned meanwhile
+                executor = self.executor  # into a variable: it may be assigned meanwhile
                 if executor is None:
                     executor = get_default_executor()
                 if isinstance(executor, WorkerPool) and executor._engine.around is None:

@@ -149,7 +149,7 @@ class Cell:
         self.node = _node(state)  # the current one, or one that has successors
         self.accounts: list[int] = []  # of the worker threads; see above
         self._holders: list[object] = []  # of the accounts, in their order
-        self._given = 0  # the room that they gave back, when last looked at (S5)
+        self._given = 0  # the room that they gave back, when ``admit`` last looked (S5)
         self.interrupts: list[tuple[int, BaseException]] = []  # with the thread that each befell
 
     @property
@@ -176,7 +176,8 @@ class Cell:
         while True:
             while node[3]:  # as _last does
                 node = node[3][0]
-            accounts = sum(self.accounts.copy())
+            # Copied by ``list``, which on 3.11, too, lets no collector in once it looks at them.
+            accounts = sum(list(self.accounts))
             if not node[3]:
                 return node, accounts
 
