@@ -4,6 +4,8 @@
 """
 
 import dataclasses
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -130,3 +132,13 @@ def test_mutant_that_fails_uninterrupted_is_none() -> None:
     assert kill(model, mutant)
     with pytest.raises(RuntimeError, match="fails uninterrupted"):
         kill(model, dataclasses.replace(mutant, races=True))
+
+
+def test_model_that_takes_long_is_not_taken_for_a_hang() -> None:
+    """Only one of its runs that does is: they were once looked at all together."""
+    command = ["-m", "stress", "models", "--only", "cancel/run", "--no-mutants", "--hang", "2"]
+
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=300)
+
+    assert done.returncode == 0, done.stderr
+    assert "1 models" in done.stdout

@@ -11,6 +11,8 @@ import argparse
 import importlib.util
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
     wrong = 0
     with hang_detector(arguments.hang) as alive, progress(len(chosen), "model", "models") as bar:
         for model in chosen:
+            model = replace(model, play=_watched(model.play, alive))
             started = time.monotonic()
             explored = explore(model)
-            alive()
             survivors = []
             for mutant in model.mutants if arguments.mutants else ():
                 if not kill(model, mutant):
                     survivors.append(mutant.name)
-                alive()
             seconds = time.monotonic() - started
             report.append(
                 {
@@ -82,6 +83,16 @@ def run(arguments: argparse.Namespace) -> int:
     )
     write_report(arguments.json, {"python": python(), "models": report})
     return 1 if wrong else 0
+
+
+def _watched(play: Callable[[], object], alive: Callable[[], None]) -> Callable[[], object]:
+    """``play``, each run of which shows that there is progress: all together may take long."""
+
+    def watched() -> object:
+        alive()
+        return play()
+
+    return watched
 
 
 def _line(entry: dict[str, Any]) -> str:
