@@ -196,8 +196,8 @@ class FanOut(Message, Entry):
 
     @critical_while(taking)
     def work_off(self, worker: Any) -> None:
-        engine, cell, accounts, me, mark = worker
-        account = accounts[me]
+        engine, cell, accounts, mine, mark = worker
+        account = accounts[mine]
         stack, works, call = self.stack, self.works, self.call
         work: Any = None
         result = error = node = fates = None
@@ -220,7 +220,7 @@ class FanOut(Message, Entry):
                     continue
 
                 account += LEAVE_IDLE if idle else START
-                accounts[me] = account  # from here on RUNNING says that it is counted so
+                accounts[mine] = account  # from here on RUNNING says that it is counted so
                 work._phase = RUNNING
                 idle = 0
                 node = cell.node
@@ -257,7 +257,7 @@ class FanOut(Message, Entry):
                     idle = IDLE
                 else:
                     account += COMPLETE
-                accounts[me] = account
+                accounts[mine] = account
                 work._phase = FINISHED  # which says, too, that it is counted
                 if last and ((node := cell.node)[3] or not node[2]):
                     engine.usher(cell)
@@ -269,7 +269,7 @@ class FanOut(Message, Entry):
                         if idle:  # they have come since it was counted, and may take long
                             idle = 0
                             account -= IDLE
-                            accounts[me] = account
+                            accounts[mine] = account
                             engine.staff()  # for what was left to this worker meanwhile
                         meeting.call_back(work)
                     meeting = None
@@ -291,7 +291,7 @@ class FanOut(Message, Entry):
             raise
         finally:
             if not idle:
-                accounts[me] = account + IDLE
+                accounts[mine] = account + IDLE
                 engine.usher(cell)
             # See drop_frame; and this frame may live as long as what a receiver has raised.
             del self, works, stack, fates
