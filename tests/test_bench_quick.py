@@ -9,7 +9,7 @@ import pytest
 
 from stress.bench import command, libraries
 from stress.bench.bars import rows
-from stress.bench.measure import Scale
+from stress.bench.measure import Group, Scale, Subject, measure
 from stress.bench.report import Record, bars_table
 
 TINY = Scale(
@@ -47,7 +47,7 @@ def verdict(record: Record, row: str, case: str) -> str:
 def sent(time: float, python: str = "3.13.0", gil: bool = True) -> Record:
     """A run in which a send to one weak function took so long, and the bare loop took 100."""
     samples = {"weak functions, 1/tsignals": [time], "weak functions, 1/floor": [100.0]}
-    return Record({"python": python, "gil": gil}, samples)
+    return Record({"python": python, "gil": gil}, [samples])
 
 
 @pytest.mark.timeout(120)
@@ -67,7 +67,7 @@ def test_every_row_of_the_bars_is_printed_with_a_verdict(
 
 @pytest.mark.timeout(120)
 def test_every_group_measures_tsignals(everything: Path) -> None:
-    samples = json.loads(everything.read_text())["samples"]
+    (samples,) = json.loads(everything.read_text())["runs"]
     groups = {name.split("/")[0] for name in samples}
     assert {name.split("/")[0] for name in samples if "/tsignals" in name} == groups
     assert all(min(figures) > 0 for figures in samples.values())
@@ -79,7 +79,8 @@ def test_rows_measures_only_what_the_chosen_rows_need(
     path = tmp_path / "run.json"
     bench("--rows", "sender filter", "--json", str(path))
     content = json.loads(path.read_text())
-    groups = {name.split("/")[0] for name in content["samples"]}
+    (samples,) = content["runs"]
+    groups = {name.split("/")[0] for name in samples}
     assert groups == {"sender hit, 1", "sender hit, 10", "sender hit, 100"}
     assert {bar["row"] for bar in content["bars"]} == {"sender filter hit"}
 
@@ -89,13 +90,13 @@ def test_json_without_a_file_is_all_there_is_on_standard_output(
 ) -> None:
     bench("--rows", "nobody connected", "--json")
     content = json.loads(capsys.readouterr().out)
-    assert "nobody connected/tsignals" in content["samples"]
+    assert "nobody connected/tsignals" in content["runs"][0]
 
 
 def test_every_candidate_is_measured_once_a_round(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     bench("--rows", "weak functions, 1", "--json", str(path), scale=replace(TINY, rounds=3))
-    samples = json.loads(path.read_text())["samples"]
+    (samples,) = json.loads(path.read_text())["runs"]
     assert {len(figures) for figures in samples.values()} == {3}
 
 
@@ -120,11 +121,35 @@ def test_what_was_not_measured_or_cannot_be_says_so() -> None:
 
 def test_several_runs_count_by_their_medians() -> None:
     merged = Record.merged([sent(100.0), sent(900.0), sent(150.0)])
-    assert merged.runs == 3
+    assert len(merged.runs) == 3
     line = verdict(merged, "weak functions against the floor", "1")
     assert line.endswith("ok")
     assert " 1.5 " in line
     assert "1 .. 9" in line
+
+
+def test_a_ratio_is_taken_within_a_round_also_of_several_runs() -> None:
+    """The machine was slow for half of the time; in most rounds that befell both or neither."""
+    fast_and_slow = [100.0, 100.0, 200.0], [100.0, 200.0, 200.0]
+    names = "weak functions, 1/tsignals", "weak functions, 1/floor"
+    one = Record({"python": "3.13.0", "gil": True}, [dict(zip(names, fast_and_slow, strict=True))])
+    merged = Record.merged([one, one])
+    assert merged.ratios(names[:1], names[1:]) == [1.0, 1.0]
+
+
+def test_candidates_of_a_group_are_measured_next_to_each_other() -> None:
+    measured: list[str] = []
+
+    def group(name: str) -> Group:
+        def case() -> dict[str, float]:
+            measured.append(name)
+            return {"it": 1.0}
+
+        return Group(name, lambda _stack: [case, case, case])
+
+    measure(Subject("some", [group(name) for name in "abcd"]), TINY, lambda _name: True)
+    assert sorted(measured[::3]) == ["a", "b", "c", "d"]
+    assert measured == [name for name in measured[::3] for _ in range(3)]
 
 
 def test_a_peer_that_is_not_installed_is_skipped_with_a_line(

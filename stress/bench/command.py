@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace, scale: Scale | None = None) -> int:
         record = _in_processes(arguments)
     else:
         record = _measure(arguments, scale or _scale(arguments))
-    if not record.samples:
+    if not record.names:
         print(f"no row or group is called so: {', '.join(arguments.rows)}", file=sys.stderr)
         return 2
     report.show(record, chosen_rows(arguments.rows, record.old), arguments.json)
@@ -122,7 +122,7 @@ def _measure(arguments: argparse.Namespace, scale: Scale) -> Record:
             samples |= measure(
                 subject, scale, lambda group: group in needed or matches(group, arguments.rows)
             )
-    return Record(report.surroundings(), samples)
+    return Record(report.surroundings(), [samples])
 
 
 def _subjects(scale: Scale) -> Iterator[Subject]:

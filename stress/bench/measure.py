@@ -99,18 +99,19 @@ def measure(subject: Subject, scale: Scale, wanted: Callable[[str], bool]) -> Sa
     order = random.Random(1)
     with one_core(subject.pinned), ExitStack() as stack:
         building = progress(f"{subject.name} (setting up)", groups, len(groups))
-        cases = [(group.name, case) for group in building for case in group.build(stack)]
+        built = [(group.name, list(group.build(stack))) for group in building]
         # The collector runs between the rounds, and passes over what the set-up left behind.
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
         gc.disable()
         stack.callback(gc.enable)
-        for _, case in cases:
+        cases = [case for _, cases in built for case in cases]
+        for case in cases:
             if isinstance(case, Statement):
                 case.fill(scale.sample_ms)
         rounds = subject.rounds or scale.rounds
-        steps = _rounds(cases, rounds, order)
+        steps = _rounds(built, rounds, order)
         for name, case in progress(subject.name, steps, rounds * len(cases)):
             for candidate, figure in case().items():
                 samples.setdefault(f"{name}/{candidate}", []).append(figure)
@@ -124,12 +125,18 @@ def measure(subject: Subject, scale: Scale, wanted: Callable[[str], bool]) -> Sa
 
 
 def _rounds(
-    cases: list[tuple[str, Case]], rounds: int, order: random.Random
+    groups: list[tuple[str, list[Case]]], rounds: int, order: random.Random
 ) -> Iterator[tuple[str, Case]]:
-    """Every case once a round, in an order that gives none of them the same predecessor always."""
+    """Every case once a round, in an order that gives none of them the same predecessor always.
+
+    Those of a group one right after the other: a machine may be slow for seconds on end, and what
+    is to be compared should fall on the same side of that.
+    """
     for _ in range(rounds):
         gc.collect()
-        yield from order.sample(cases, len(cases))
+        for name, cases in order.sample(groups, len(groups)):
+            for case in order.sample(cases, len(cases)):
+                yield name, case
 
 
 def settle_floors(samples: Samples) -> Samples:

@@ -67,8 +67,8 @@ def draw(record: Record, folder: Path) -> list[Path]:
 def _medians(record: Record) -> Medians:
     """Microseconds, or bytes."""
     return {
-        name: statistics.median(figures) / (1 if name.startswith("bytes") else 1e3)
-        for name, figures in record.samples.items()
+        name: statistics.median(record.figures(name)) / (1 if name.startswith("bytes") else 1e3)
+        for name in record.names
     }
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,25 +44,40 @@ def _processor() -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """The figures of one run, a list of rounds each, or the medians of several runs."""
+    """What was measured, in one run or in several.
+
+    The figures and ratios of one run are those of its rounds; of several, the medians of each. A
+    ratio is always taken within a round: between two runs, and two rounds, a machine changes.
+    """
 
     surroundings: Mapping[str, Any]
-    samples: Samples
-    runs: int = 1
+    runs: Sequence[Samples]
 
     @classmethod
     def merged(cls, records: Sequence["Record"]) -> "Record":
-        """Several runs count one round each: their medians. One run stays as it is."""
-        if len(records) == 1:
-            return records[0]
-        names = [name for name in records[0].samples if all(name in r.samples for r in records)]
-        medians = {name: [statistics.median(r.samples[name]) for r in records] for name in names}
-        return cls(records[0].surroundings, medians, sum(record.runs for record in records))
+        return cls(records[0].surroundings, [run for record in records for run in record.runs])
 
     @classmethod
     def read(cls, path: Path) -> "Record":
         content = json.loads(path.read_text())
-        return cls(content["surroundings"], content["samples"], content["runs"])
+        return cls(content["surroundings"], content["runs"])
+
+    @property
+    def names(self) -> list[str]:
+        """What every run has measured."""
+        return [name for name in self.runs[0] if all(name in run for run in self.runs)]
+
+    def figures(self, name: str) -> list[float]:
+        return self._each(lambda run: run[name])
+
+    def ratios(self, over: Iterable[str], under: Iterable[str]) -> list[float]:
+        """The product of ``over`` by that of ``under``; empty where one is missing."""
+        return self._each(lambda run: ratios(run, over, under))
+
+    def _each(self, figures: Callable[[Samples], list[float]]) -> list[float]:
+        if len(self.runs) == 1:
+            return figures(self.runs[0])
+        return [statistics.median(values) for run in self.runs if (values := figures(run))]
 
     @property
     def build(self) -> str:
@@ -82,10 +97,9 @@ class Record:
         ]
         content = {
             "surroundings": self.surroundings,
-            "runs": self.runs,
             "bars": bars,
             "units": "nanoseconds per operation; bytes where the name says so",
-            "samples": self.samples,
+            "runs": self.runs,
         }
         return json.dumps(content, indent=1)
 
@@ -94,7 +108,7 @@ def _outcome(record: Record, row: Row, cell: Cell) -> dict[str, Any]:
     """The median, the least and the most of a bar's ratio, and the verdict in words."""
     if row.build not in ("any", record.build):
         return {"verdict": f"needs a {row.build} build"}
-    values = ratios(record.samples, cell.over, cell.under)
+    values = record.ratios(cell.over, cell.under)
     if not values:
         return {"verdict": "not measured"}
     median = statistics.median(values)
@@ -144,26 +158,25 @@ def bars_table(record: Record, rows: Sequence[Row]) -> Iterator[str]:
     yield f"{good} of {measured} bars ok"
 
 
-def groups_table(samples: Samples) -> Iterator[str]:
+def groups_table(record: Record) -> Iterator[str]:
     """Every group with its candidates, the fastest first."""
     groups: dict[str, list[str]] = {}
-    for name in samples:
+    for name in record.names:
         group, candidate = name.split("/", 1)
         if candidate not in FLOORS:
             groups.setdefault(group, []).append(candidate)
     for group, candidates in groups.items():
         yield f"{group:<48}{'median':>12}{'least':>12}{'most':>12}"
-        for candidate in sorted(
-            candidates, key=lambda c: statistics.median(samples[f"{group}/{c}"])
-        ):
-            figures = samples[f"{group}/{candidate}"]
+        figures_of = {name: record.figures(f"{group}/{name}") for name in candidates}
+        for candidate in sorted(candidates, key=lambda name: statistics.median(figures_of[name])):
+            figures = figures_of[candidate]
             line = "".join(
                 f"{_in_unit(figure, group):>12}"
                 for figure in (statistics.median(figures), min(figures), max(figures))
             )
             reference = _reference(candidate, candidates)
             if reference is not None:
-                by = ratios(samples, [f"{group}/{candidate}"], [f"{group}/{reference}"])
+                by = record.ratios([f"{group}/{candidate}"], [f"{group}/{reference}"])
                 line += f"{statistics.median(by):>8.2f} of {reference}"
             yield f"    {candidate:<44}{line}"
 
@@ -188,5 +201,5 @@ def show(record: Record, rows: Sequence[Row], json_to: str | None) -> None:
         return
     if json_to:
         Path(json_to).write_text(record.as_json(rows))
-    lines = (*groups_table(record.samples), "", *bars_table(record, rows))
+    lines = (*groups_table(record), "", *bars_table(record, rows))
     sys.stdout.write("\n".join(lines) + "\n")
