@@ -16,7 +16,7 @@ from tsignals import Signal
 
 T = TypeVar("T")
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 """Seconds after which a wait in a test has failed; never waited for when all is well."""
 
 

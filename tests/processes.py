@@ -15,7 +15,7 @@ import faulthandler, os, signal, sys, threading, time, traceback, warnings
 warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 if hasattr(signal, "SIGALRM"):
     faulthandler.register(signal.SIGALRM, chain=True)
-    signal.alarm(18)
+    signal.alarm(120)
 """
 """A script that hangs shows where, and ends; a forked child has to set its own alarm."""
 
@@ -33,5 +33,5 @@ def run(script: str, preamble: str = PREAMBLE, **more: str) -> "subprocess.Compl
         env=environment(**more),
         capture_output=True,
         text=True,
-        timeout=25,
+        timeout=150,
     )

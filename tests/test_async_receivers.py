@@ -296,7 +296,7 @@ def test_asyncio_is_imported_when_it_is_needed() -> None:
         "signal.send_async(None).results()\n"
         "assert 'asyncio' in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], timeout=50)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], timeout=150)
     assert done.returncode == 0
 
 
@@ -1483,7 +1483,7 @@ def exits(body: str, seconds: float) -> "subprocess.CompletedProcess[str]":
         env={**os.environ, "TSIGNALS_EXIT_SECONDS": str(seconds)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
     )
 
 

@@ -50,7 +50,6 @@ def sent(time: float, python: str = "3.13.0", gil: bool = True) -> Record:
     return Record({"python": python, "gil": gil}, [samples])
 
 
-@pytest.mark.timeout(120)
 def test_every_row_of_the_bars_is_printed_with_a_verdict(
     everything: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,7 +64,6 @@ def test_every_row_of_the_bars_is_printed_with_a_verdict(
             assert ("ok" in line or "short by" in line) if measured else "needs a" in line
 
 
-@pytest.mark.timeout(120)
 def test_every_group_measures_tsignals(everything: Path) -> None:
     (samples,) = json.loads(everything.read_text())["runs"]
     groups = {name.split("/")[0] for name in samples}

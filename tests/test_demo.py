@@ -15,7 +15,7 @@ from tsignals import _demo
 from tsignals.__main__ import main
 
 ROOT = Path(__file__).parent.parent
-TIMEOUT = 40.0
+TIMEOUT = 60.0
 
 
 def row(output: str, name: str) -> list[str]:

@@ -87,7 +87,7 @@ def test_examples_of_a_page_run_and_print_what_it_says(
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 capture_output=True,
                 text=True,
-                timeout=50,
+                timeout=150,
             )
             assert done.returncode == 0, f"{where}:\n{done.stdout}{done.stderr}"
             printed = done.stdout

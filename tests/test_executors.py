@@ -349,7 +349,6 @@ def test_receivers_run_in_other_interpreters() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.foreign_threads("")
-@pytest.mark.timeout(120)
 def test_receivers_run_on_a_dask_cluster(tmp_path: Path) -> None:
     """Two worker processes, errors that come back, and a killed worker that loses nothing."""
     distributed = pytest.importorskip("distributed")

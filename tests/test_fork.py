@@ -21,7 +21,7 @@ PREAMBLE = (
 from concurrent import futures
 from tsignals import *
 
-WAIT = 15
+WAIT = 60
 read, write = os.pipe()
 os.set_blocking(read, False)
 pool = WorkerPool(1, thread_name_prefix="mail")

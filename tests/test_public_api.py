@@ -178,7 +178,7 @@ def test_importing_the_package_starts_no_thread_and_loads_no_other_package() -> 
         "print(sorted(new - sys.stdlib_module_names))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=50, text=True
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=150, text=True
     )
     assert (done.stdout.strip(), done.returncode) == ("['tsignals']", 0), done.stderr
 

@@ -16,7 +16,7 @@ from stress.soak.account import Account, Boom, Sent, Ticket, check_sum
 from tsignals import PoolStats, Signal
 
 ROOT = Path(__file__).parent.parent
-pytestmark = [pytest.mark.timeout(300), pytest.mark.unmeasured]
+pytestmark = pytest.mark.unmeasured
 
 
 def stress(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -20,6 +20,6 @@ def test_type_checker_agrees_with_the_contract(tmp_path: Path) -> None:
         cwd=HERE.parent,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=150,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,14 +10,15 @@ from typing import Any, TypeVar
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-CRITICAL: dict[CodeType, Callable[[FrameType], bool] | None] = {}
+# By their ``id``: to hash a code object goes through all of its bytecode.
+_critical: dict[int, tuple[CodeType, Callable[[FrameType], bool] | None]] = {}
 """Code during which a wait on the same thread could wait for that very code; and in which of its
 moments, if not in all."""
 
 
 def critical(function: _F) -> _F:
     """Mark a function that must go on before waits can end."""
-    CRITICAL[function.__code__] = None
+    _critical[id(function.__code__)] = function.__code__, None
     return function
 
 
@@ -25,24 +26,24 @@ def critical_while(moment: Callable[[FrameType], bool]) -> Callable[[_F], _F]:
     """Mark a function that is so only while ``moment(frame)`` holds."""
 
     def mark(function: _F) -> _F:
-        CRITICAL[function.__code__] = moment
+        _critical[id(function.__code__)] = function.__code__, moment
         return function
 
     return mark
 
 
-FOREIGN: set[CodeType] = set()
+_foreign: dict[int, CodeType] = {}
 """Code that calls receivers and callbacks: what these wait for is their own affair."""
 
 
 def foreign(function: _F) -> _F:
     """Mark a function that calls foreign code, though critical code may have called it."""
-    FOREIGN.add(function.__code__)
+    _foreign[id(function.__code__)] = function.__code__
     return function
 
 
 def _is_critical(frame: FrameType) -> bool:
-    moment = CRITICAL[frame.f_code]
+    _, moment = _critical[id(frame.f_code)]
     return moment is None or moment(frame)
 
 
@@ -57,8 +58,8 @@ def refuse_if_critical(what: str, below: "Callable[..., Any] | None" = None) -> 
         while frame is not None and frame.f_code is not below.__code__:
             frame = frame.f_back
         frame = None if frame is None else frame.f_back
-    while frame is not None and frame.f_code not in FOREIGN:
-        if frame.f_code in CRITICAL and _is_critical(frame):
+    while frame is not None and id(frame.f_code) not in _foreign:
+        if id(frame.f_code) in _critical and _is_critical(frame):
             raise RuntimeError(
                 f"cannot wait in {what}: it was called by a finalizer or signal handler that "
                 f"interrupted tsignals ({frame.f_code.co_qualname}) on this thread"

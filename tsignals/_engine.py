@@ -64,7 +64,7 @@ class Engine(Waits):
         try:
             # What a send mostly comes to is spelled out here: it is a matter of calls.
             if together is not None:
-                counted = cell.admit(admitted, len(works), self.limit)
+                counted = cell.admit(admitted, len(works))
             counted = counted or admit(works, admitted, cell)
             if counted:
                 if len(self.threads) < self.max_workers and not kept and cell.needs_workers():
@@ -90,7 +90,7 @@ class Engine(Waits):
 
     def find_room(self, works: "Sequence[Work]", admitted: int, cell: Cell) -> bool:
         """Admit ``works``; False where they are dealt with otherwise: run here, or dropped."""
-        while not cell.admit(admitted, len(works), self.limit):
+        while not cell.admit(admitted, len(works)):
             self.refuse_if_not_open(cell)
             if self.overflow == "block" and not self.works_here():
                 if self.stand_in_line(admitted, cell):
@@ -191,7 +191,6 @@ class Engine(Waits):
             in_line = cell.update(_state.block, blocked, self.limit)
             if in_line is None:
                 return False
-            cell.update(_state.shift, 0, self.limit)  # workers see who stands here only now
             while True:
                 cell.raise_interrupt()
                 state = cell.value

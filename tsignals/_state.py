@@ -16,11 +16,10 @@ Accounts
     one store that nobody competes for. A sum is taken from one copy of all accounts, and counts
     only if the cell has not changed meanwhile: so it is what the numbers were at that moment.
     A worker writes to its account, and *then* looks whether somebody waits for what it may have
-    changed; who waits says so in the cell, and *then* takes the sum. Both go through the one
-    list, which orders them: the worker sees who waits, or that one sees what it wrote. A
-    third party may have summed before, and be about to store what it made of that, which together
-    with the account would let somebody go on. So a worker that finds somebody waiting renews the
-    node: the store fails, and is computed anew.
+    changed; whoever replaces a value in which somebody waits, be it the one who waits, *then*
+    takes the sum once more. Both go through the one list, which orders them: the worker sees the
+    new value, or that one sees what it wrote. So what an account and a new value, neither of which
+    knew of the other, let go on together, goes on.
 
 Invariants, by construction of every change below
     S1  submitted = pending + running + completed + failed + cancelled + dropped.
@@ -143,10 +142,11 @@ def _node(state: State, accounts: int = 0) -> Node:
 class Cell:
     """Holds a :class:`State`; replaced by compare-and-swap."""
 
-    __slots__ = ("_given", "_holders", "accounts", "interrupts", "node")
+    __slots__ = ("_given", "_holders", "accounts", "interrupts", "limit", "node")
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, limit: int | None = None) -> None:
         self.node = _node(state)  # the current one, or one that has successors
+        self.limit = limit  # how many may wait; None: any number
         self.accounts: list[int] = []  # of the worker threads; see above
         self._holders: list[object] = []  # of the accounts, in their order
         self._given = 0  # the room that they gave back, when ``admit`` last looked (S5)
@@ -202,10 +202,19 @@ class Cell:
             if self._replace(node, _node(after, accounts)):
                 try:
                     wake(before, after)
+                    self._look_again(after)
                 except BaseException as interrupt:
                     self.defer(interrupt)
                     wake(before, after)  # twice does no harm
+                    self._look_again(after)
                 return after
+
+    def _look_again(self, state: State) -> None:
+        """Have those go on whom this value and what accounts gave meanwhile let go on together."""
+        if (state.blocked or state.idlers) and self.stirs():
+            now = self.value
+            wake(now, now)
+            self.update(enter, self.limit)
 
     def add(self, change: int) -> bool:
         """``update(shift, change, limit)`` without a detour; whether it was made.
@@ -221,11 +230,12 @@ class Cell:
             if self._replace(node, (numbers + change, rest, True, [])):
                 return True
 
-    def admit(self, admitted: int, count: int, limit: int | None) -> bool:
+    def admit(self, admitted: int, count: int) -> bool:
         """Accept ``count`` deliveries, which then wait; whether it was done.
 
         ``False``: there is no room, others wait for it, or the pool takes no more.
         """
+        limit = self.limit
         given, old = self._given, True  # before the node: S5
         node = self.node
         while node[3]:  # as _last does
@@ -247,24 +257,16 @@ class Cell:
             node, accounts = self._look()
             given = self._given = -accounts & _MASK
 
-    def stirs(self, limit: int | None) -> bool:
-        """Whether a change in an account lets anybody go on who waits, or the pool close.
-
-        If somebody waits and cannot, the value is replaced by its like: whoever is about to
-        replace it, too, and has not seen that account, looks anew, and may find that both changes
-        together do let them.
-        """
-        while True:
-            node, accounts = self._look()
-            numbers, (_, mode, blocked, idlers) = node[0] + accounts, node[1]
-            if mode or (idlers and not numbers & _BUSY):
-                return True
-            if blocked and limit is not None:
-                used = numbers & _MASK
-                if used + blocked[0].count <= limit or not used:
-                    return True
-            if node[2] or self._replace(node, (*node[:3], [])):
-                return False
+    def stirs(self) -> bool:
+        """Whether a change in an account may let anybody go on who waits, or the pool close."""
+        node, accounts = self._look()
+        numbers, (_, mode, blocked, idlers) = node[0] + accounts, node[1]
+        if mode or (idlers and not numbers & _BUSY):
+            return True
+        if not blocked or self.limit is None:
+            return False
+        used = numbers & _MASK
+        return used + blocked[0].count <= self.limit or not used
 
     def needs_workers(self) -> bool:
         """Whether more wait for a worker than are idle."""
@@ -346,6 +348,12 @@ def unblock(state: State, blocked: Blocked, limit: int | None) -> State | None:
         return None
     left = tuple(other for other in state.blocked if other is not blocked)
     return let_in(state._replace(blocked=left), limit)
+
+
+def enter(state: State, limit: int | None) -> State | None:
+    """Some leave the line, for there is room."""
+    after = let_in(state, limit)
+    return None if after is state else after
 
 
 def let_in(state: State, limit: int | None) -> State:

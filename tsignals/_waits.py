@@ -121,8 +121,7 @@ class Waits(Workers):
         try:
             while self.cell is cell and cell.update(_state.await_quiet, idler) is not None:
                 cell.raise_interrupt()
-                # Anew, now that workers see who waits; and not where forked in the middle of that.
-                if self.cell is cell and not cell.value.quiet:
+                if self.cell is cell:  # and not where forked in the middle of that
                     woken.get(timeout=left_until(deadline))
             # Counted as ended is one step before resolved.
             for work in self.futures():

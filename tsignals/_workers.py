@@ -79,7 +79,7 @@ class Workers:
 
     def start_over(self, state: State) -> None:
         """Be as new, with ``state``."""
-        self.cell = Cell(state)
+        self.cell = Cell(state, self.limit)
         self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of Entry; None: go; see E4
         self.unresolved: dict[Entry, None] = {}  # E3
         self.overdue: list[None] = []  # as long as there may be entries too many; see tidy
@@ -268,7 +268,7 @@ class Workers:
 
     def usher(self, cell: Cell) -> None:
         """After a change in a worker's account: see to those who waited for it."""
-        if cell.stirs(self.limit):
+        if cell.stirs():
             self.count(0, cell)
 
     def let_go(self) -> None:

@@ -10,10 +10,8 @@ from typing import Any
 from stress.models.explore import Model, Mutant, at_once, replaced, require
 from stress.models.pool import Busy, at_rest, end_of, named_signal, wrong
 from tsignals import WorkerPool
-from tsignals._engine import Engine
 from tsignals._fan_out import FanOut, PlainDelivery
 from tsignals._state import Cell
-from tsignals._waits import Waits
 from tsignals._workers import Workers
 
 
@@ -245,17 +243,9 @@ COUNT_END = Mutant(
         ("((node := cell.node)[3] or not node[2])", "looked"),
     ),
 )
-LINE = Mutant(
-    "get in line without a second look",
-    without(Engine, "stand_in_line", ("cell.update(_state.shift, 0, self.limit)", "pass")),
-)
-SLEEP = Mutant(
-    "sleep without a second look",
-    without(Waits, "drain", (" and not cell.value.quiet", "")),
-)
-RENEW = Mutant(
-    "leave the value to those who have not seen the account",
-    without(Cell, "stirs", ("if node[2] or self._replace(node, (*node[:3], [])):", "if True:")),
+REPLACE = Mutant(
+    "replace the value, and look no more",
+    without(Cell, "update", ("self._look_again(after)", "pass")),
 )
 SUM = Mutant("a sum of two moments", without(Cell, "_look", ("if not node[3]:", "if True:")))
 TAKE = Mutant(
@@ -269,12 +259,12 @@ MODELS = (
     Model("fan-out: run/run", run_run, (TAKE,)),
     Model("fan-out: cancel/run", cancel_run, (CLAIM, LATE), ("ran", "cancelled")),
     Model("fan-out: wait/complete", wait_complete, (SAY,)),
-    Model("fan-out: block/start", block_start, (COUNT_START, LINE)),
-    Model("fan-out: drain/complete", drain_complete, (COUNT_END, SLEEP)),
+    Model("fan-out: block/start", block_start, (COUNT_START, REPLACE)),
+    Model("fan-out: drain/complete", drain_complete, (COUNT_END, REPLACE)),
     Model(
         "fan-out: drain/complete and cancel",
         drain_complete_cancel,
-        (RENEW,),
+        (REPLACE,),
         ("ran", "cancelled"),
     ),
     Model("fan-out: shutdown/complete", shutdown_complete, (USHER,)),
