@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
@@ -12,8 +13,9 @@ import pytest
 from event_loops import AsyncGate
 from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, raiser, together, wait_until
 from pools import add_up, held, signal_to, told
+from processes import run
 
-from tsignals import Signal, WorkerPool
+from tsignals import QueueFull, Signal, WorkerPool
 
 ERRORS = [Boom(), BaseBoom(), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration()]
 any_error = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -521,3 +523,108 @@ def test_cancel_and_run_exclude_each_other(busy: WorkerPool) -> None:
     assert sorted([*ran, *cancelled]) == list(range(500))
     stats = busy.stats()
     assert (stats.completed, stats.cancelled) == (len(ran), len(cancelled))
+
+
+# The end of the stack
+
+
+def cancels(pool: WorkerPool, future: Any) -> None:
+    future.cancel()
+
+
+def sends_to_a_full_pool(pool: WorkerPool, future: Any) -> None:
+    pool.submit(int)
+    pool.submit(int)
+
+
+def closes(pool: WorkerPool, future: Any) -> None:
+    pool.shutdown(wait=False)
+
+
+@pytest.mark.parametrize("call", [cancels, sends_to_a_full_pool, closes])
+@pytest.mark.parametrize("overflow", ["block", "caller_runs"])
+def test_call_at_the_end_of_the_stack_takes_effect_or_raises(
+    call: Callable[[WorkerPool, Any], None], overflow: str
+) -> None:
+    """While somebody drains: to see to those who wait goes deeper than the change itself."""
+
+    def deep(frames: int) -> None:
+        if frames:
+            deep(frames - 1)
+        else:
+            call(pool, future)
+
+    limit, before = sys.getrecursionlimit(), len(list(_frames()))
+    outcomes = set()
+    for frames in range(60):
+        with WorkerPool(1, max_pending=2, overflow=overflow, block_timeout=0) as pool:
+            with held(pool):
+                future = pool.submit(int)
+                drain = Running(pool.drain, TIMEOUT)
+                wait_until(lambda: pool._engine.cell.value.idlers)
+                sys.setrecursionlimit(before + 70)
+                try:
+                    deep(frames)
+                    outcomes.add("took effect")
+                except RecursionError:
+                    outcomes.add("raised")
+                except QueueFull:
+                    outcomes.add("full")
+                finally:
+                    sys.setrecursionlimit(limit)
+            assert drain.result(), frames
+            assert add_up(pool.stats())
+            assert (pool.stats().pending, pool.stats().running) == (0, 0)
+            assert future.done()
+    assert len(outcomes) > 1
+
+
+def _frames() -> Iterator[Any]:
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def test_drain_does_not_wait_for_a_callback_of_what_has_come_to_be_the_last() -> None:
+    """Its sibling is cancelled, and the callback comes, when it has just run."""
+    done = run(
+        """
+        import inspect
+        from tsignals import Signal, WorkerPool
+        from tsignals._fan_out import FanOut
+
+        lines, first = inspect.getsourcelines(FanOut.work_off)
+        [at] = [n for n, line in enumerate(lines, first) if line.strip() == "work._result = result"]
+        there, go_on, drained = (threading.Event() for _ in range(3))
+
+        def trace(frame, event, arg):
+            if frame.f_code is not FanOut.work_off.__code__:
+                return None
+            if event == "line" and frame.f_lineno == at and not there.is_set():
+                there.set()
+                assert go_on.wait(60)
+            return trace
+
+        threading.settrace(trace)
+        pool = WorkerPool(1)
+        signal = Signal(executor=pool)
+        for n in range(2):
+            signal.connect(lambda **named: None, weak=False, dispatch_uid=f"number {n}")
+        first, second = signal.send_async(None).futures
+        assert there.wait(60)
+        threading.settrace(None)
+        assert second.cancel()
+        drains = threading.Thread(target=lambda: pool.drain(60) and drained.set())
+        drains.start()
+        while not pool._engine.cell.value.idlers:
+            time.sleep(0.001)
+        heard = []
+        first.add_done_callback(lambda future: heard.append(drained.wait(60)))
+        go_on.set()
+        drains.join()
+        pool.shutdown()
+        print(heard)
+        """
+    )
+    assert (done.stdout, done.returncode) == ("[True]\n", 0), done.stderr

@@ -442,7 +442,17 @@ def test_handler_cannot_wait_for_what_it_has_interrupted(
 
 
 @pytest.mark.parametrize(
-    "case", ["submit to a new pool", "submit to an idle worker", "send to a new pool"]
+    "case",
+    [
+        "submit to a new pool",
+        "submit to an idle worker",
+        "send to a new pool",
+        "send, caller runs",
+        "caller runs a lane",
+        "cancel",
+        "cancel all",
+        "cancel and shut down",
+    ],
 )
 def test_handler_that_waits_for_what_it_has_interrupted_is_refused_at_any_point(case: str) -> None:
     """It may wait before anything was admitted, and once all is queued."""
@@ -453,6 +463,7 @@ def test_handler_that_waits_for_what_it_has_interrupted_is_refused_at_any_point(
         world, answers = make(), list[Any]()
 
         def drains() -> None:
+            world.gate.opened.set()  # only what this thread keeps back keeps it from quiet
             try:
                 answers.append(world.pool.drain(TIMEOUT))
             except RuntimeError as error:

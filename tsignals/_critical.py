@@ -42,6 +42,12 @@ def foreign(function: _F) -> _F:
     return function
 
 
+def refuse_if_deep(frames: int = 40) -> None:
+    """Raise ``RecursionError`` here, where it does no harm, rather than a few frames further in."""
+    if frames:
+        refuse_if_deep(frames - 1)
+
+
 def _is_critical(frame: FrameType) -> bool:
     _, moment = _critical[id(frame.f_code)]
     return moment is None or moment(frame)

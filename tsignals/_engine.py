@@ -21,7 +21,7 @@ from time import perf_counter
 from typing import Any
 
 from tsignals import _state
-from tsignals._critical import critical, foreign, refuse_if_critical
+from tsignals._critical import critical, foreign, refuse_if_critical, refuse_if_deep
 from tsignals._errors import DeliveryDropped, DeliveryLost, PoolClosed, QueueFull
 from tsignals._future import left_until
 from tsignals._lanes import join
@@ -227,11 +227,13 @@ class Engine(Waits):
             )
         me = threading.get_ident()
         guest = me not in self.idents
-        # As a whole, or a pool that is closed meanwhile would end before the last has run.
-        while cell.update(_state.start_here, len(works)) is None:
-            self.refuse_if_not_open(cell)
+        refuse_if_deep()
+        started = None
         try:
-            self.idents[me] = None
+            self.idents[me] = None  # before the start is counted: no handler may wait for its end
+            # As a whole, or a pool that is closed meanwhile would end before the last has run.
+            while (started := cell.update(_state.start_here, len(works))) is None:
+                self.refuse_if_not_open(cell)
             for work in works:
                 if self.cell is not cell:
                     return  # forked meanwhile
@@ -250,7 +252,7 @@ class Engine(Waits):
                 if (work.ordered_receiver is None or work not in self.unresolved)
                 and work.owner is None
             ]
-            if rest and self.cell is cell:
+            if started is not None and rest and self.cell is cell:
                 self.leave_to_workers(rest, cell)
             raise
         finally:
@@ -353,6 +355,7 @@ class Engine(Waits):
 
     def close(self) -> None:
         """Take no more work; what was accepted still runs, and then the workers go."""
+        refuse_if_deep()
         self.cell.update(_state.turn, Mode.CLOSING)
         self.let_go()
         self.log_drops()

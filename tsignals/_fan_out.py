@@ -266,6 +266,8 @@ class FanOut(Message, Entry):
                 if (fates := self.fates) is not None and place in fates:
                     meeting = work.resolve(work._result, None)
                     if meeting is not None and meeting.callbacks:
+                        if not last and (cell.node[3] or not cell.node[2]):
+                            engine.usher(cell)  # it may be the last now
                         if idle:  # they have come since it was counted, and may take long
                             idle = 0
                             account -= IDLE
@@ -276,6 +278,11 @@ class FanOut(Message, Entry):
                     work.leave(engine)
                 works[place] = work = None
             work = None
+            if not idle:  # the last has ended otherwise
+                account += IDLE
+                accounts[mine] = account
+                idle = IDLE
+                engine.usher(cell)
             if len(works) > 1:
                 self.leave_if_over(engine)
             elif works[0] is None:

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any
 
-from tsignals._critical import critical, foreign, refuse_if_critical
+from tsignals._critical import critical, foreign, refuse_if_critical, refuse_if_deep
 
 PENDING = "PENDING"
 RUNNING = "RUNNING"
@@ -36,12 +36,6 @@ _DONE = frozenset([CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED])
 
 Mark = tuple[str, int]
 """How a future ends, ``"run"`` or a counter, and in which thread; made anew each time."""
-
-
-def refuse_if_deep(frames: int = 40) -> None:
-    """Raise ``RecursionError`` here, where it does no harm, rather than a few frames further in."""
-    if frames:
-        refuse_if_deep(frames - 1)
 
 
 def left_until(deadline: float | None) -> float | None:
@@ -341,10 +335,12 @@ class PoolFuture(Future[Any]):
         owner = self.owner  # another thread may be about to cancel it
         return self.cancelled() or (owner is not None and owner[0] == "cancelled")
 
+    @critical
     def end(self, counter: str, error: BaseException | None, phase: str = FINISHED) -> bool:
         """Resolve it unrun, unless it has started or ended; return whether this call did."""
         if self.owner is not None:
             return False
+        refuse_if_deep()
         cell = self._pool.cell  # before the claim: see Workers.run
         mark = (counter if error is None else "refused", threading.get_ident())
         counted = False

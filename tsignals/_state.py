@@ -19,7 +19,8 @@ Accounts
     changed; whoever replaces a value in which somebody waits, be it the one who waits, *then*
     takes the sum once more. Both go through the one list, which orders them: the worker sees the
     new value, or that one sees what it wrote. So what an account and a new value, neither of which
-    knew of the other, let go on together, goes on.
+    knew of the other, let go on together, goes on. (``admit`` need not look: what it adds lets
+    nobody go on.)
 
 Invariants, by construction of every change below
     S1  submitted = pending + running + completed + failed + cancelled + dropped.
@@ -36,6 +37,8 @@ import enum
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from tsignals._critical import refuse_if_deep
 
 
 class Mode(enum.IntEnum):
@@ -190,8 +193,9 @@ class Cell:
         those who wait for quiet.
 
         An exception from outside (Ctrl-C) is raised if it came before the change was made. One
-        that came after waits for ``raise_interrupt``, or the caller could not know. So whoever
-        stores, in the statement after this call, that the change was made can rely on it.
+        that came after waits for ``raise_interrupt``, or the caller could not know (but for a
+        second one, while this sees to it that the first waits). So whoever stores, in the
+        statement after this call, that the change was made can rely on it.
         """
         while True:
             node, accounts = self._look()
@@ -199,6 +203,8 @@ class Cell:
             after = change(before, *arguments)
             if after is None:
                 return None
+            if after.blocked or after.idlers:
+                refuse_if_deep(20)  # what follows goes deeper than this
             if self._replace(node, _node(after, accounts)):
                 try:
                     wake(before, after)

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from tsignals import _state
-from tsignals._critical import refuse_if_critical
-from tsignals._future import left_until, refuse_if_deep
+from tsignals._critical import refuse_if_critical, refuse_if_deep
+from tsignals._future import left_until
 from tsignals._workers import Workers
 
 _asleep: "dict[int, tuple[Sequence[Any], bool]]" = {}
