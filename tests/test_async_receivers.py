@@ -55,6 +55,7 @@ from tsignals import (
     _loop,
     background,
 )
+from tsignals._loop import LoopThread
 
 __all__ = ["every_loop"]
 
@@ -1447,6 +1448,24 @@ def test_forked_child_has_a_loop_of_its_own_and_the_parents_goes_on(pool: Worker
     assert delivery.result(TIMEOUT) == "through"
     # Also after the child has closed all it had: nothing of the parent's was closed with it.
     assert signal_to(quick, pool).send_async(None).results(TIMEOUT) == [(quick, "through")]
+
+
+@needs_fork
+def test_child_starts_every_pool_anew_though_a_loop_has_ended(pool: WorkerPool) -> None:
+    """That of a thread which was not the first, and whose number the forking one has now."""
+    engine = pool._engine
+    assert signal_to(ignores, pool).send_async(None).results(TIMEOUT) == [(ignores, None)]
+    ended = LoopThread(engine)
+    ended.thread.join(TIMEOUT)
+    engine.loops.append(ended)
+    ended.thread._ident = threading.get_ident()  # type: ignore[attr-defined]
+    with WorkerPool(1) as other:
+        assert other.submit(int).result(TIMEOUT) == 0
+
+        def child() -> None:
+            assert other.submit(int).result(TIMEOUT / 2) == 0
+
+        assert forked(child) == 0
 
 
 @needs_fork

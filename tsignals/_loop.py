@@ -237,7 +237,7 @@ class LoopThread:
         """In a forked child: never touch it again, nor let it be collected, which closes it."""
         _abandoned.append(self)
         self._forked = True
-        if self.thread.ident == threading.get_ident():
+        if self.thread is threading.current_thread():  # a thread's number may be used again
             self._stop()
 
 
