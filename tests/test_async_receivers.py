@@ -1451,14 +1451,15 @@ def test_forked_child_has_a_loop_of_its_own_and_the_parents_goes_on(pool: Worker
 
 
 @needs_fork
-def test_child_starts_every_pool_anew_though_a_loop_has_ended(pool: WorkerPool) -> None:
-    """That of a thread which was not the first, and whose number the forking one has now."""
+def test_number_of_a_loops_thread_that_has_ended_may_be_used_again(pool: WorkerPool) -> None:
+    """By one that may wait, and that forks: the child starts every pool anew."""
     engine = pool._engine
     assert signal_to(ignores, pool).send_async(None).results(TIMEOUT) == [(ignores, None)]
     ended = LoopThread(engine)
     ended.thread.join(TIMEOUT)
     engine.loops.append(ended)
     ended.thread._ident = threading.get_ident()  # type: ignore[attr-defined]
+    assert pool.drain(TIMEOUT)
     with WorkerPool(1) as other:
         assert other.submit(int).result(TIMEOUT) == 0
 

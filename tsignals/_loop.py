@@ -164,6 +164,10 @@ class LoopThread:
                 self.loop.close()
             raise
 
+    def runs_here(self) -> bool:
+        """Whether this is its thread; the number of one that has ended may be used again."""
+        return self.thread.ident == threading.get_ident() and not self.loop.is_closed()
+
     def call(self, function: Callable[..., object], *arguments: Any) -> None:
         """Have ``function`` called on the loop's thread, from any thread, unless all is over."""
         with contextlib.suppress(RuntimeError):  # closed
@@ -237,7 +241,7 @@ class LoopThread:
         """In a forked child: never touch it again, nor let it be collected, which closes it."""
         _abandoned.append(self)
         self._forked = True
-        if self.thread is threading.current_thread():  # a thread's number may be used again
+        if self.runs_here():
             self._stop()
 
 

@@ -97,7 +97,7 @@ class Waits(Workers):
 
     def on_loop(self) -> bool:
         """Whether this is the event loop's thread."""
-        return any(loop.thread.ident == threading.get_ident() for loop in self.loops)
+        return any(loop.runs_here() for loop in self.loops)
 
     def refuse_on_loop(self) -> None:
         """Raise on the event loop's thread, which a wait would block, and with it all its work."""
