@@ -51,7 +51,7 @@ class Sending(Message):
         self.named = named
         self.tell = tell
         context = self.context = contextvars.copy_context()
-        if enclosing.get():
+        if enclosing in context and enclosing.get():
             # What encloses the send does not enclose the deliveries.
             context.run(enclosing.set, ())
 

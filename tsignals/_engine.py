@@ -41,31 +41,34 @@ class Engine(Waits):
         Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and ``RuntimeError`` when no
         thread can be started to run them.
         """
-        self.take(works, growth(works), self.find_room, _state.withdraw)
+        self.take(works, growth(works))
 
     @critical
     def take(
         self,
         works: "Sequence[Work]",
         admitted: int,
-        admit: "Callable[[Sequence[Work], int, Cell], bool]",
-        undo: Callable[..., State],
         together: Any = None,
+        admit: "Callable[[Sequence[Work], int, Cell], bool] | None" = None,
+        undo: Callable[..., State] = _state.withdraw,
         kept: bool = False,
     ) -> None:
-        """Have ``works`` counted by ``admit``, and then queue them; both or neither.
+        """Have ``works`` counted, and then queue them; both or neither.
 
-        ``admitted`` is what the numbers grow by, and ``undo`` the change that takes it back.
+        ``admitted`` is what the numbers grow by.
         ``together`` is the fan-out that goes into the queue for all of them.
+        ``admit`` counts them; ``None``: once there is room. ``undo`` takes that back.
         ``kept``: ordered ones are not queued yet, for the caller runs them when their turn comes.
         """
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
         counted = False
         try:
             # What a send mostly comes to is spelled out here: it is a matter of calls.
-            if together is not None:
-                counted = cell.admit(admitted, len(works))
-            counted = counted or admit(works, admitted, cell)
+            counted = together is not None and cell.admit(admitted, len(works))
+            if not counted:
+                if together is not None:
+                    works = together.futures()
+                counted = (admit or self.find_room)(works, admitted, cell)
             if counted:
                 if len(self.threads) < self.max_workers and not kept and cell.needs_workers():
                     self.staff()
@@ -79,12 +82,11 @@ class Engine(Waits):
                     self.give_up()
         except BaseException:
             if counted:
-                entries = works if together is None else [together]
-                self.make_good(works, entries, admitted, undo, cell)
+                self.make_good(works if together is None else [together], admitted, undo, cell)
             raise
         finally:
             if self.cell is not cell:
-                self.disown(works)
+                self.disown(works if together is None else together.futures())
             if cell.interrupts:
                 cell.raise_interrupt()
 
@@ -129,23 +131,19 @@ class Engine(Waits):
 
     @critical
     def make_good(
-        self,
-        works: "Sequence[Work]",
-        entries: "Sequence[Entry]",
-        admitted: int,
-        undo: Callable[..., State],
-        cell: Cell,
+        self, entries: "Sequence[Entry]", admitted: int, undo: Callable[..., State], cell: Cell
     ) -> None:
-        """After an interruption: all of ``works`` are queued, or none of them stays admitted."""
+        """After an interruption: all of ``entries`` are queued, or none of them stays admitted."""
         # E3, and in this order: between the two looks it may be run, and leave.
-        if entries[0] not in self.unresolved and works[0].owner is None:
+        if entries[0] not in self.unresolved and entries[0].oldest() is not None:
             cell.update(undo, admitted, self.limit)
             self.let_go()
             return
         self.publish(entries)  # E1
-        for work in works:
-            if work.done():
-                self.release(work)
+        for entry in entries:
+            for work in entry.futures():
+                if work.done():
+                    self.release(work)
 
     def publish(self, entries: "Sequence[Entry]", kept: bool = False) -> None:
         now = perf_counter()
@@ -262,7 +260,7 @@ class Engine(Waits):
     def leave_to_workers(self, works: "Sequence[Work]", cell: Cell) -> None:
         """Queue what was to run here; what nobody can run either ends with the reason."""
         try:
-            self.take(works, growth(works), self.put_back, _state.take_up)
+            self.take(works, growth(works), admit=self.put_back, undo=_state.take_up)
         except RuntimeError as error:  # no thread can be started
             for work in works:
                 mark = ("failed", threading.get_ident())
@@ -281,8 +279,8 @@ class Engine(Waits):
             self.take(
                 [work],
                 growth([work]),
-                self.put_back,
-                _state.take_up,
+                admit=self.put_back,
+                undo=_state.take_up,
                 kept=not work.on_loop,
             )
             with contextlib.suppress(RuntimeError):

@@ -44,7 +44,7 @@ from tsignals._future import FINISHED, PENDING, RUNNING, Mark, Meeting
 from tsignals._gate import enclosing
 from tsignals._plan import Plan
 from tsignals._receiver import Receiver
-from tsignals._state import ADMITTED, FINISH, IDLE, START, withdraw
+from tsignals._state import ADMITTED, FINISH, IDLE, START
 from tsignals._work import Entry, Work
 
 LEAVE_IDLE = START - IDLE
@@ -175,7 +175,8 @@ class FanOut(Message, Entry):
         return next((work for work in works if work.owner is None), None)
 
     def remains(self, engine: Engine) -> bool:
-        return self.oldest() is not None
+        # What nobody has asked about can only have been taken by a worker.
+        return bool(self.stack) and (self.fates is None or self.oldest() is not None)
 
     def forget_if_last(self, last: PlainDelivery) -> None:
         """Where all others have ended, let go of what was sent: now the last one will."""
@@ -340,10 +341,11 @@ def fan_out(
     sending.named = named
     sending.tell = tell
     context = sending.context = copy_context()
-    if enclosing.get():
+    if enclosing in context and enclosing.get():
         # As in Sending.
         context.run(enclosing.set, ())
     works: list[Any] = []
+    sending.works = works
     deliveries = Deliveries()
     place = 0
     for receiver in receivers:
@@ -358,15 +360,15 @@ def fan_out(
         place += 1
         works.append(work)
         deliveries.append((receiver, work))
-    sending.works = works.copy()
     sending.stack = [0] if place == 1 else [*range(place - 1, -1, -1)]
     sending.fates = None
     admitted = ADMITTED if place == 1 else place * ADMITTED
     try:
-        engine.take(works, admitted, engine.find_room, withdraw, sending)
+        engine.take(works, admitted, sending)
     except BaseException:
-        known = engine.unresolved
-        if sending not in known and all(w.owner is None and w not in known for w in works):
-            sending.works.clear()  # none was accepted: they and it would be a cycle
+        known, left = engine.unresolved, sending.futures()
+        untouched = len(left) == place and all(w.owner is None and w not in known for w in left)
+        if untouched and sending not in known:
+            works.clear()  # none was accepted: they and it would be a cycle
         raise
     return deliveries

@@ -275,9 +275,15 @@ class Cell:
         return used + blocked[0].count <= self.limit or not used
 
     def needs_workers(self) -> bool:
-        """Whether more wait for a worker than are idle."""
-        node, accounts = self._look()
-        return node[0] + accounts >= WANTED
+        """Whether more wait for a worker than are idle: for one who has just added to the former.
+
+        It may change meanwhile, unlike for ``_look``. Who else makes it more asks in turn; and if
+        fields below get less than zero between the two looks, ``SUBMITTED`` takes that up.
+        """
+        node = self.node
+        while node[3]:  # as _last does
+            node = node[3][0]
+        return node[0] + sum(list(self.accounts)) >= WANTED
 
     def _replace(self, node: Node, successor: Node) -> bool:
         """Make ``successor`` follow ``node``; False if something else does."""
