@@ -345,7 +345,6 @@ def fan_out(
         # As in Sending.
         context.run(enclosing.set, ())
     works: list[Any] = []
-    sending.works = works
     deliveries = Deliveries()
     place = 0
     for receiver in receivers:
@@ -360,9 +359,13 @@ def fan_out(
         place += 1
         works.append(work)
         deliveries.append((receiver, work))
-    sending.stack = [0] if place == 1 else [*range(place - 1, -1, -1)]
+    if place == 1:
+        works = [work]  # one that has grown keeps room for more
+        sending.stack, admitted = [0], ADMITTED
+    else:
+        sending.stack, admitted = [*range(place - 1, -1, -1)], place * ADMITTED
+    sending.works = works
     sending.fates = None
-    admitted = ADMITTED if place == 1 else place * ADMITTED
     try:
         engine.take(works, admitted, sending)
     except BaseException:

@@ -275,15 +275,17 @@ class Cell:
         return used + blocked[0].count <= self.limit or not used
 
     def needs_workers(self) -> bool:
-        """Whether more wait for a worker than are idle: for one who has just added to the former.
+        """Whether more wait for a worker than are idle: for one who has added to the former.
 
-        It may change meanwhile, unlike for ``_look``. Who else makes it more asks in turn; and if
-        fields below get less than zero between the two looks, ``SUBMITTED`` takes that up.
+        Accounts only lessen that, or else their worker asks in turn; so looked at first they do
+        not hide what is wanted, and may change meanwhile, unlike for ``_look``. A field that comes
+        out below zero so takes from ``SUBMITTED``, not from ``WANTED``.
         """
+        accounts = sum(list(self.accounts))
         node = self.node
         while node[3]:  # as _last does
             node = node[3][0]
-        return node[0] + sum(list(self.accounts)) >= WANTED
+        return node[0] + accounts >= WANTED
 
     def _replace(self, node: Node, successor: Node) -> bool:
         """Make ``successor`` follow ``node``; False if something else does."""
