@@ -9,15 +9,25 @@ import contextlib
 import signal as signals
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Gate, Running, ignore, wait_until
+from helpers import TIMEOUT, Gate, Running, Thing, ignore, uncollected, wait_until
 from points import Handler, Interrupter
 from pools import add_up, held
 
-from tsignals import Connection, Deliveries, QueueFull, Signal, WorkerPool, _engine, _state
+from tsignals import (
+    Connection,
+    Deliveries,
+    QueueFull,
+    Signal,
+    WorkerPool,
+    _engine,
+    _fan_out,
+    _state,
+)
 
 MOST = 200
 """Of a call with more points, every second or third will do here."""
@@ -284,6 +294,94 @@ def test_send_that_is_interrupted_after_its_delivery_has_run_keeps_nothing_of_it
     world.check()
     assert world.ran == [7]
     assert world.pool.stats().completed == 1
+
+
+def interrupt_next_send(engine: Any, then: Callable[[], object]) -> None:
+    """Call ``then``, and interrupt, when the next send has been queued."""
+
+    def interrupted() -> None:
+        engine.hopeless = None
+        del engine.give_up
+        then()
+        raise KeyboardInterrupt
+
+    # Who has queued something looks whether it is hopeless.
+    engine.give_up, engine.hopeless = interrupted, lambda: None
+
+
+def test_send_that_is_interrupted_while_it_makes_its_deliveries_leaves_no_cycle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(Deliveries):
+        def append(self, pair: Any) -> None:
+            super().append(pair)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_fan_out, "Deliveries", Interrupted)
+    with WorkerPool(1) as pool, uncollected():
+        signal, sender = Signal(executor=pool), Thing()
+        signal.connect(ignore)
+        gone = weakref.ref(sender)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.send_async(sender)
+        del sender
+        assert gone() is None
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_fan_out_that_is_interrupted_after_it_has_run_leaves_the_pool(count: int) -> None:
+    world, ran = World(), list[int]()
+    engine: Any = world.pool._engine
+    signal = Signal(executor=world.pool)
+    for n in range(count):
+        signal.connect(lambda n=n, **named: ran.append(n), weak=False)
+
+    def let_run() -> None:
+        wait_until(lambda: len(ran) == count and not engine.unresolved)
+        world.hold()  # or the worker would find the entry that is queued once more
+
+    interrupt_next_send(engine, let_run)
+    with pytest.raises(KeyboardInterrupt):
+        signal.send_async(None)
+    assert [*engine.unresolved] == world.futures
+    world.gate.opened.set()
+    assert world.pool.drain(TIMEOUT)
+    assert ran == [*range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_fan_out_that_runs_while_its_interrupted_sender_looks_for_it_is_left_whole(
+    count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has been queued, and queued once more, before the sender looks whether it was."""
+    world, ran, looks, meanwhile = World().hold(), list[int](), list[object](), Gate()
+    engine: Any = world.pool._engine
+    signal = Signal(executor=world.pool)
+    for n in range(count):
+        signal.connect(lambda n=n, **named: ran.append(n), weak=False)
+
+    class Late(dict[Any, None]):
+        def __contains__(self, entry: object) -> bool:
+            looks.append(entry)
+            if len(looks) == 2:  # the first is that of what makes good
+                world.gate.opened.set()
+                assert meanwhile.entered.wait(TIMEOUT)
+            return super().__contains__(entry)
+
+    def replace_and_follow() -> None:
+        engine.unresolved = Late(engine.unresolved)
+        world.pool.submit(meanwhile)  # between the two
+
+    interrupt_next_send(engine, replace_and_follow)
+    with pytest.raises(KeyboardInterrupt):
+        signal.send_async(None)
+    assert len(looks) >= 2
+    meanwhile.opened.set()
+    assert world.pool.drain(TIMEOUT)
+    assert ran == [*range(count)]
+    world.pool.shutdown()
+    assert caplog.records == []
+    assert not engine.unresolved
 
 
 def test_interrupt_of_a_change_that_another_has_overtaken_leaves_that_one_alone() -> None:

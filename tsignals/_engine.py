@@ -57,7 +57,8 @@ class Engine(Waits):
 
         ``admitted`` is what the numbers grow by.
         ``together`` is the fan-out that goes into the queue for all of them.
-        ``admit`` counts them; ``None``: once there is room. ``undo`` takes that back.
+        ``admit`` counts them, or says that there is nothing to queue; ``None``: ``find_room``.
+        ``undo`` takes the former back.
         ``kept``: ordered ones are not queued yet, for the caller runs them when their turn comes.
         """
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
@@ -141,9 +142,12 @@ class Engine(Waits):
             return
         self.publish(entries)  # E1
         for entry in entries:
-            for work in entry.futures():
+            left = entry.futures()
+            for work in left:
                 if work.done():
                     self.release(work)
+            if not left:  # all of it had run, and it had left
+                self.unresolved.pop(entry, None)
 
     def publish(self, entries: "Sequence[Entry]", kept: bool = False) -> None:
         now = perf_counter()

@@ -364,14 +364,18 @@ def fan_out(
         sending.stack, admitted = [0], ADMITTED
     else:
         sending.stack, admitted = [*range(place - 1, -1, -1)], place * ADMITTED
-    sending.works = works
     sending.fates = None
+    sending.works = works  # this last: until here, an interrupt leaves no cycle
     try:
         engine.take(works, admitted, sending)
     except BaseException:
         known, left = engine.unresolved, sending.futures()
-        untouched = len(left) == place and all(w.owner is None and w not in known for w in left)
-        if untouched and sending not in known:
+        # In this order, as in make_good: between the looks they may be run, and leave.
+        if (
+            len(left) == place
+            and sending not in known
+            and all(work not in known and work.owner is None for work in left)
+        ):
             works.clear()  # none was accepted: they and it would be a cycle
         raise
     return deliveries

@@ -278,8 +278,8 @@ class Cell:
         """Whether more wait for a worker than are idle: for one who has added to the former.
 
         Accounts only lessen that, or else their worker asks in turn; so looked at first they do
-        not hide what is wanted, and may change meanwhile, unlike for ``_look``. A field that comes
-        out below zero so takes from ``SUBMITTED``, not from ``WANTED``.
+        not hide what is wanted, and may change meanwhile, unlike for ``_look``. What a field then
+        has less than zero is taken from those above it, at most up to ``SUBMITTED``, which has it.
         """
         accounts = sum(list(self.accounts))
         node = self.node

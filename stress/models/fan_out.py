@@ -1,5 +1,6 @@
 """Models of a fan-out: deliveries that workers share, and count in accounts of their own."""
 
+import functools
 import inspect
 import textwrap
 import threading
@@ -9,7 +10,7 @@ from typing import Any
 
 from stress.models.explore import Model, Mutant, at_once, replaced, require
 from stress.models.pool import Busy, at_rest, end_of, named_signal, wrong
-from tsignals import WorkerPool
+from tsignals import Signal, WorkerPool
 from tsignals._engine import Engine
 from tsignals._fan_out import FanOut, PlainDelivery
 from tsignals._state import Cell
@@ -26,12 +27,17 @@ class Hears:
         self.threads.append(threading.get_ident())
 
 
-def sent(pool: WorkerPool, *receivers: Callable[..., Any]) -> list[Any]:
-    """The deliveries of one send to these."""
+def heard_by(pool: WorkerPool, *receivers: Callable[..., Any]) -> Signal:
+    """A signal with these receivers."""
     signal = named_signal(pool)
     for receiver in receivers:
         signal.connect(receiver, weak=False)
-    return signal.send_async(None).futures
+    return signal
+
+
+def sent(pool: WorkerPool, *receivers: Callable[..., Any]) -> list[Any]:
+    """The deliveries of one send to these."""
+    return heard_by(pool, *receivers).send_async(None).futures
 
 
 class Held(WorkerPool):
@@ -100,8 +106,9 @@ def send_send() -> None:
         meet.wait()
         met.set()
 
+    signals = heard_by(pool, first), heard_by(pool, second)
     pool.let_go()
-    at_once(lambda: sent(pool, first), lambda: sent(pool, second))
+    at_once(*(functools.partial(signal.send_async, None) for signal in signals))
     pool.shutdown()
     at_rest(pool)
 
