@@ -555,9 +555,13 @@ def test_handler_cannot_wait_for_what_it_has_interrupted(
 def test_handler_that_waits_for_what_it_has_interrupted_is_refused_at_any_point(case: str) -> None:
     """It may wait before anything was admitted, and once all is queued."""
     make, act = CASES[case]
-    at, reached, refused = 0, True, 0
+    world = make()
+    with Handler(0, ignore) as handler:
+        act(world)
+    world.check()
+    step = 1 + handler.points // MOST
+    at, reached, refused = 1, True, 0
     while reached:
-        at += 1
         world, answers = make(), list[Any]()
 
         def drains() -> None:
@@ -573,6 +577,7 @@ def test_handler_that_waits_for_what_it_has_interrupted_is_refused_at_any_point(
         assert answers in ([], [True]) or isinstance(answers[0], RuntimeError), handler.where
         refused += bool(answers) and answers[0] is not True
         world.check()
+        at += step
     assert refused > 1
 
 

@@ -68,7 +68,7 @@ class Engine(Waits):
             counted = together is not None and cell.admit(admitted, len(works))
             if not counted:
                 if together is not None:
-                    works = together.futures()
+                    works = [*works]  # those of a fan-out go from its list as they end
                 counted = (admit or self.find_room)(works, admitted, cell)
             if counted:
                 if len(self.threads) < self.max_workers and not kept and cell.needs_workers():

@@ -1,6 +1,5 @@
 """Models of a fan-out: deliveries that workers share, and count in accounts of their own."""
 
-import functools
 import inspect
 import textwrap
 import threading
@@ -10,8 +9,7 @@ from typing import Any
 
 from stress.models.explore import Model, Mutant, at_once, replaced, require
 from stress.models.pool import Busy, at_rest, end_of, named_signal, wrong
-from tsignals import Signal, WorkerPool
-from tsignals._engine import Engine
+from tsignals import WorkerPool
 from tsignals._fan_out import FanOut, PlainDelivery
 from tsignals._state import Cell
 from tsignals._workers import Workers
@@ -27,17 +25,12 @@ class Hears:
         self.threads.append(threading.get_ident())
 
 
-def heard_by(pool: WorkerPool, *receivers: Callable[..., Any]) -> Signal:
-    """A signal with these receivers."""
+def sent(pool: WorkerPool, *receivers: Callable[..., Any]) -> list[Any]:
+    """The deliveries of one send to these."""
     signal = named_signal(pool)
     for receiver in receivers:
         signal.connect(receiver, weak=False)
-    return signal
-
-
-def sent(pool: WorkerPool, *receivers: Callable[..., Any]) -> list[Any]:
-    """The deliveries of one send to these."""
-    return heard_by(pool, *receivers).send_async(None).futures
+    return signal.send_async(None).futures
 
 
 class Held(WorkerPool):
@@ -46,8 +39,8 @@ class Held(WorkerPool):
     So all that it does then goes into its own account.
     """
 
-    def __init__(self, max_workers: int = 1, **options: Any) -> None:
-        super().__init__(max_workers, **options)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(1, **options)
         self._gate, started = threading.Event(), threading.Event()
 
         def hold(**named: Any) -> None:
@@ -91,26 +84,6 @@ def cancel_run() -> str:
     require(len(second.threads) == 1, "its sibling did not run")
     at_rest(pool)
     return end_of(futures[0])
-
-
-def send_send() -> None:
-    """Two that are sent while a worker ends get a worker each, for each waits for the other."""
-    pool = Held(2)
-    meet, met = threading.Event(), threading.Event()
-
-    def first(**named: Any) -> None:
-        meet.set()
-        met.wait()
-
-    def second(**named: Any) -> None:
-        meet.wait()
-        met.set()
-
-    signals = heard_by(pool, first), heard_by(pool, second)
-    pool.let_go()
-    at_once(*(functools.partial(signal.send_async, None) for signal in signals))
-    pool.shutdown()
-    at_rest(pool)
 
 
 def wait_complete() -> None:
@@ -280,24 +253,11 @@ TAKE = Mutant(
     without(FanOut, "work_off", ("place = stack.pop()", "place = stack[-1]; stack.pop()")),
 )
 
-STAFF = Mutant(
-    "look, then admit",
-    without(
-        Engine,
-        "take",
-        (
-            "counted = together is not None and",
-            "wanted = cell.needs_workers()\n        counted = together is not None and",
-        ),
-        ("not kept and cell.needs_workers()", "not kept and wanted"),
-    ),
-)
 USHER = Mutant("see to nobody", wrong(Workers, "usher", lambda self, cell: None), races=False)
 
 MODELS = (
     Model("fan-out: run/run", run_run, (TAKE,)),
     Model("fan-out: cancel/run", cancel_run, (CLAIM, LATE), ("ran", "cancelled")),
-    Model("fan-out: send/send", send_send, (STAFF,)),
     Model("fan-out: wait/complete", wait_complete, (SAY,)),
     Model("fan-out: block/start", block_start, (COUNT_START, REPLACE)),
     Model("fan-out: drain/complete", drain_complete, (COUNT_END, REPLACE)),
