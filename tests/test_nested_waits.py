@@ -591,17 +591,17 @@ def test_lanes_that_wait_for_each_other_are_an_error_and_not_a_hang() -> None:
 def test_blocking_wait_on_the_pools_event_loop_is_an_error(pool: WorkerPool) -> None:
     inner = signal_to(lambda **named: "inner", pool)
 
-    async def waits(**named: Any) -> Any:
-        deliveries = inner.send_async(None)
-        with pytest.raises(RuntimeError, match="event loop"):
-            deliveries.results()
-        return await deliveries
-
     with held(pool) as gate:
+
+        async def waits(**named: Any) -> Any:
+            deliveries = inner.send_async(None)
+            with pytest.raises(RuntimeError, match="event loop"):
+                deliveries.results()
+            gate.opened.set()  # not before: there would be nothing to wait for
+            return await deliveries
+
         [(_, outer)] = signal_to(waits, pool).send_async(None)
-        wait_until(lambda: pool.stats().running == 2)
-        gate.opened.set()
-    assert outer.result(TIMEOUT)[0][1] == "inner"
+        assert outer.result(TIMEOUT)[0][1] == "inner"
 
 
 def test_worker_waits_for_an_async_delivery(pool: WorkerPool) -> None:
