@@ -18,6 +18,10 @@ pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
     pytest.mark.timeout(600),
     pytest.mark.unmeasured,
+    # A schedule that has got stuck is ended wherever its threads are, in a finalizer, too.
+    pytest.mark.filterwarnings(
+        "ignore:(?s)Exception ignored.*_Abort:pytest.PytestUnraisableExceptionWarning"
+    ),
 ]
 
 QUICK = (
