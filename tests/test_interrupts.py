@@ -30,7 +30,7 @@ from tsignals import (
 )
 
 MOST = 200
-"""Of a call with more points, every second or third will do here."""
+"""Of a call with more points, about so many will do here: every n-th."""
 
 
 class World:

@@ -341,7 +341,7 @@ def fan_out(
     sending.named = named
     sending.tell = tell
     context = sending.context = copy_context()
-    if enclosing in context and enclosing.get():
+    if enclosing in context and enclosing.get():  # to get what is not set takes long
         # As in Sending.
         context.run(enclosing.set, ())
     works: list[Any] = []
