@@ -8,11 +8,12 @@ from typing import Any, overload
 
 from tsignals._connection import Terms
 from tsignals._default import get_default_executor
+from tsignals._definition import is_async
 from tsignals._delivery import Sending
 from tsignals._dispatch import deliver
 from tsignals._pool import check_executor
 from tsignals._receiver import Background as Background
-from tsignals._receiver import Receiver, is_async
+from tsignals._receiver import Receiver
 from tsignals._signal import Signal, tell
 
 

@@ -4,19 +4,27 @@ No lock, no thread. A weak hold is a :class:`Tether`: a weak reference that carr
 the connection it belongs to, so that one callback can serve all connections of a signal.
 """
 
-import functools
-import inspect
+import sys
 import weakref
 from collections.abc import Callable, Hashable
 from inspect import CO_COROUTINE, CO_VARKEYWORDS
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
+
+from tsignals._definition import (
+    is_async,
+    is_kept_by_class,
+    is_made_anew,
+    name_of,
+    stored,
+    takes_any_keywords,
+)
 
 Receiver = Callable[..., Any]
 
 
-# Most receivers are functions. Below, their exact type is asked first: that saves ``isinstance``,
-# which would look for a ``__class__`` that says otherwise.
+# Types are asked for by ``type``: ``isinstance`` would also believe a ``__class__`` that says
+# otherwise, as those of proxies and mocks do, and ask for it by running their code.
 
 
 def identity(receiver: object) -> Hashable:
@@ -24,7 +32,7 @@ def identity(receiver: object) -> Hashable:
 
     Valid while the receiver lives; a connection's weak hold tells when it no longer does.
     """
-    if isinstance(receiver, MethodType):
+    if type(receiver) is MethodType:
         return (id(receiver.__self__), id(receiver.__func__))
     return id(receiver)
 
@@ -58,43 +66,38 @@ def check(receiver: Receiver) -> tuple[bool, bool, bool]:
     Return whether it is async for ``send``, whether for ``send_async``, which sees through
     ``background``, and whether that wraps it.
 
-    Django's two messages, word for word. A callable whose signature cannot be read is accepted.
-    Nothing is kept, neither the receiver nor its signature.
+    Django's two messages, word for word, but for what the second says of wrappers. A callable whose
+    signature cannot be read is accepted. Nothing is kept, neither the receiver nor its signature.
     """
-    function = receiver
-    if type(receiver) is not FunctionType and isinstance(receiver, MethodType):
-        function = receiver.__func__
+    function = receiver.__func__ if type(receiver) is MethodType else receiver
     # Unless an attribute says other than the code. Asked one by one, or a __dict__ is made.
     if type(function) is FunctionType and not (
         hasattr(function, "__wrapped__")
         or hasattr(function, "__signature__")
-        or hasattr(function, "_is_coroutine_mark")  # inspect.markcoroutinefunction
+        or hasattr(function, _ASYNC_MARK)
     ):
         flags = function.__code__.co_flags
         if not flags & CO_VARKEYWORDS:
-            raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
+            raise ValueError(_NARROW)
         awaited = flags & CO_COROUTINE != 0
         return awaited, awaited, False
     if not callable(receiver):
         raise TypeError("Signal receivers must be callable.")
-    try:
-        parameters = inspect.signature(receiver).parameters.values()
-    except (TypeError, ValueError):
-        pass
-    else:
-        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-            raise ValueError("Signal receivers must accept keyword arguments (**kwargs).")
+    if not takes_any_keywords(receiver):
+        wrapped = stored(function, "__wrapped__")
+        raise ValueError(
+            f"{_NARROW} {name_of(receiver)} is judged by what it wraps, {name_of(wrapped)}."
+            if callable(wrapped)
+            else _NARROW
+        )
     inner = direct(receiver)
     return is_async(receiver), is_async(inner), inner is not receiver
 
 
-def is_async(receiver: object) -> bool:
-    """Whether calling ``receiver`` gives a coroutine, as far as its definition tells."""
-    while isinstance(receiver, functools.partial):
-        receiver = receiver.func
-    return inspect.iscoroutinefunction(receiver) or inspect.iscoroutinefunction(
-        getattr(type(receiver), "__call__", None)  # noqa: B004 - the method, not whether it is one
-    )
+# What marks a function that only returns coroutines: for ``inspect``, or else for ``asyncio``.
+_ASYNC_MARK = "_is_coroutine_marker" if sys.version_info >= (3, 12) else "_is_coroutine"
+
+_NARROW = "Signal receivers must accept keyword arguments (**kwargs)."
 
 
 class Background:
@@ -107,10 +110,10 @@ def direct(receiver: Receiver) -> Receiver:
     """What to call where a pool runs the receiver already: the function behind ``background``."""
     if type(receiver) is FunctionType:
         return receiver  # as nearly all are
-    if isinstance(receiver, Background):
-        return receiver.function
-    if isinstance(receiver, MethodType) and isinstance(receiver.__func__, Background):
-        return MethodType(receiver.__func__.function, receiver.__self__)
+    if issubclass(type(receiver), Background):
+        return cast(Background, receiver).function
+    if type(receiver) is MethodType and issubclass(type(receiver.__func__), Background):
+        return MethodType(cast(Background, receiver.__func__).function, receiver.__self__)
     return receiver
 
 
@@ -186,14 +189,27 @@ def hold_receiver(
     """
     if not weak:
         return Strong(receiver)
+    if type(receiver) is FunctionType and receiver.__closure__ is None:  # as most are
+        hold = Tether(receiver, on_death)
+        hold.key = key
+        return hold
+    owner: Any = receiver
+    kept = False  # whether it is a method whose function the class keeps alive
+    if type(receiver) is MethodType:
+        owner, function = receiver.__self__, receiver.__func__
+        kept = is_kept_by_class(owner, function)
+    if not kept and is_made_anew(receiver):
+        raise TypeError(
+            f"cannot hold {name_of(receiver)} weakly (its owner makes it anew at each access, "
+            "so nothing else keeps it alive); pass weak=False"
+        )
     try:
-        if type(receiver) is not FunctionType and isinstance(receiver, MethodType):
-            # A weak reference without a callback is shared by all methods of one function.
-            function = weakref.ref(receiver.__func__)
-            return WeakMethod(tether(receiver.__self__, key, on_death), function)
-        return tether(receiver, key, on_death)
+        if owner is receiver:
+            return tether(receiver, key, on_death)
+        # Without a callback a reference is shared, by all methods of one function.
+        its = weakref.ref(function) if kept else tether(function, key, on_death)
+        return WeakMethod(tether(owner, key, on_death), its)
     except TypeError:
-        owner = receiver.__self__ if isinstance(receiver, MethodType) else receiver
         raise TypeError(
             f"cannot hold <{type(owner).__name__}> weakly "
             "(its class allows no weak references); pass weak=False"

@@ -6,6 +6,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from tsignals._definition import name_of
 from tsignals._outcomes import Failure
 from tsignals._receiver import Receiver
 
@@ -13,15 +14,6 @@ if TYPE_CHECKING:
     from tsignals._signal import Signal
 
 log = logging.getLogger("tsignals")
-
-
-def describe(receiver: object) -> str:
-    """A receiver's name for a log line, whatever kind of callable it is."""
-    name = getattr(receiver, "__qualname__", None)
-    if not isinstance(name, str):
-        inner = getattr(receiver, "func", None)  # a partial is called after what it calls
-        name = getattr(inner, "__qualname__", None)
-    return name if isinstance(name, str) else f"<{type(receiver).__name__}>"
 
 
 def write_log(
@@ -32,7 +24,7 @@ def write_log(
         logging.ERROR,
         "%s %s of signal %s failed in %s: %r",
         what,
-        describe(receiver),
+        name_of(receiver),
         getattr(signal, "label", signal),  # background serves other signals too
         mode,
         error,
