@@ -1,22 +1,24 @@
 """Calling receivers quickly: one small function for each set of value names.
 
 ``r(signal=s, sender=x, a=v)`` costs less than half of ``r(signal=s, sender=x, **named)``, and that
-is most of what a send can save. So a function is compiled once for each tuple of names that is
-sent, for each kind of plan below, and for the workers of a pool. Nothing else is generated, and the
-text takes nothing but names that are plain ASCII identifiers, as keywords and as string literals.
+is most of what a send can save. So a function is compiled for each tuple of names that is sent
+often, for each kind of plan below, and for the workers of a pool. Nothing else is generated, and
+the text takes nothing but names that are plain ASCII identifiers, as keywords and as string
+literals.
 
-Names can come from outside, and compiled code is never given back: the tables are there once for
-the whole process, and take no more entries once they hold ``LIMIT``. What does not fit, and what
-is no plain identifier, is called with ``**named``, to the same effect.
+Names can come from outside, and compiled code is never given back. So it takes names that were seen
+``OFTEN`` times, that are few and short, and at most ``LIMIT`` functions for the whole process. All
+else is called with ``**named``, to the same effect, by one function for each kind. To count, the
+hash of the names is kept, not these themselves, and not for ever.
 
-A plan keeps the function for the first names it was sent with. This checks that they are the same
-again, and else leaves it to the function for the next names that came, which does likewise and
-looks up any other: cheaper than looking up each time, and sends write nothing that other threads
-read. Functions for workers check nothing: who sends does it, once for all receivers.
+A plan keeps the compiled function for the names that it is sent with. This checks that they are the
+same again, and else leaves it to the function for the next names that came often, which does
+likewise and looks up any other: cheaper than looking up each time, and sends write nothing that
+other threads read. Functions for workers check nothing: who sends does it, once for all receivers.
 
 Thread safety: table entries are only added, a plan's functions are set once or twice to things
 that do the same, those for workers together with the names. Two threads may compile one entry;
-either will do.
+either will do. Of two that count at once one may be missed.
 """
 
 import keyword
@@ -29,11 +31,17 @@ from types import MethodType
 from typing import Any
 
 from tsignals._critical import foreign
-from tsignals._each import send_anyhow, send_robust_anyhow
+from tsignals._each import check_names, send_anyhow, send_robust_anyhow
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver
 
-LIMIT = 256
+OFTEN = 16
+"""How many sends with some names there are before a function is compiled for these."""
+LIMIT = 1000
+"""Compiled functions in this process, at most."""
+MOST_NAMES = 16
+MOST_LETTERS = 256
+"""Of all names together."""
 
 Names = tuple[str, ...]
 Caller = Callable[..., Any]  # (plan, signal, sender, named), and for send_robust also (tell)
@@ -149,7 +157,8 @@ def _guard(names: Names) -> str:
     return "[*named] != names" if names else "named"
 
 
-def _compile(kind: str, robust: bool, names: Names, table: "Table") -> Caller:
+def _compile(kind: str, robust: bool, names: Names | None, table: "Table") -> Caller:
+    """The function for ``names``; ``None``: that for any."""
     single = kind in ("one", "method", "held")
     body = (
         (_ROBUST_ONE if single else _ROBUST_MANY)
@@ -157,17 +166,22 @@ def _compile(kind: str, robust: bool, names: Names, table: "Table") -> Caller:
         else (_SEND_ONE if single else _SEND_MANY)
     )
     tell, other = (", tell", "other_robust") if robust else ("", "other")
-    values = "".join(f'    _{i} = named["{name}"]\n' for i, name in enumerate(names))
-    given = "".join(f", {name}=_{i}" for i, name in enumerate(names))
-    # The function that the plan keeps for other names looks up any third ones: if it passed them
-    # on likewise, it would pass them to itself.
+    if names is None:
+        checked = '    if "signal" in named:\n        check_names(named)\n'
+        given = ", **named"
+    else:
+        # The function that the plan keeps for other names looks up any third ones: if it passed
+        # them on likewise, it would pass them to itself.
+        checked = (
+            f"    if {_guard(names)}:\n"
+            f"        if plan.{other} is call:\n"
+            f"            return find(tuple(named))(plan, signal, sender, named{tell})\n"
+            f"        return plan.{other}(plan, signal, sender, named{tell})\n"
+        ) + "".join(f'    _{i} = named["{name}"]\n' for i, name in enumerate(names))
+        given = "".join(f", {name}=_{i}" for i, name in enumerate(names))
     text = (
         f"def call(plan, signal, sender, named{tell}):\n"
-        f"    if {_guard(names)}:\n"
-        f"        if plan.{other} is call:\n"
-        f"            return find(tuple(named))(plan, signal, sender, named{tell})\n"
-        f"        return plan.{other}(plan, signal, sender, named{tell})\n"
-        + values
+        + checked
         + _RESOLVE[kind].format(tell=tell)
         + body.format(call="signal=signal, sender=sender" + given)
     )
@@ -175,8 +189,9 @@ def _compile(kind: str, robust: bool, names: Names, table: "Table") -> Caller:
         "MethodType": MethodType,
         "Outcomes": Outcomes,
         "anyhow": table.anyhow,
+        "check_names": check_names,
         "find": table.find,
-        "names": list(names),  # what comes is listed to be compared; a tuple takes longer to make
+        "names": list(names or ()),  # what comes is listed to be compared; a tuple takes longer
         "perf_counter": perf_counter,
     }
     exec(compile(text, f"<tsignals {kind}>", "exec"), scope)
@@ -184,35 +199,62 @@ def _compile(kind: str, robust: bool, names: Names, table: "Table") -> Caller:
     return caller
 
 
+_compiled: list[None] = []  # an entry for each function
+_seen: dict[int, int] = {}  # how often, by hash of a table and names; forgotten now and then
+_MOST_SEEN = 1024
+
+
+def _come_often(table: "Table", names: Names) -> bool:
+    """Count; whether ``names`` have now come often enough."""
+    which = hash((id(table), names))
+    if len(_seen) >= _MOST_SEEN:
+        _seen.clear()
+    count = _seen[which] = _seen.get(which, 0) + 1
+    return count == OFTEN
+
+
+def _can_be_compiled(names: Names) -> bool:
+    return (
+        len(_compiled) < LIMIT
+        and sum(map(len, names)) <= MOST_LETTERS
+        and all(
+            type(name) is str and _plain_name.match(name) and name not in _taken for name in names
+        )
+    )
+
+
 class Table:
     """The functions of one kind, by the names of the values."""
 
-    def __init__(self, anyhow: Caller, make: "Callable[[Names, Table], Caller] | None") -> None:
+    def __init__(
+        self, anyhow: Caller, make: "Callable[[Names | None, Table], Caller]", general: Any = None
+    ) -> None:
         self.anyhow = anyhow
-        self._make = make  # None: nothing is compiled
+        self._make = make
+        self._general: Caller | None = general
         self.callers: dict[Names, Caller] = {}
 
+    @property
+    def general(self) -> Caller:
+        """The function for any names."""
+        if self._general is None:
+            self._general = self._make(None, self)
+        return self._general
+
     def find(self, names: Names) -> Caller:
-        """The function for ``names``; the general way where there is none and can be none."""
-        try:
-            return self.callers[names]
-        except KeyError:
-            pass
-        if (
-            self._make is None
-            or len(self.callers) >= LIMIT
-            or not all(
-                type(name) is str and _plain_name.match(name) and name not in _taken
-                for name in names
-            )
-        ):
-            return self.anyhow
+        """The function for ``names``; the general one where there is none, or none yet."""
+        caller = self.callers.get(names)
+        if caller is not None:
+            return caller
+        if len(names) > MOST_NAMES or not _come_often(self, names) or not _can_be_compiled(names):
+            return self.general
+        _compiled.append(None)
         caller = self.callers[names] = self._make(names, self)
         return caller
 
 
-def _compile_background(names: Names, table: Table) -> Caller:
-    given = "".join(f', {name}=named["{name}"]' for name in names)
+def _compile_background(names: Names | None, table: Table) -> Caller:
+    given = "".join(f', {name}=named["{name}"]' for name in names or ())
     text = (
         "def call(sending, receiver, signal, sender):\n"
         "    named = sending.named\n"
@@ -236,31 +278,44 @@ TABLES = {kind: Table(send_anyhow, partial(_compile, kind, False)) for kind in _
 TABLES_ROBUST = {
     kind: Table(send_robust_anyhow, partial(_compile, kind, True)) for kind in _RESOLVE
 }
-TABLES[GENERAL] = Table(send_anyhow, None)
-TABLES_ROBUST[GENERAL] = Table(send_robust_anyhow, None)
-BACKGROUND = Table(call_in_context, _compile_background)
+BACKGROUND = Table(call_in_context, _compile_background, call_in_context)
 """For one receiver in a worker; these take what is sent, by just these names, and the receiver."""
 
 
+# What a plan begins with. It keeps no general function: that would be kept for all names.
+
+
 def call_first(plan: Any, signal: Any, sender: Any, named: dict[str, Any]) -> Any:
-    """Call the receivers of a plan that is used for the first time."""
-    caller = plan.call = TABLES[plan.kind].find(tuple(named))
+    """Call the receivers of a plan that has no function for any names."""
+    table = TABLES[plan.kind]
+    caller = table.find(tuple(named))
+    if caller is not table._general:
+        plan.call = caller
     return caller(plan, signal, sender, named)
 
 
 def call_other(plan: Any, signal: Any, sender: Any, named: dict[str, Any]) -> Any:
-    """Call them with names that are not the first ones."""
-    caller = plan.other = TABLES[plan.kind].find(tuple(named))
+    """Call them with names that are not those of the first function."""
+    table = TABLES[plan.kind]
+    caller = table.find(tuple(named))
+    if caller is not table._general:
+        plan.other = caller
     return caller(plan, signal, sender, named)
 
 
 def call_first_robust(plan: Any, signal: Any, sender: Any, named: dict[str, Any], tell: Any) -> Any:
     """As ``call_first``, for ``send_robust``."""
-    caller = plan.call_robust = TABLES_ROBUST[plan.kind].find(tuple(named))
+    table = TABLES_ROBUST[plan.kind]
+    caller = table.find(tuple(named))
+    if caller is not table._general:
+        plan.call_robust = caller
     return caller(plan, signal, sender, named, tell)
 
 
 def call_other_robust(plan: Any, signal: Any, sender: Any, named: dict[str, Any], tell: Any) -> Any:
     """As ``call_other``, for ``send_robust``."""
-    caller = plan.other_robust = TABLES_ROBUST[plan.kind].find(tuple(named))
+    table = TABLES_ROBUST[plan.kind]
+    caller = table.find(tuple(named))
+    if caller is not table._general:
+        plan.other_robust = caller
     return caller(plan, signal, sender, named, tell)

@@ -335,7 +335,8 @@ def fan_out(
     names, call = plan.background
     if names != [*named]:
         call = BACKGROUND.find(tuple(named))
-        if names is None and call is not BACKGROUND.anyhow:  # or it would keep names of any kind
+        # Or it would keep names of any kind.
+        if names is None and call is not BACKGROUND.general and {*map(type, named)} <= {str}:
             plan.background = [*named], call
     sending.call = call
     sending.named = named

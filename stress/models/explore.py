@@ -191,11 +191,13 @@ def _generated_code_shown() -> Iterator[None]:
     tables = [*_call.TABLES.values(), *_call.TABLES_ROBUST.values(), _call.BACKGROUND]
     for table in tables:
         table.callers.clear()
+    often, _call.OFTEN = _call.OFTEN, 1  # all runs are to be alike
     _call.__dict__["compile"] = compiled
     try:
         yield
     finally:
         del _call.__dict__["compile"]
+        _call.OFTEN = often
         for table in tables:
             table.callers.clear()
 
