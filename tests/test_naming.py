@@ -5,14 +5,15 @@ import inspect
 import logging
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import signals_for_tests
-from helpers import Boom, raiser, wait_until
+from helpers import TIMEOUT, Boom, raiser, wait_until
 from signals_for_tests import LINE_OF_MAKE, Order, make
 
-from tsignals import Signal, receiver_failed
+from tsignals import Signal, _naming, receiver_failed
 
 kept_here = make()
 
@@ -89,6 +90,22 @@ def test_providing_args_is_kept_as_a_tuple_and_shown(given: Any, kept: tuple[str
         assert name in repr(signal)
 
 
+@pytest.mark.parametrize("text", ["order", b"order"])
+def test_providing_args_is_not_taken_for_its_letters(text: Any) -> None:
+    with pytest.raises(TypeError, match="name="):
+        Signal(text)
+
+
+@pytest.mark.parametrize("nothing", [5, "pool", ThreadPoolExecutor])
+def test_what_is_no_executor_is_refused_when_it_is_assigned(nothing: Any) -> None:
+    signal = Signal()
+    with pytest.raises(TypeError, match=r"must be a concurrent\.futures\.Executor"):
+        signal.executor = nothing
+    assert signal.executor is None
+    with pytest.raises(TypeError, match="name must be a str"):
+        Signal(name=5)  # type: ignore[arg-type]
+
+
 def test_providing_args_is_never_enforced() -> None:
     signal, heard = Signal(providing_args=["size"]), list[Any]()
 
@@ -151,3 +168,57 @@ def test_signal_made_where_no_python_code_calls_has_a_label_too() -> None:
     _thread.start_new_thread(Signal.__init__, (signal,))
     wait_until(lambda: hasattr(signal, "_address"))
     assert "?" in signal.label
+
+
+def test_signals_that_are_nowhere_to_be_found_do_not_cost_a_search_each(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    visits = list[str]()
+    walk = _naming._walk
+
+    def counting(namespace: Any, module: str, *inside: Any) -> Any:
+        visits.append(module)
+        return walk(namespace, module, *inside)
+
+    monkeypatch.setattr(_naming, "_walk", counting)
+    raising = raiser(Boom())
+    with caplog.at_level(logging.ERROR, "tsignals"):
+        for _ in range(100):
+            signal = Signal()
+            with signal.connect(raising):
+                signal.send_robust(None)
+    assert len(caplog.records) == 100
+    assert all("made at" in record.getMessage() for record in caplog.records)
+    # One search of all modules at most; then each signal asks the module that made it.
+    others = [module for module in visits if module != __name__]
+    assert len(others) == len(set(others)) or len(others) < 3 * len(sys.modules)
+    assert visits.count(__name__) < 400
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "a\x1b[31mb", "tab\tbed", "back\rwards"])
+def test_names_in_logs_stay_on_their_line(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    def receiver(**named: Any) -> None:
+        raise Boom
+
+    receiver.__qualname__ = text
+    signal = Signal(name=text)
+    signal.connect(receiver)
+    assert "\n" not in repr(signal.receivers[0])
+    with caplog.at_level(logging.ERROR, "tsignals"):
+        signal.send_robust(None)
+        signal.send_async(None).wait(TIMEOUT)
+    for record in caplog.records:
+        assert text not in record.getMessage()
+        assert record.getMessage().isprintable()
+    assert len(caplog.records) == 2
+
+
+def test_class_that_is_its_own_attribute_is_looked_into_once() -> None:
+    module: Any = types.ModuleType("looped")
+    module.Loop = type("Loop", (), {"__module__": "looped"})
+    module.Loop.Loop = module.Loop
+    sys.modules["looped"] = module
+    try:
+        assert "made at" in repr(Signal())
+    finally:
+        del sys.modules["looped"]

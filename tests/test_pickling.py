@@ -177,3 +177,35 @@ def test_copy_and_deepcopy_return_the_same_signal(signal: Signal) -> None:
     assert copy.copy(signal) is signal
     assert copy.deepcopy(signal) is signal
     assert copy.deepcopy({"in": [signal]})["in"][0] is signal
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [
+        ("os", "getcwd"),
+        ("builtins", "exec"),
+        ("tsignals", "Signal"),
+        ("tsignals", "Signal.send"),
+        ("tsignals", "no_such"),
+        ("signals_for_tests", "lazy"),
+    ],
+)
+def test_what_unpickling_calls_returns_signals_and_nothing_else(
+    module: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lazy(name: str) -> Any:
+        raise AssertionError(f"{name} was asked for")
+
+    monkeypatch.setattr(signals_for_tests, "__getattr__", lazy, raising=False)
+    load, _ = signals_for_tests.saved.__reduce__()
+    assert load("signals_for_tests", "saved") is signals_for_tests.saved
+    with pytest.raises(pickle.UnpicklingError, match="there is no signal"):
+        load(module, path)
+
+
+def test_connection_is_copied_as_itself_with_what_keeps_it() -> None:
+    connection = signals_for_tests.saved.connect(lambda **named: None, weak=False)
+    with connection:
+        keeper = {"connections": [connection]}
+        assert copy.copy(connection) is connection
+        assert copy.deepcopy(keeper) == keeper

@@ -1,11 +1,12 @@
 """How a signal is called in logs, in ``repr`` and in a pickle: by the attribute that holds it."""
 
 import importlib
-import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import Any
+
+from tsignals._definition import one_line
 
 
 class Address:
@@ -14,7 +15,7 @@ class Address:
     __slots__ = ("_found", "line", "module", "where")
 
     def __init__(self, signal: object, frame: FrameType | None) -> None:
-        self._found: tuple[str, str] | bool | None = False  # False: not looked yet
+        self._found: tuple[str, str] | None = None
         # Past the __init__ of subclasses, which call ours.
         while (
             frame is not None
@@ -31,18 +32,59 @@ class Address:
 
     def find(self, signal: object) -> tuple[str, str] | None:
         """The module and path of the attribute that is ``signal``, or ``None``."""
-        if isinstance(self._found, tuple) and _get(*self._found) is signal:
+        if self._found is not None and _get(*self._found) is signal:
             return self._found
         self._found = found = find(signal, self.module)
         return found
 
-    def label(self, signal: object, look: bool = True) -> str:
-        """How to call ``signal``; with ``look=False`` no second search after a vain one."""
-        found = None if self._found is None and not look else self.find(signal)
+    def label(self, signal: object, kind: type) -> str:
+        """How to call ``signal``, which is a ``kind``, in logs.
+
+        Where it is found is looked up in an index of all that are: signals that are nowhere to
+        be found may come and go by the thousand, and must not cost a search each.
+        """
+        found = self._found
+        if found is None or _get(*found) is not signal:
+            found = _find_in_module(signal, self.module) or _look_up(signal, kind)
+            self._found = found
+        return self._label(found)
+
+    def exact_label(self, signal: object) -> str:
+        """The same, looking everywhere."""
+        return self._label(self.find(signal))
+
+    def _label(self, found: tuple[str, str] | None) -> str:
         if found is None:
-            return f"made at {self.where}:{self.line}"
+            return f"made at {one_line(self.where)}:{self.line}"
         module, path = found
         return repr(path if "." in path else f"{module}.{path}")
+
+
+def _find_in_module(signal: object, name: str) -> tuple[str, str] | None:
+    module = sys.modules.get(name)
+    if not issubclass(type(module), ModuleType):
+        return None
+    path = _find_in(object.__getattribute__(module, "__dict__"), signal, name)
+    return None if path is None else (name, path)
+
+
+_index: tuple[int, dict[int, tuple[str, str]]] = (0, {})
+"""How many modules there were, and the addresses of the signals in them, by id."""
+
+
+def _look_up(signal: object, kind: type) -> tuple[str, str] | None:
+    global _index
+    count, addresses = _index
+    if count != len(sys.modules):
+        count, addresses = len(sys.modules), {}
+        for name, module in list(sys.modules.items()):
+            if issubclass(type(module), ModuleType):
+                for path, found in _walk(object.__getattribute__(module, "__dict__"), name):
+                    if issubclass(type(found), kind):
+                        addresses.setdefault(id(found), (name, path))
+        _index = count, addresses
+    address = addresses.get(id(signal))
+    return address if address is not None and _get(*address) is signal else None
 
 
 def find(signal: object, first: str) -> tuple[str, str] | None:
@@ -51,35 +93,36 @@ def find(signal: object, first: str) -> tuple[str, str] | None:
     Looks in the module ``first``, then in all that are loaded; there in module attributes, then
     in those of the module's classes.
     """
-    modules = dict(sys.modules)  # one step: imports go on in other threads
-    ordered = [first] if first in modules else []
-    ordered.extend(name for name in modules if name != first)
+    # One step: imports go on in other threads.
+    ordered = [first, *(name for name in list(sys.modules) if name != first)]
     for name in ordered:
-        module = modules[name]
-        if issubclass(type(module), ModuleType):
-            path = _find_in(object.__getattribute__(module, "__dict__"), signal, name)
-            if path is not None:
-                return name, path
+        found = _find_in_module(signal, name)
+        if found is not None:
+            return found
     return None
 
 
 def _find_in(namespace: Mapping[str, Any], signal: object, module: str) -> str | None:
     """The path from ``namespace`` to ``signal``: an attribute of it or of a class in it."""
+    return next((path for path, value in _walk(namespace, module) if value is signal), None)
+
+
+def _walk(
+    namespace: Mapping[str, Any], module: str, inside: tuple[type, ...] = ()
+) -> Iterator[tuple[str, Any]]:
+    """The attributes in ``namespace``, then those of classes in it, each with its path."""
     items = list(namespace.items())
-    for name, value in items:
-        if value is signal:
-            return name
+    yield from items
     for name, value in items:
         # A class is looked into where it is at home, under its own name: so once.
         if (
             issubclass(type(value), type)  # not isinstance: that asks lazy objects for a __class__
             and value.__module__ == module
             and value.__name__ == name
+            and not any(value is outer for outer in inside)  # it may be its own attribute
         ):
-            path = _find_in(vars(value), signal, module)
-            if path is not None:
-                return f"{name}.{path}"
-    return None
+            for path, inner in _walk(vars(value), module, (*inside, value)):
+                yield f"{name}.{path}", inner
 
 
 def _get(module: str, path: str) -> Any:
@@ -95,11 +138,6 @@ def _get(module: str, path: str) -> Any:
 
 
 def load(module: str, path: str) -> Any:
-    """The attribute ``path`` of ``module``, imported if need be; what unpickling calls."""
-    found: Any = importlib.import_module(module)
-    for name in path.split("."):
-        try:
-            found = getattr(found, name)
-        except AttributeError:
-            raise pickle.UnpicklingError(f"there is no signal {path!r} in {module!r}") from None
-    return found
+    """What is stored as ``path`` in ``module``, imported if need be; ``None`` if nothing is."""
+    importlib.import_module(module)
+    return _get(module, path)
