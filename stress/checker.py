@@ -18,6 +18,10 @@ from typing import NamedTuple, TypeAlias
 Key = tuple[str, str | None]
 
 
+REFUSED = "refused"
+"""What a connect answers whose key stands with another priority."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connect:
     key: Key
@@ -118,7 +122,8 @@ def step(state: State, call: Call) -> State | None:
         case Connect(key, receiver, priority):
             for row in rows:
                 if row.key == key:
-                    return state if row.connection == answer else None
+                    expected = row.connection if row.priority == priority else REFUSED
+                    return state if answer == expected else None
             if answer in made or not isinstance(answer, int):
                 return None
             return State((*rows, Row(answer, key, receiver, priority)), made | {answer})

@@ -36,6 +36,7 @@ from stress._run import (
     write_report,
 )
 from stress.checker import (
+    REFUSED,
     Action,
     Call,
     Connect,
@@ -263,10 +264,15 @@ class Performer:
         weak = actor.name not in self.history.strong
         priority = self.random.choice((0, 0, 0, 1))
         began = time.monotonic_ns()
-        handle = self.history.signal.connect(receiver, sender, weak, uid, priority=priority)
+        handle = None
+        with contextlib.suppress(ValueError):
+            handle = self.history.signal.connect(receiver, sender, weak, uid, priority=priority)
         returned = time.monotonic_ns()
-        self.history.handles.append(handle)
-        self.log(Connect(key, actor.name, priority), id(handle), began, returned)
+        answer: object = REFUSED
+        if handle is not None:
+            self.history.handles.append(handle)
+            answer = id(handle)
+        self.log(Connect(key, actor.name, priority), answer, began, returned)
 
     def disconnect(self) -> None:
         chosen = self.any_key()

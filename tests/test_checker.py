@@ -3,6 +3,7 @@
 import pytest
 
 from stress.checker import (
+    REFUSED,
     Action,
     Call,
     Connect,
@@ -49,6 +50,9 @@ GOOD = {
     ),
     "a key connected again keeps its connection": one_after_the_other(
         (CONNECT_A, 1), (CONNECT_A, 1), (Send(None), ("a",))
+    ),
+    "a key connected again with another priority is refused": one_after_the_other(
+        (CONNECT_A, 1), (Connect(A, "a", priority=1), REFUSED), (Send(None), ("a",))
     ),
     "a connection made anew is another": one_after_the_other(
         (CONNECT_A, 1), (DisconnectHandle(1), True), (CONNECT_A, 2), (DisconnectHandle(1), False)
@@ -99,6 +103,13 @@ BAD = {
     ),
     "a key connected again gets another connection": one_after_the_other(
         (CONNECT_A, 1), (CONNECT_A, 2)
+    ),
+    "a key connected again loses its priority": one_after_the_other(
+        (CONNECT_A, 1), (Connect(A, "a", priority=1), 1)
+    ),
+    "a new key is refused": one_after_the_other((CONNECT_A, REFUSED)),
+    "a key is refused that stands as asked": one_after_the_other(
+        (CONNECT_A, 1), (CONNECT_A, REFUSED)
     ),
     "a removed connection is handed out again": one_after_the_other(
         (CONNECT_A, 1), (DisconnectKey(A), True), (CONNECT_A, 1)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import Ear, Equal, Thing, Unhashable, assert_gone, heard, ignore, together
+from helpers import Boom, Ear, Equal, Thing, Unhashable, assert_gone, heard, ignore, together
 
-from tsignals import Connection, Signal
+from tsignals import Connection, Signal, background
 
 
 class Shelf:
@@ -140,8 +140,7 @@ def test_key_connected_again_changes_nothing_and_returns_the_existing_connection
     signal, first, second = Signal(), Ear("first"), Ear("second")
     connection = signal.connect(first)
     signal.connect(second)
-    assert signal.connect(first, weak=False, priority=9) is connection
-    assert connection.priority == 0
+    assert signal.connect(first, weak=False) is connection
     assert heard(signal) == [first, second]
     reference = weakref.ref(first)
     del first
@@ -386,3 +385,78 @@ def test_use_caching_changes_nothing() -> None:
     assert heard(signal, sender) == [ear]
     unhashable: list[int] = []
     assert heard(signal, unhashable) == []
+
+
+# Options of a key that stands
+
+
+@pytest.mark.parametrize("uid", [None, "menu"])
+@pytest.mark.parametrize("of", [None, Thing()])
+@pytest.mark.parametrize(
+    ("stands", "asked"),
+    [
+        ({}, {"priority": 1}),
+        ({"priority": 1}, {"priority": 2}),
+        ({}, {"ordered": True}),
+        ({"ordered": True}, {}),
+        ({}, {"tracked": True}),
+        ({"tracked": True}, {"tracked": True, "ordered": True}),
+    ],
+)
+def test_other_options_for_a_key_that_stands_are_refused_and_change_nothing(
+    stands: dict[str, Any], asked: dict[str, Any], of: Any, uid: Any
+) -> None:
+    signal, ear = Signal(), Ear()
+    connection = signal.connect(ear, of, dispatch_uid=uid, **stands)
+    with pytest.raises(ValueError, match=r"its key is connected with another"):
+        signal.connect(ear, of, dispatch_uid=uid, **asked)
+    assert signal.receivers == [connection]
+    assert signal.connect(ear, of, dispatch_uid=uid, **stands) is connection
+    assert connection.disconnect()
+    assert signal.connect(ear, of, dispatch_uid=uid, **asked) is not connection
+
+
+def test_options_of_one_that_is_gone_bind_nobody() -> None:
+    signal, ear = Signal(), Ear()
+    signal.connect(ear, priority=3, dispatch_uid="menu")
+    del ear
+    gc.collect()
+    other = Ear()
+    assert signal.connect(other, priority=4, dispatch_uid="menu").priority == 4
+
+
+@pytest.mark.parametrize("verb", ["send", "send_robust", "send_async", "asend", "asend_robust"])
+@pytest.mark.parametrize("wrap", [lambda each: each, functools.partial, background])
+def test_send_of_another_signal_is_no_receiver(verb: str, wrap: Any) -> None:
+    signal, other = Signal(), Signal()
+    with pytest.raises(TypeError, match=r"to forward, connect a function"):
+        signal.connect(wrap(getattr(other, verb)), weak=False)
+    assert not signal.has_listeners()
+    ear = Ear()
+    other.connect(ear)
+
+    def forward(signal: Signal, sender: object, **named: Any) -> None:
+        other.send(sender, **named)
+
+    signal.connect(forward)
+    signal.send(None, size=1)
+    assert ear.calls == [{"signal": other, "sender": None, "size": 1}]
+
+
+def test_dispatch_uid_whose_comparison_fails_leaves_nothing_behind() -> None:
+    class Uid:
+        def __hash__(self) -> int:
+            return 7
+
+        def __eq__(self, other: object) -> bool:
+            raise Boom
+
+    signal, ears = Signal(), [Ear("first"), Ear("second")]
+    signal.connect(ears[0], dispatch_uid=Uid(), tracked=True)
+    for _ in range(3):
+        with pytest.raises(Boom):
+            signal.connect(ears[1], dispatch_uid=Uid(), tracked=True)
+    assert len(signal._registry.gates) == 1
+    with pytest.raises(Boom):
+        signal.disconnect(dispatch_uid=Uid(), wait=True)
+    assert heard(signal) == [ears[0]]

@@ -93,7 +93,56 @@ def test_decorator_refuses_what_connect_refuses() -> None:
     assert not signal.has_listeners()
 
 
-def test_decorator_needs_signals() -> None:
-    nothing: Any = 3
-    with pytest.raises(TypeError):
-        receiver(nothing)(Ear())
+@pytest.mark.parametrize(
+    "nothing", [3, None, "signal", b"signal", Ear(), lambda: None, Signal, object(), [1], ["ab"]]
+)
+def test_decorator_needs_signals_and_says_so(nothing: Any) -> None:
+    with pytest.raises(TypeError, match=r"needs a signal, or an iterable of signals, not"):
+        receiver(nothing)
+
+
+def test_decorator_without_its_brackets_says_what_is_wanted() -> None:
+    anything: Any = receiver
+    with pytest.raises(TypeError, match=r"write @receiver\(signal\) above the function"):
+
+        @anything
+        def hears(**named: Any) -> None: ...
+
+
+def test_one_that_is_no_signal_keeps_the_others_from_being_connected() -> None:
+    signal: Any = Signal()
+    with pytest.raises(TypeError, match="not 3"):
+        receiver([signal, 3])(Ear())
+    assert not signal.has_listeners()
+
+
+def test_decorator_takes_signals_of_other_libraries() -> None:
+    blinker = pytest.importorskip("blinker")
+    dispatch = pytest.importorskip("django.dispatch")
+    ours, djangos, blinkers, sender = Signal(), dispatch.Signal(), blinker.Signal(), Thing()
+
+    @receiver([ours, djangos, blinkers], sender=sender)
+    def hears(sender: Any, **named: Any) -> Any:
+        return named["size"]
+
+    @receiver(djangos, dispatch_uid="once", weak=False)
+    def hears_once(**named: Any) -> str:
+        return "once"
+
+    assert ours.send(sender, size=1) == [(hears, 1)]
+    assert djangos.send(sender=sender, size=2) == [(hears, 2), (hears_once, "once")]
+    assert blinkers.send(sender, size=3) == [(hears, 3)]
+    assert blinkers.send(Thing(), size=3) == []
+
+
+def test_whatever_has_a_connect_is_a_signal() -> None:
+    class Theirs:
+        def __init__(self) -> None:
+            self.connected = list[Any]()
+
+        def connect(self, function: Any, **arguments: Any) -> None:
+            self.connected.append((function, arguments))
+
+    theirs, ear = Theirs(), Ear()
+    assert receiver(theirs, size=1)(ear) is ear
+    assert theirs.connected == [(ear, {"size": 1})]

@@ -75,7 +75,10 @@ class World:
 
     def connect(self, name: str, **arguments: Any) -> tuple[str, int]:
         ear = self.ears[name]  # held until its name is known
-        connection = self.signal.connect(ear, **arguments)
+        try:
+            connection = self.signal.connect(ear, **arguments)
+        except ValueError:  # its key stands with another priority
+            return ("refused", arguments["priority"])
         self.handles.setdefault(name, connection)
         return (getattr(connection.receiver, "name", "dead"), connection.priority)
 
@@ -423,7 +426,7 @@ def test_finalizer_of_what_a_call_drops_may_call_anything(outer: str, nested: st
         del sender
         world.signal.has_listeners()
     elif outer == "duplicate":
-        world.signal.connect(Last(act), dispatch_uid="uid", weak=False)
+        world.signal.connect(Last(act), dispatch_uid="uid", weak=False, tracked=True)
     elif outer == "refused":
         with pytest.raises(TypeError):
             world.signal.connect(Last(act), dispatch_uid=[1], weak=False)  # type: ignore[arg-type]
@@ -612,7 +615,7 @@ def test_dispatch_uid_may_call_anything_when_hashed_or_compared(nested: str) -> 
     uids = [Uid("last", act), Uid("last", act)]
     ears = [Ear("last"), Ear("never")]
     first = world.signal.connect(ears[0], dispatch_uid=uids[0], priority=-9)
-    again = world.signal.connect(ears[1], dispatch_uid=uids[1])
+    again = world.signal.connect(ears[1], dispatch_uid=uids[1], priority=-9)
     assert again is first
     assert uids[0].calls + uids[1].calls >= 3
     assert world.send("send")[-1] == "last"

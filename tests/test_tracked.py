@@ -874,10 +874,11 @@ def test_wait_that_is_no_time_is_refused_before_anything_changes(
     assert heard(signal) == [ear]
 
 
-def test_key_connected_again_stays_untracked() -> None:
+def test_key_connected_again_as_tracked_is_refused_and_stays_untracked() -> None:
     signal, ear = Signal(), Ear()
     connection = signal.connect(ear)
-    assert signal.connect(ear, tracked=True) is connection
+    with pytest.raises(ValueError, match="tracked=True"):
+        signal.connect(ear, tracked=True)
     with pytest.raises(ValueError, match="tracked=True"):
         connection.disconnect(wait=True)
     assert connection.connected
@@ -896,7 +897,7 @@ def test_tracked_receivers_obey_all_the_other_rules(pool: WorkerPool) -> None:
         signal.connect(second, sender, tracked=True),
         signal.connect(first.hear, priority=1, dispatch_uid="menu", tracked=True),
     ]
-    assert signal.connect(second, sender) is connections[0]
+    assert signal.connect(second, sender, tracked=True) is connections[0]
     assert heard(signal, sender) == [first.hear, second]
     assert [pair[0] for pair in signal.send_robust(None)] == [first.hear]
     assert [pair[0] for pair in signal.send_async(sender).results(TIMEOUT)] == [first.hear, second]

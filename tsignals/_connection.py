@@ -5,6 +5,7 @@ from collections.abc import Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from tsignals._definition import name_of
 from tsignals._gate import Gate, check_wait, wait_for
 from tsignals._receiver import Hold, Receiver, Strong, Tether
 
@@ -51,6 +52,16 @@ class Terms:
         self.gate = gate
         self.on_loop = is_async or on_loop  # send_async runs it on the pool's event loop
         self.wrapped = wrapped  # a worker calls what is in it
+
+    def difference(self, other: "Terms") -> str | None:
+        """The first option that these have and ``other`` has not, as it is written."""
+        if self.priority != other.priority:
+            return f"priority={self.priority}"
+        if self.ordered != other.ordered:
+            return f"ordered={self.ordered}"
+        if (self.gate is None) != (other.gate is None):
+            return f"tracked={self.gate is not None}"
+        return None
 
 
 PLAIN = Terms()
@@ -156,10 +167,14 @@ class Connection:
     ) -> None:
         self.disconnect()
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
     def __repr__(self) -> str:
         receiver = self.receiver
-        what = "dead" if receiver is None else getattr(receiver, "__qualname__", None)
-        if what is None:
-            what = f"<{type(receiver).__name__}>"
+        what = "dead" if receiver is None else name_of(receiver)
         state = "connected" if self.connected else "disconnected"
         return f"<Connection of {what}, {state}>"

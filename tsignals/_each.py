@@ -15,7 +15,6 @@ from tsignals._receiver import Receiver
 if TYPE_CHECKING:
     from tsignals._connection import Connection
     from tsignals._plan import Plan
-    from tsignals._registry import Registry
     from tsignals._signal import Signal
 
 Named = dict[str, Any]
@@ -26,20 +25,6 @@ Tell = Callable[["Signal", Any, Receiver, BaseException, str, float, float], Non
 
 Pair = tuple["Connection", Receiver]
 Live = list[Pair]
-
-
-def resolve(plan: "Plan", registry: "Registry", sender: object) -> Live:
-    """The connections of ``plan`` whose receivers live, with these; from now on they do live."""
-    while True:
-        live = [(row, r) for row in plan.rows if (r := row.hold()) is not None]
-        if len(live) == len(plan.rows):
-            return live
-        # One was dead. If something has changed since the plan was read, a disconnect may have
-        # come before that death: look again, or this send would see only the later of the two.
-        now = registry.plan(sender)
-        if now is plan:
-            return live
-        plan = now
 
 
 def check_names(named: Mapping[str, Any]) -> None:
@@ -109,8 +94,7 @@ def send_anyhow(plan: "Plan", signal: "Signal", sender: Any, named: Named) -> Pa
     """Do what ``send`` does, by the plan of this moment."""
     check_names(named)
     registry = signal._registry
-    plan = registry.plan(sender)
-    live = resolve(plan, registry, sender)
+    live = registry.resolve(registry.plan(sender), sender)
     if any(row.terms.is_async for row, _ in live):
         from tsignals import _aio
 
@@ -124,8 +108,7 @@ def send_robust_anyhow(
     """Do what ``send_robust`` does, by the plan of this moment."""
     check_names(named)
     registry = signal._registry
-    plan = registry.plan(sender)
-    live = resolve(plan, registry, sender)
+    live = registry.resolve(registry.plan(sender), sender)
     if any(row.terms.is_async for row, _ in live):
         from tsignals import _aio
 

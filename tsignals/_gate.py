@@ -87,16 +87,65 @@ def check_wait(wait: object, tracked: bool) -> None:
     refuse_if_critical("disconnect(wait=...)")
 
 
+class _KeyOfGate:
+    """A key in the table of gates: hashed as that of the connection, and equal to itself only.
+
+    For there may be several gates under one key: of connections that are gone, and still run.
+    """
+
+    __slots__ = ("_hash", "key")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self._hash = hash(key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+class _Finder(_KeyOfGate):
+    """Looked up, it is compared with all keys of its hash, and notes those that are its own."""
+
+    __slots__ = ("found",)
+
+    def __init__(self, key: Hashable) -> None:
+        super().__init__(key)
+        self.found: dict[_KeyOfGate, None] = {}
+
+    __hash__ = _KeyOfGate.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, _KeyOfGate) and other.key == self.key:
+            self.found[other] = None  # perhaps twice: the look-up may begin again
+        return False  # so it goes on
+
+
+def find_gates(table: "dict[Hashable, Gate]", key: Hashable) -> "list[Gate]":
+    """The gates under ``key``. Raises what ``__eq__`` of a ``dispatch_uid`` raises."""
+    finder = _Finder(key)
+    table.get(finder)
+    return [gate for found in finder.found if (gate := table.get(found)) is not None]
+
+
 class Gate:
     """Counts the calls of one tracked connection in and out, and lets nobody in once closed."""
 
-    __slots__ = ("_table", "closed", "queued", "running")
+    __slots__ = ("_key", "_table", "closed", "queued", "running")
 
-    def __init__(self, table: "dict[Gate, Hashable]") -> None:
+    def __init__(self, table: "dict[Hashable, Gate]", key: Hashable) -> None:
         self.closed = False
         self.running: dict[Call, None] = {}
         self.queued: dict[Any, None] = {}  # deliveries that have not started
         self._table = table  # where it is found until it is closed and empty
+        self._key = _KeyOfGate(key)
+
+    def enter_table(self) -> None:
+        """Be found by the key of its connection from now on."""
+        self._table[self._key] = self
+
+    def leave_table(self) -> None:
+        """Undo ``enter_table``; harmless when repeated."""
+        self._table.pop(self._key, None)
 
     def enter(self, call: Call) -> bool:
         """Let ``call`` in; False when the gate is closed, and then there is nothing to leave."""
@@ -131,7 +180,7 @@ class Gate:
 
     def _settle(self) -> None:
         if not self.running:
-            self._table.pop(self, None)
+            self.leave_table()
         for wait in list(_waits):
             if wait.gate is self:
                 wait.wake.put(None)

@@ -1,6 +1,7 @@
 """What one send will call: the connections that hear one sender, in call order, fixed."""
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from tsignals._call import (
@@ -11,7 +12,7 @@ from tsignals._call import (
     call_other,
     call_other_robust,
 )
-from tsignals._each import Pairs, send_anyhow, send_robust_anyhow
+from tsignals._each import Live, Pairs, send_anyhow, send_robust_anyhow
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Hold, Strong, Tether, WeakMethod
 
@@ -65,9 +66,14 @@ class Plan:
         self.kind, self.parts = _arrange(rows)
         self.other: Callable[..., Pairs] = call_other
         self.other_robust: Callable[..., Outcomes] = call_other_robust
-        # These two last: they use the others.
-        self.call = call_first if rows else None
-        self.call_robust = call_first_robust if rows else None
+        # These two last: they use the others. (A plan of the general kind goes on as it began.)
+        if self.kind != GENERAL:
+            self.call = call_first if rows else None
+            self.call_robust = call_first_robust if rows else None
+
+    def resolve(self) -> Live:
+        """The connections whose receivers live, with these, which do so from now on."""
+        return [(row, r) for row in self.rows if (r := row.hold()) is not None]
 
 
 UNBUILT = Plan()
@@ -87,6 +93,8 @@ def _arrange(rows: Rows) -> tuple[str, tuple[Any, ...]]:
         return "one" if len(holds) == 1 else "many", holds
     if len(holds) == 1:
         return "method", holds
+    if type(first.function()) is not FunctionType:  # which binds itself to the objects
+        return "many", holds
     objects = tuple(
         hold.object
         for hold in holds
@@ -95,22 +103,24 @@ def _arrange(rows: Rows) -> tuple[str, tuple[Any, ...]]:
     return ("siblings", objects) if len(objects) == len(holds) else ("many", holds)
 
 
-def general_rows(shown: Rows) -> Rows:
-    """The connections that hear every sender."""
-    return tuple(row for row in shown if not row.terms.sender_id)
+class Index:
+    """The connections by the sender that they hear, each with its place in the call order."""
 
+    __slots__ = ("_general", "general", "own")
 
-def build_plan(shown: Rows, sender_id: int) -> Plan:
-    """The plan of a connected sender, by its id."""
-    sender: Tether | Strong = NOBODY
-    rows = []
-    for row in shown:
-        of = row.terms.sender_id
-        if not of:
-            rows.append(row)
-        elif of == sender_id and row.terms.sender is not None:
-            rows.append(row)
-            sender = row.terms.sender
-    plan = Plan(sender)
-    plan.fill(tuple(rows))
-    return plan
+    def __init__(self, shown: Rows) -> None:
+        self._general: list[tuple[int, Connection]] = []
+        self.own: dict[int, list[tuple[int, Connection]]] = {}  # by id of the sender
+        for place, row in enumerate(shown):
+            sender_id = row.terms.sender_id
+            of = self.own.setdefault(sender_id, []) if sender_id else self._general
+            of.append((place, row))
+        self.general = tuple(row for _, row in self._general)
+
+    def plan(self, sender: object) -> Plan:
+        """The plan of a connected sender, of what it hears and what hears all."""
+        # By its object, too: another may have died at this address.
+        own = [(place, row) for place, row in self.own[id(sender)] if row.sender is sender]
+        plan = Plan(own[0][1].terms.sender or NOBODY) if own else Plan()
+        plan.fill(tuple(row for _, row in sorted(self._general + own)))
+        return plan

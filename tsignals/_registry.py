@@ -19,13 +19,25 @@ Invariants
     R4  A builder whose epoch was replaced while it read uses what it read, for its own send
         only, and puts ``STALE`` in place itself, so that nobody later sees less than it saw.
 
+    R5  Who looks at a second moment, in ``resolve``, first enters a list in ``_pins``. ``add``
+        puts what it has connected into all lists that it finds there, after ``STALE`` (R2) and
+        before it returns. An operation on the dictionary orders the two.
+
 Why that is linearizable. By R2 and R3 a send that starts after a change has returned reads an
 epoch that was put in place after the change's dictionary step, and by R3 its rows were read
 later still: it sees the change. A send that sees a change still under way makes it visible to
 all later ones: by R3 within the epoch, by R2 and R4 beyond it. The death of a receiver needs no
 step of ours: a plan resolves weak references while it holds those resolved already, so what is
-alive at its end was alive together. If one was dead, the plan is compared with the current one,
-and resolved anew if they differ: else a send could miss a disconnect that came before the death.
+alive at its end was alive together. If one was dead, and the plan is still the current one, the
+send comes after that death. Else a disconnect may have come before the death, and a send that
+called the one and not the other would show a state that never was.
+
+Why two looks are enough, however many die meanwhile. The send enters its list, holds all that
+live in the plan of that moment, and reads the plan anew: the send takes place at this second
+reading. Whoever is dead then was so when the plan was read: what is in both plans is held since
+the first, or was dead by then; and what is only in the second was connected by an ``add`` that had
+not yet returned, or not begun, when the list was entered. That has put it into the list, or still
+has it among its arguments: either way it lives.
 
 The collector may run a callback in the middle of any line here. It calls ``discard``: a ``pop``
 and ``STALE``. Should it be late, or interrupted, the dead row stays until the next builder or
@@ -37,12 +49,19 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
-from tsignals._gate import Gate
-from tsignals._plan import UNBUILT, Plan, Rows, build_plan, general_rows
+from tsignals._each import Live
+from tsignals._gate import Gate, find_gates
+from tsignals._plan import UNBUILT, Index, Plan, Rows
 from tsignals._receiver import Only
 
 if TYPE_CHECKING:
     from tsignals._connection import Connection
+
+
+FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+MOST_KEPT = 32
+"""Places in plans of single senders that are kept, for each connection."""
 
 
 class Epoch(Plan):
@@ -51,7 +70,7 @@ class Epoch(Plan):
     It is the plan of all senders, but for those that have connections of their own.
     """
 
-    __slots__ = ("_shown", "built", "plans")
+    __slots__ = ("_index", "_kept", "_shown", "built", "plans")
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,11 +78,16 @@ class Epoch(Plan):
         self.plans: dict[int, Plan] | None = None  # by id of a connected sender; None: no such
         # Decided by the first setdefault (R3): the connections, in call order.
         self._shown: dict[int, Rows] = {}
+        self._kept = 0  # how many rows there are in ``plans``; need not be exact
 
     @property
     def shown(self) -> Rows:
         """The connections, in call order."""
         return self._shown[0]
+
+    def grips(self) -> "list[tuple[Connection, object]]":
+        """The connections whose receivers and senders live, with these, which do so from now on."""
+        return [(row, grip) for row in self.shown if (grip := row.grip()) is not None]
 
     def show(self, rows: Rows) -> None:
         """Decide what this epoch shows, unless that is decided already."""
@@ -71,13 +95,15 @@ class Epoch(Plan):
         senders = {row.terms.sender_id for row in rows}
         senders.discard(0)
         if senders:
-            self.plans = dict.fromkeys(senders, UNBUILT)
+            self._index = index = Index(rows)
+            self.plans = dict.fromkeys(index.own, UNBUILT)
+            rows = index.general
         # After the plans: where a sender has none, this one holds.
-        self.fill(general_rows(rows))
+        self.fill(rows)
         self.built = True
 
     def plan(self, sender: object) -> Plan:
-        """The plan for ``sender``; the same object for all sends of this epoch."""
+        """The plan for ``sender``; the same object for all sends of this epoch, or its equal."""
         plans = self.plans
         sender_id = id(sender)
         plan = None if plans is None else plans.get(sender_id)
@@ -85,7 +111,12 @@ class Epoch(Plan):
             return self
         if plan is UNBUILT:
             # Built from the same rows, two plans of one sender differ in nothing but identity.
-            plan = plans[sender_id] = build_plan(self.shown, sender_id)
+            plan = self._index.plan(sender)
+            # Each holds all that hear every sender, too: kept while they take a few times what the
+            # connections take. A send beyond that builds its own, as long as what it has to call.
+            if self._kept <= MOST_KEPT * (len(self.shown) + 100):
+                self._kept += plan.count
+                plans[sender_id] = plan
         # Otherwise the address belonged to a sender that died.
         return plan if plan.sender() is sender else self
 
@@ -100,13 +131,14 @@ class Registry:
     Thread safety: every method may be called from any thread, at any point of any other.
     """
 
-    __slots__ = ("__weakref__", "_rows", "epoch", "gates", "on_death", "ref")
+    __slots__ = ("__weakref__", "_pins", "_rows", "epoch", "gates", "on_death", "ref")
 
     def __init__(self) -> None:
         self._rows: dict[Hashable, Connection] = {}
         self.epoch = STALE
-        # Of tracked connections, with their keys: connected, or gone but still running.
-        self.gates: dict[Gate, Hashable] = {}
+        self._pins: dict[int, list[object]] = {}  # R5; by id, for a list compares what is in it
+        # Of tracked connections: connected, or gone but still running. By key; see KeyOfGate.
+        self.gates: dict[Hashable, Gate] = {}
         # Weak, or each signal would be a reference cycle through its connections.
         self.ref = weakref.ref(self)
         self.on_death = _Sweeper(self.ref)
@@ -115,20 +147,22 @@ class Registry:
         """Enter ``connection``, or return the live one that stands under its key."""
         key = connection.key
         gate = connection.terms.gate
-        if gate is not None:
-            self.gates[gate] = key
+        found = None
         try:
+            if gate is not None:
+                gate.enter_table()
             while True:
                 found = self._rows.setdefault(key, connection)
-                if found is connection:
-                    return found
-                if found.alive:
-                    if gate is not None:
-                        self.gates.pop(gate, None)
+                if found is connection or found.alive:
                     return found
                 self._rows.pop(Only(found.key), None)
         finally:
             self.epoch = STALE
+            if self._pins or FREE_THREADED:  # where to ask a dictionary whether it is empty
+                for pinned in self._pins.copy().values():  # orders nothing
+                    pinned.append(connection.grip())
+            if gate is not None and found is not connection:
+                gate.leave_table()
 
     def get(self, key: Hashable) -> "Connection | None":
         """The connection under ``key``, dead or alive, without making it visible to sends."""
@@ -136,7 +170,7 @@ class Registry:
 
     def gates_under(self, key: Hashable) -> list[Gate]:
         """The gates of tracked connections that stand, or stood and still run, under ``key``."""
-        return [gate for gate, of in list(self.gates.items()) if of == key]
+        return find_gates(self.gates, key)
 
     def pop(self, key: Hashable) -> "Connection | None":
         """Remove what stands under ``key`` and return it."""
@@ -172,6 +206,42 @@ class Registry:
     def plan(self, sender: object) -> Plan:
         """The plan for a send by ``sender`` that starts now."""
         return self.current().plan(sender)
+
+    def resolve(self, plan: Plan, sender: object) -> Live:
+        """The connections of ``plan``, read for ``sender`` in this call, whose receivers live.
+
+        With these, which live from now on. If ``plan`` was overtaken, those of a later one.
+        """
+        rows = plan.rows
+        live = [(row, r) for row in rows if (r := row.hold()) is not None]
+        if len(live) == len(rows) or self.plan(sender) is plan:
+            return live
+        pinned: list[object] = []
+        self._pins[id(pinned)] = pinned
+        try:
+            pinned.append(self.plan(sender).resolve())
+            return self.plan(sender).resolve()
+        finally:
+            self._unpin(pinned)
+
+    @property
+    def live(self) -> "list[Connection]":
+        """All connections whose receivers and senders live, in call order; as ``resolve``."""
+        epoch = self.current()
+        live = epoch.grips()
+        if len(live) < len(epoch.shown) and self.current() is not epoch:
+            pinned: list[object] = []
+            self._pins[id(pinned)] = pinned
+            try:
+                pinned.append(self.current().grips())
+                live = self.current().grips()
+            finally:
+                self._unpin(pinned)
+        return [row for row, _ in live]
+
+    def _unpin(self, pinned: list[object]) -> None:
+        """Take the list out of ``_pins``."""
+        self._pins.pop(id(pinned), None)
 
     def _read(self) -> Rows:
         """The rows in call order; removes those of the dead that a callback has left behind.

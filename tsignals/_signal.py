@@ -5,18 +5,19 @@ import pickle
 import sys
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from types import FunctionType, MethodType
+from typing import Any, Protocol, TypeVar
 
 from tsignals import _naming
 from tsignals._connection import PLAIN, Connection, Terms, Wait
 from tsignals._default import get_default_executor
+from tsignals._definition import behind_partials, name_of
 from tsignals._delivery import Deliveries, Sending
 from tsignals._dispatch import deliver
 from tsignals._each import (
     Pairs,
     call_each_robust,
     check_names,
-    resolve,
     send_anyhow,
     send_robust_anyhow,
 )
@@ -29,6 +30,7 @@ from tsignals._receiver import (
     Receiver,
     check,
     connection_key,
+    direct,
     hold_receiver,
     hold_sender,
 )
@@ -65,12 +67,33 @@ class Signal:
         executor: Executor | None = None,
     ) -> None:
         check_executor(executor)
+        if isinstance(providing_args, (str, bytes)):
+            raise TypeError(
+                f"providing_args must be an iterable of names, not {providing_args!r} itself; "
+                f"pass [{providing_args!r}], or name={providing_args!r} to name the signal"
+            )
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name must be a str or None, not {type(name).__name__!r}")
         self.providing_args = tuple(providing_args or ())
         self.use_caching = use_caching
         self.name = name
-        self.executor = executor
+        self._executor = executor
         self._registry = Registry()
         self._address = _naming.Address(self, sys._getframe().f_back)
+
+    @property
+    def executor(self) -> Executor | None:
+        """What ``send_async`` runs receivers in; ``None``: ``get_default_executor()``.
+
+        May be assigned, which holds for later sends. Raises ``TypeError`` for what is no
+        ``concurrent.futures.Executor``, and then changes nothing.
+        """
+        return self._executor
+
+    @executor.setter
+    def executor(self, executor: Executor | None) -> None:
+        check_executor(executor, "signal.executor")
+        self._executor = executor
 
     # -- Connections --
 
@@ -98,10 +121,19 @@ class Signal:
         Returns the ``Connection``. One with the same key (receiver or ``dispatch_uid``, and
         sender) changes nothing and is returned as it is.
 
-        Raises ``TypeError`` for what is not callable or cannot be held weakly, ``ValueError`` for
-        a receiver without ``**kwargs``; the signal is then unchanged. The rules are Django's.
+        Raises ``TypeError`` for what is not callable, cannot be held weakly, or would be dead at
+        once if it were; ``ValueError`` for a receiver without ``**kwargs``, and where a connection
+        with the same key has another ``priority``, ``ordered`` or ``tracked``. The signal is then
+        unchanged. Nothing of the receiver's is called or evaluated. The rules are Django's, but
+        for the last two.
         """
         is_async, on_loop, wrapped = check(receiver)
+        if type(receiver) is not FunctionType and is_send(receiver):
+            raise TypeError(
+                f"cannot connect {name_of(receiver)}: it takes no value named 'signal', which "
+                "every receiver gets; to forward, connect a function: "
+                "def forward(signal, sender, **named): other.send(sender, **named)"
+            )
         if type(priority) is not int and not isinstance(priority, int):
             raise TypeError(f"priority must be an int, not {type(priority).__name__!r}")
         registry = self._registry
@@ -117,11 +149,18 @@ class Signal:
                 priority,
                 bool(ordered),
                 is_async,
-                Gate(registry.gates) if tracked else None,
+                Gate(registry.gates, key) if tracked else None,
                 on_loop,
                 wrapped,
             )
-        return registry.add(Connection(registry.ref, key, hold, terms))
+        connection = Connection(registry.ref, key, hold, terms)
+        found = registry.add(connection)
+        if found is not connection and (other := terms.difference(found.terms)):
+            raise ValueError(
+                f"cannot connect {name_of(receiver)} with {other}: its key is connected with "
+                "another; disconnect it first, or connect it with another dispatch_uid"
+            )
+        return found
 
     def disconnect(
         self,
@@ -162,18 +201,12 @@ class Signal:
         """Whether a send by ``sender`` that starts now would call any receiver."""
         registry = self._registry
         plan = registry.plan(sender)
-        return bool(plan.rows) and bool(resolve(plan, registry, sender))
+        return bool(plan.rows) and bool(registry.resolve(plan, sender))
 
     @property
     def receivers(self) -> list[Connection]:
         """The live connections, in call order; a new list."""
-        while True:
-            epoch = self._registry.current()
-            # Held until all have been looked at: so they are alive together, as in a send.
-            live = [(row, grip) for row in epoch.shown if (grip := row.grip()) is not None]
-            # And as there, one that died may have died after a change that this epoch lacks.
-            if len(live) == len(epoch.shown) or self._registry.current() is epoch:
-                return [row for row, _ in live]
+        return self._registry.live
 
     # -- Sending --
 
@@ -241,7 +274,7 @@ class Signal:
                     executor = get_default_executor()
                 if isinstance(executor, WorkerPool) and executor._engine.around is None:
                     return fan_out(executor._engine, plan, receivers, self, sender, named, tell)
-        live = resolve(plan, registry, sender)
+        live = registry.resolve(plan, sender)
         if not live:
             return Deliveries()
         executor = self.executor
@@ -265,7 +298,7 @@ class Signal:
         registry = self._registry
         plan = registry.plan(sender)
         check_names(named)
-        live = resolve(plan, registry, sender) if plan.rows else []
+        live = registry.resolve(plan, sender) if plan.rows else []
         return await _aio.asend(live, self, sender, named)
 
     async def asend_robust(self, /, sender: Any, **named: Any) -> Outcomes:
@@ -279,7 +312,7 @@ class Signal:
         registry = self._registry
         plan = registry.plan(sender)
         check_names(named)
-        live = resolve(plan, registry, sender) if plan.rows else []
+        live = registry.resolve(plan, sender) if plan.rows else []
         return await _aio.asend_robust(live, self, sender, named, tell)
 
     # -- Names --
@@ -287,12 +320,11 @@ class Signal:
     @property
     def label(self) -> str:
         """How logs call this signal."""
-        # A failing receiver must not cost a search of all modules each time.
-        return repr(self.name) if self.name is not None else self._address.label(self, look=False)
+        return repr(self.name) if self.name is not None else self._address.label(self, Signal)
 
     def __repr__(self) -> str:
         args = f", providing_args={self.providing_args!r}" if self.providing_args else ""
-        label = self._address.label(self) if self.name is None else repr(self.name)
+        label = self._address.exact_label(self) if self.name is None else repr(self.name)
         return f"<{type(self).__name__} {label}{args}>"
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
@@ -302,7 +334,7 @@ class Signal:
                 f"cannot pickle signal {self.label}: it is no attribute of a loaded module or of "
                 "a class there; make it one"
             )
-        return _naming.load, found
+        return _load, found
 
     def __copy__(self) -> "Signal":
         return self
@@ -311,13 +343,54 @@ class Signal:
         return self
 
 
-def receiver(signal: Signal | Iterable[Signal], **connect_arguments: Any) -> Callable[[R], R]:
+_SENDS = frozenset(
+    (Signal.send, Signal.send_robust, Signal.send_async, Signal.asend, Signal.asend_robust)
+)
+
+
+def is_send(receiver: Receiver) -> bool:
+    """Whether ``receiver`` is a send of some signal."""
+    if type(receiver) is MethodType and type(receiver.__func__) is FunctionType:
+        return receiver.__func__ in _SENDS
+    method = behind_partials(direct(receiver))
+    return type(method) is MethodType and any(method.__func__ is send for send in _SENDS)
+
+
+def _load(module: str, path: str) -> Signal:
+    """The signal at ``path`` in ``module``, imported if need be: what unpickling calls."""
+    found = _naming.load(module, path)
+    if not isinstance(found, Signal):
+        raise pickle.UnpicklingError(f"there is no signal {path!r} in {module!r}")
+    return found
+
+
+class HasConnect(Protocol):
+    """A signal, of tsignals or of another library."""
+
+    @property
+    def connect(self) -> Callable[..., object]: ...
+
+
+def receiver(
+    signal: HasConnect | Iterable[HasConnect], **connect_arguments: Any
+) -> Callable[[R], R]:
     """Decorate a function to connect it to ``signal``, or to each of several.
 
-    ``connect_arguments`` are those of ``Signal.connect``. Returns the function unchanged.
-    """
+    signal: whatever has a ``connect``, Django's and blinker's signals too, or an iterable of such.
+    connect_arguments: those of that ``connect``.
 
-    signals: Iterable[Signal] = (signal,) if isinstance(signal, Signal) else tuple(signal)
+    Returns the function unchanged. Raises ``TypeError`` for anything else, before it connects.
+    """
+    if _is_signal(signal):
+        signals: tuple[Any, ...] = (signal,)
+    elif isinstance(signal, Iterable) and not isinstance(signal, (str, bytes, type)):
+        signals = tuple(signal)
+    else:
+        signals = ()
+        _refuse(signal)
+    for one in signals:
+        if not _is_signal(one):
+            _refuse(one)
 
     def decorate(function: R) -> R:
         for one in signals:
@@ -325,6 +398,17 @@ def receiver(signal: Signal | Iterable[Signal], **connect_arguments: Any) -> Cal
         return function
 
     return decorate
+
+
+def _is_signal(thing: object) -> bool:
+    return not isinstance(thing, type) and callable(getattr(thing, "connect", None))
+
+
+def _refuse(thing: object) -> None:
+    raise TypeError(
+        f"receiver() needs a signal, or an iterable of signals, not {thing!r}; "
+        "write @receiver(signal) above the function"
+    )
 
 
 receiver_failed = Signal(["failure"], name="tsignals.receiver_failed")
@@ -353,7 +437,7 @@ def tell(
 
 def _tell_each(told: Failure, signal: Signal) -> None:
     registry = receiver_failed._registry
-    live = resolve(registry.plan(signal), registry, signal)
+    live = registry.resolve(registry.plan(signal), signal)
     call_each_robust(live, receiver_failed, signal, {"failure": told}, "receiver_failed", _log_only)
 
 

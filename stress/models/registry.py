@@ -8,8 +8,9 @@ from typing import Any
 from stress.models.explore import Model, Mutant, at_once, replaced, require
 from tsignals import Connection, Signal
 from tsignals._connection import PLAIN
+from tsignals._each import Live
 from tsignals._gate import Call, Gate
-from tsignals._plan import Rows, build_plan, general_rows
+from tsignals._plan import UNBUILT, Index, Plan, Rows
 from tsignals._receiver import connection_key, hold_receiver
 from tsignals._registry import STALE, Epoch, Registry, _Sweeper
 
@@ -184,10 +185,9 @@ def send_send_after_change() -> None:
 
 def show_general_first(self: Epoch, rows: Rows) -> None:
     """Let the general plan be found before it is known which senders have their own."""
-    rows = self._shown.setdefault(0, rows)
-    self.fill(general_rows(rows))
-    senders = {row.terms.sender_id for row in rows} - {0}
-    self.plans = {sender_id: build_plan(rows, sender_id) for sender_id in senders}
+    self._index = Index(self._shown.setdefault(0, rows))
+    self.fill(self._index.general)
+    self.plans = dict.fromkeys(self._index.own, UNBUILT)
     self.built = True
 
 
@@ -245,7 +245,7 @@ def send_send_one_epoch() -> None:
 def show_last(self: Epoch, rows: Rows) -> None:
     """Let the last builder decide."""
     self._shown[0] = rows
-    self.fill(general_rows(rows))
+    self.fill(Index(rows).general)
     self.built = True
 
 
@@ -330,6 +330,66 @@ def receiver_death_list() -> None:
     require(heard_at_all[0], "has_listeners() denied them")
 
 
+# -- receiver death / second look --
+
+
+def receiver_death_second_look() -> None:
+    """A send that looks a second time takes place there, whoever dies while it looks.
+
+    ``hear``, who is disconnected after ``hear_too`` was connected and before the thing died, is
+    not heard beside ``hear_too`` alone.
+    """
+    signal, things = Signal(), [Thing(), Thing()]
+    registry = signal._registry
+
+    class Trap:
+        """A receiver's weak reference, in the middle of which the collector runs."""
+
+        def __call__(self) -> Any:
+            rows = [*registry._rows.values()]
+            if any(row.hold() is hear_too for row in rows if row.key != "trap"):
+                signal.disconnect(hear)
+                things.clear()
+            return ignore
+
+    trap = Trap()
+    registry.add(Connection(registry.ref, "trap", trap, PLAIN))  # type: ignore[arg-type]
+    signal.connect(hear)
+    signal.connect(things[1].hear)
+    overtaken = registry.plan(None)
+    del things[1]
+    found = list[Heard]()
+
+    def connect() -> None:
+        signal.connect(things[0].hear)
+        signal.connect(hear_too)
+
+    def look() -> None:
+        found.append([receiver for _, receiver in registry.resolve(overtaken, None)][1:])
+
+    at_once(look, connect)
+    require(
+        len(found[0]) != 2 or hear_too not in found[0] or hear not in found[0],
+        f"a send reached {found}, who were never connected and alive together",
+    )
+
+
+def ignore(**named: Any) -> None:
+    pass
+
+
+def add_pinning_nothing(self: Registry, connection: Connection) -> Connection:
+    """Connect as if nobody could be looking."""
+    found = self._rows.setdefault(connection.key, connection)
+    self.epoch = STALE
+    return found
+
+
+def resolve_what_is_found(self: Registry, plan: Plan, sender: object) -> Live:
+    """Leave out the dead, and look at nothing else."""
+    return plan.resolve()
+
+
 # -- sender death / connect --
 
 
@@ -368,11 +428,17 @@ class replaced_id:
         return self._addresses.get(id(thing), id(thing))
 
     def __enter__(self) -> None:
+        import tsignals._plan
         import tsignals._receiver
         import tsignals._registry
         import tsignals._signal
 
-        self._modules = (tsignals._receiver, tsignals._registry, tsignals._signal)
+        self._modules = (
+            tsignals._plan,
+            tsignals._receiver,
+            tsignals._registry,
+            tsignals._signal,
+        )
         for module in self._modules:
             module.__dict__["id"] = self
 
@@ -473,12 +539,20 @@ MODELS = (
     Model(
         "receiver death/send",
         receiver_death_send,
-        (Mutant("drop the dead", wrong(Registry, "_read", read_dropping_the_dead)),),
+        (
+            Mutant("drop the dead", wrong(Registry, "_read", read_dropping_the_dead)),
+            Mutant("look once", wrong(Registry, "resolve", resolve_what_is_found)),
+        ),
     ),
     Model(
         "receiver death/receivers",
         receiver_death_list,
         (Mutant("drop the dead", wrong(Registry, "_read", read_dropping_the_dead)),),
+    ),
+    Model(
+        "receiver death/second look",
+        receiver_death_second_look,
+        (Mutant("pin nothing", wrong(Registry, "add", add_pinning_nothing)),),
     ),
     Model(
         "sender death/connect",
