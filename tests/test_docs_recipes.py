@@ -292,6 +292,18 @@ print(view(2), view(3), view(4))
     assert done.returncode == 0
 
 
+def test_hanging_receiver_does_not_keep_what_is_around_others_from_ending(tmp_path: Path) -> None:
+    before = """
+mail = WorkerPool(1)
+photo_added = Signal(name="photo_added")
+photo_added.connect(hang)
+"""
+    done = run(tmp_path, before + recipe("around"))
+    assert "TimeoutError" in done.stderr
+    assert "at exit" in done.stderr
+    assert done.returncode == 1
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -327,6 +339,27 @@ assert hanging.wait(60)
     assert "at exit" in done.stderr
     assert "photo_added" in done.stderr
     assert done.returncode == 0
+
+
+# --- scale-out.md
+
+
+def test_other_processes_in_which_a_receiver_hangs_are_ended(tmp_path: Path) -> None:
+    shop = """
+import threading
+from tsignals import Signal, receiver
+
+order_placed = Signal(name="order_placed")
+
+@receiver(order_placed)
+def hang(**kwargs):
+    threading.Event().wait()
+"""
+    (tmp_path / "shop.py").write_text(shop)
+    (tmp_path / "processes.py").write_text(RECIPES["processes"].replace("30", "5", 1))
+    done = run(tmp_path, "", "processes.py")
+    assert "BrokenProcessPool" in done.stderr
+    assert done.returncode == 1
 
 
 # --- django-migration.md
