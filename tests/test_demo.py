@@ -108,7 +108,8 @@ def test_reader_that_is_gone_ends_it_without_a_word(arguments: list[str]) -> Non
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes as POSIX has them")
 def test_reader_that_goes_in_the_middle_ends_it_without_a_word() -> None:
     # One worker, and so a backlog, which is given up.
-    demo = start("--requests", "4000", "--workers", "1", stdout=subprocess.PIPE, stderr=-1)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    demo = start("--requests", "4000", "--workers", "1", **pipes)
     assert demo.stdout is not None
     assert demo.stderr is not None
     with demo.stdout, demo.stderr:

@@ -243,7 +243,6 @@ def test_drain_says_that_a_receiver_hangs(tmp_path: Path) -> None:
 
 
 def test_fixture_fails_the_test_whose_receiver_hangs_or_fails_and_no_other(tmp_path: Path) -> None:
-    pytest.importorskip("pytest")
     tests = """
 def hang(**kwargs):
     import threading
