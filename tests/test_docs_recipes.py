@@ -217,7 +217,7 @@ print(get_default_executor().drain(60), calls)
 def test_executor_that_runs_at_once_gives_up_a_receiver_that_hangs(tmp_path: Path) -> None:
     done = run(
         tmp_path,
-        recipe("immediate")
+        recipe("immediate", 3)
         + """
 set_default_executor(Immediate())
 receiver_failed.connect(say)
@@ -262,7 +262,7 @@ def test_fails():
     with order_placed.connect(fail):
         order_placed.send_async("shop", order=19)
 """
-    (tmp_path / "test_shop.py").write_text(recipe("fixture") + tests)
+    (tmp_path / "test_shop.py").write_text(recipe("fixture", 3) + tests)
     done = run(tmp_path, "", "-m", "pytest", "-v", "-p", "no:cacheprovider", "test_shop.py")
     assert "3 passed, 2 errors" in done.stdout, done.stdout + done.stderr
     assert "ERROR test_shop.py::test_hangs - AssertionError: a receiver hangs" in done.stdout
