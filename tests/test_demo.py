@@ -44,9 +44,79 @@ def test_everything_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert row(output, "  = done") == ["249", "249"]
     assert row(output, "  + failed") == ["1", "1"]
     assert row(output, "audit errors") == ["2", "2"]
+    assert "  + failed (made to fail: every 250th)" in output
+    assert "audit errors (made to fail: every 100th)" in output
     inline, background = row(output, "response time p50")
     assert float(inline.split()[0]) >= 1000 * _demo.NOTIFY_SECONDS
     assert background.endswith(" ms")
+
+
+def test_what_is_measured_is_said_before_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--requests", "12", "--threads", "3", "--workers", "5"]) == 0
+    before, _, _ = capsys.readouterr().out.partition("inline:")
+    assert "12, by 3 clients; each waits 10 ms after an answer" in before
+    assert "a notification that takes 20 ms" in before
+    assert "workers: 5, which can do 250 in a second" in before
+    assert "every 100th audit and every 250th notification fails" in before
+
+
+def test_a_backlog_shows_in_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notify, requests = _demo.Run.notify, _demo.make_requests
+    answered = threading.Event()
+
+    def slow(self: _demo.Run, number: int, **named: object) -> None:
+        assert self.pool is None or answered.wait(TIMEOUT)
+        notify(self, number, **named)
+
+    def make_requests(run: _demo.Run, threads: int, progress: _demo.Progress) -> None:
+        requests(run, threads, progress)
+        if run.pool is not None:
+            answered.set()
+
+    monkeypatch.setattr(_demo.Run, "notify", slow)
+    monkeypatch.setattr(_demo, "make_requests", make_requests)
+    assert main(["demo", "--requests", "20", "--workers", "1"]) == 0
+    output = capsys.readouterr().out
+    assert row(output, "backlog of notifications, highest") == ["-", "20"]
+    assert row(output, "  at the last answer") == ["-", "20"]
+    inline, background = row(output, "  time to drain it")
+    assert inline == "-"
+    assert background.endswith(" s")
+    assert float(background.split()[0]) >= 20 * _demo.NOTIFY_SECONDS
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes as POSIX has them")
+@pytest.mark.parametrize("arguments", [["demo"], ["demo", "--help"], ["--help"]], ids=" ".join)
+def test_reader_that_is_gone_ends_it_without_a_word(arguments: list[str]) -> None:
+    """As if by SIGPIPE; but argparse, where standard output has no buffer, takes no notice."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "tsignals", *arguments],
+            cwd=ROOT,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT,
+        )
+    assert done.stderr == b""
+    assert done.returncode in ((0, 141) if "--help" in arguments else (141,))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes as POSIX has them")
+def test_reader_that_goes_in_the_middle_ends_it_without_a_word() -> None:
+    # One worker, and so a backlog, which is given up.
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    demo = start("--requests", "4000", "--workers", "1", **pipes)
+    assert demo.stdout is not None
+    assert demo.stderr is not None
+    with demo.stdout, demo.stderr:
+        assert "web server" in demo.stdout.readline()
+        demo.stdout.close()
+        assert demo.stderr.read() == ""
+    assert demo.wait(TIMEOUT) == 141
 
 
 def test_off_a_terminal_progress_is_a_few_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +142,8 @@ def test_on_a_terminal_progress_is_one_live_line() -> None:
     finally:
         os.close(master)
     assert demo.wait(TIMEOUT) == 0
-    live, _, rest = read.decode().rpartition("\r" + " " * 10)
+    _, _, lines = read.decode().partition("\r\n\r\n")  # the parameters
+    live, _, rest = lines.rpartition("\r" + " " * 10)
     assert "\n" not in live.strip()
     assert "\rinline     [#" in live
     assert "adds up" in rest

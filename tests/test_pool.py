@@ -183,6 +183,30 @@ def test_as_many_workers_as_are_needed_and_no_more() -> None:
     assert watch.most_workers <= 3
 
 
+def test_deliveries_see_nothing_that_the_initializer_sets_in_a_context_variable() -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+    with WorkerPool(1, initializer=variable.set, initargs=("by the initializer",)) as pool:
+        signal = Signal(executor=pool)
+        signal.connect(lambda **named: variable.get(), weak=False)
+        assert signal.send_async(None).results(TIMEOUT)[0][1] == "unset"
+        assert pool.submit(variable.get).result(TIMEOUT) == "by the initializer"
+
+
+def test_deliveries_do_not_go_through_submit() -> None:
+    class Counting(WorkerPool):
+        submitted = 0
+
+        def submit(self, *arguments: Any, **named: Any) -> Any:
+            self.submitted += 1
+            return super().submit(*arguments, **named)
+
+    with Counting(1) as pool:
+        signal = Signal(executor=pool)
+        signal.connect(lambda **named: "heard", weak=False)
+        assert signal.send_async(None).results(TIMEOUT)[0][1] == "heard"
+        assert pool.submitted == 0
+
+
 def test_initializer_is_called_in_each_worker_before_its_work() -> None:
     local = threading.local()
 

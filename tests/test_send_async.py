@@ -393,6 +393,19 @@ def test_each_delivery_has_its_own_copy(pool: WorkerPool) -> None:
     assert pool.submit(variable.get).result(TIMEOUT) == "unset"
 
 
+def test_values_of_the_context_are_not_copied(pool: WorkerPool) -> None:
+    values: contextvars.ContextVar[list[str]] = contextvars.ContextVar("values")
+    values.set([])
+    signal = Signal(executor=pool)
+
+    def changes(**named: Any) -> None:
+        values.get().append("by a receiver")
+
+    signal.connect(changes)
+    signal.send_async(None).results(TIMEOUT)
+    assert values.get() == ["by a receiver"]
+
+
 def test_receivers_that_send_pass_their_context_on(pool: WorkerPool) -> None:
     inner = signal_to(lambda **named: variable.get(), pool)
 

@@ -1,6 +1,7 @@
 """The command line: ``python -m tsignals demo``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,5 +30,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _demo.run(chosen.requests, chosen.threads, chosen.workers or 2 * chosen.threads)
 
 
+def program() -> int:
+    """``main``, for a process of its own: one whose reader has gone ends without a word."""
+    try:
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end, which must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # what shells make of SIGPIPE
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +29,8 @@ NOTIFY_SECONDS = 0.020
 PAUSE_SECONDS = 0.010
 """Between two requests of a client. Without it the clients, which share the server's processor,
 would wait for each other more than for the receivers."""
+AUDIT_FAILS, NOTIFY_FAILS = 100, 250
+"""Every which audit and notification is made to fail."""
 PATIENCE = 10.0
 """Seconds without any progress after which what is missing counts as lost."""
 
@@ -63,6 +65,8 @@ class Run:
         self.requests = requests
         self.pool = pool  # None: the slow receiver runs inside the request
         self.seconds = 0.0
+        self.answered_at = self.ended_at = 0.0  # the last request; the last notification
+        self.drained = False
         self.stopping = False
         # The clients:
         self.todo = deque(range(1, requests + 1))
@@ -80,6 +84,7 @@ class Run:
         self.notices: list[tuple[int, Any]] = []
         self.told: list[int] = []
         self.log_records: list[logging.LogRecord] = []
+        self.backlogs: list[int] = []  # after each send, and last when all requests were answered
         # Filled in at the end, from ``audits`` and ``notices``:
         self.audit_errors: list[int] = []
         self.done: list[int] = []
@@ -92,7 +97,7 @@ class Run:
 
     def audit(self, number: int, **_: object) -> None:
         """Fails now and then."""
-        if number % 100 == 0:
+        if number % AUDIT_FAILS == 0:
             self.audits_refused.append(number)
             raise Refused(number, "the auditor is out")
         self.audited.append(number)
@@ -100,7 +105,8 @@ class Run:
     def notify(self, number: int, **_: object) -> None:
         """Slow, and fails now and then."""
         time.sleep(NOTIFY_SECONDS)
-        if number % 250 == 0:
+        self.ended_at = time.perf_counter()
+        if number % NOTIFY_FAILS == 0:
             self.notices_refused.append(number)
             raise Refused(number, "the mailbox is full")
         self.notified.append(number)
@@ -117,8 +123,14 @@ class Run:
         self.audits.append((number, request_finished.send_robust(Desk.AUDIT, number=number)))
         if self.pool is not None:
             self.notices.append((number, request_finished.send_async(Desk.MAIL, number=number)))
+            self.note_backlog()
         else:
             self.notices.append((number, request_finished.send_robust(Desk.MAIL, number=number)))
+
+    def note_backlog(self) -> None:
+        """How many notifications have been sent and not ended."""
+        ended = len(self.notified) + len(self.notices_refused)  # first: it only grows
+        self.backlogs.append(len(self.notices) - ended)
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -283,6 +295,8 @@ def make_requests(run: Run, threads: int, progress: Progress) -> None:
                     answers = len(run.latencies)
                     rate = f"({answers / run.seconds:,.0f}/s)"
                     progress.show(run, "requests answered", answers, run.requests, rate)
+            run.note_backlog()
+            run.answered_at = time.perf_counter()
         finally:
             run.stopping = True
             server.shutdown()
@@ -299,6 +313,7 @@ def drain(run: Run, pool: WorkerPool, progress: Progress) -> None:
         elif time.monotonic() - since > PATIENCE:
             return
         progress.show(run, "notifications ended", ended, stats.submitted)
+    run.drained = True
 
 
 def percentile(seconds: list[float], percent: int) -> str:
@@ -319,6 +334,31 @@ def differ(ought: int | list[int], is_: int | list[int]) -> str:
     )
 
 
+def parameters(requests: int, threads: int, workers: int) -> str:
+    """What is going to be measured, before it is."""
+    pause, slow = 1000 * PAUSE_SECONDS, 1000 * NOTIFY_SECONDS
+    rate = workers / NOTIFY_SECONDS
+    return f"""\
+A web server on 127.0.0.1, with a thread for each connection, gets the same requests twice.
+  requests    {requests:,}, by {threads} clients; each waits {pause:.0f} ms after an answer
+  receivers   an access log, an audit, and a notification that takes {slow:.0f} ms
+  inline      the notification runs inside the request
+  background  it runs in a pool; workers: {workers}, which can do {rate:,.0f} in a second
+  on purpose  every {AUDIT_FAILS}th audit and every {NOTIFY_FAILS}th notification fails
+"""
+
+
+def backlog(run: Run, count: Callable[[list[int]], int]) -> str:
+    return f"{count(run.backlogs):,}" if run.pool is not None else "-"
+
+
+def drain_time(run: Run) -> str:
+    """From the last answer to the end of the last notification."""
+    if not run.drained:
+        return "-"
+    return f"{max(0.0, run.ended_at - run.answered_at):.2f} s"
+
+
 def table(runs: list[Run]) -> str:
     """The figures of all runs, a column each."""
     rows: list[tuple[str, list[str]]] = [
@@ -329,11 +369,20 @@ def table(runs: list[Run]) -> str:
         ("response time p99", [percentile(run.latencies, 99) for run in runs]),
         ("notifications sent", [f"{len(run.notices):,}" for run in runs]),
         ("  = done", [f"{len(run.done):,}" for run in runs]),
-        ("  + failed", [f"{len(run.failed):,}" for run in runs]),
-        ("audit errors collected", [f"{len(run.audit_errors):,}" for run in runs]),
+        (
+            f"  + failed (made to fail: every {NOTIFY_FAILS}th)",
+            [f"{len(run.failed):,}" for run in runs],
+        ),
+        (
+            f"audit errors (made to fail: every {AUDIT_FAILS}th)",
+            [f"{len(run.audit_errors):,}" for run in runs],
+        ),
+        ("backlog of notifications, highest", [backlog(run, max) for run in runs]),
+        ("  at the last answer", [backlog(run, lambda counts: counts[-1]) for run in runs]),
+        ("  time to drain it", [drain_time(run) for run in runs]),
     ]
     return "\n".join(
-        f"{name:<24}" + "".join(f"{value:>14}" for value in values) for name, values in rows
+        f"{name:<40}" + "".join(f"{value:>14}" for value in values) for name, values in rows
     )
 
 
@@ -354,6 +403,7 @@ def run(requests: int, threads: int, workers: int) -> int:
     former = signal.signal(signal.SIGINT, stop)
     pool = WorkerPool(workers, thread_name_prefix="demo-worker")
     try:
+        print(parameters(requests, threads, workers), flush=True)
         for name, executor in (("inline", None), ("background", pool)):
             if interrupted:
                 break
@@ -367,7 +417,7 @@ def run(requests: int, threads: int, workers: int) -> int:
             current.settle()
             progress.end()
     finally:
-        pool.shutdown(wait=False)
+        pool.shutdown(wait=False, cancel_futures=True)  # what is left was given up, or cut off
         signal.signal(signal.SIGINT, former)
     print(f"\n{table(runs)}\n")
     losses = [loss for each in runs for loss in each.losses()]

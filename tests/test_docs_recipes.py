@@ -1,0 +1,667 @@
+"""Every recipe in README and docs does what it is for, also with a receiver that hangs.
+
+A ``python`` block of a page with the word ``recipe=name`` is one. It meets a receiver that never
+returns, has to say so, and to end. Each runs in a Python of its own, which its hanging thread does
+not outlive. How long a recipe waits is shortened; nothing else is changed.
+"""
+
+import functools
+import http.client
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import processes
+import pytest
+from helpers import TIMEOUT
+from test_docs_examples import examples, pages
+
+from tsignals import background
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and sockets")
+
+RECIPES = {
+    example.words["recipe"]: example.code
+    for page in pages()
+    for example in examples(page)
+    if "recipe" in example.words
+}
+
+HANG = """
+import logging, threading
+from tsignals import *
+
+logging.basicConfig(level=logging.INFO)
+hanging = threading.Event()
+
+def hang(**kwargs):
+    hanging.set()
+    threading.Event().wait()
+
+def say(failure, **kwargs):
+    print("told:", repr(failure.exception))
+"""
+
+
+def recipe(name: str, seconds: float = 0.2) -> str:
+    """The code of a recipe, in which every wait may take ``seconds``."""
+    return re.sub(r"\b(timeout|block_timeout|wait)=[\d.]+", rf"\1={seconds}", RECIPES[name])
+
+
+def run(
+    directory: Path, script: str, *arguments: str, **more: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run ``script``, or Python with ``arguments``; what a hanging receiver makes it say."""
+    return subprocess.run(
+        [sys.executable, *(arguments or ("-c", processes.PREAMBLE + HANG + script))],
+        cwd=directory,
+        env=processes.environment(TSIGNALS_EXIT_SECONDS="0.2", **more),
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+
+
+def test_every_recipe_of_a_page_is_run_here() -> None:
+    source = Path(__file__).read_text("utf-8")
+    assert set(RECIPES) == set(re.findall(r'\b(?:recipe\(|RECIPES\[)"(\w+)"', source))
+
+
+# --- errors.md
+
+
+class Nameless:
+    """A callable that answers no question."""
+
+    def __call__(self, **named: Any) -> None: ...
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("ask somebody else")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("I have no words")
+
+
+def known(**named: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: known, "known"),
+        (lambda: functools.partial(known), "known"),
+        (lambda: functools.partial(functools.partial(known), order=17), "known"),
+        (lambda: Nameless().__call__, "Nameless.__call__"),
+        (lambda: {}.update, "dict.update"),
+        (lambda: background(known), "known"),
+        (lambda: functools.partial(Nameless()), "functools.partial object at"),
+        (lambda: Nameless(), "Nameless object at"),
+        (lambda: mock.MagicMock(), "MagicMock object at"),
+    ],
+)
+def test_any_receiver_and_any_value_can_be_named(make: Callable[[], Any], name: str) -> None:
+    module = types.ModuleType("safely")
+    exec(recipe("safely"), module.__dict__)
+    receiver = make()
+    assert name in module.name_of(receiver)
+    assert isinstance(module.shown(receiver), str)
+
+
+def dead_letters(directory: Path) -> None:
+    (directory / "safely.py").write_text(recipe("safely"))
+    (directory / "dead_letters.py").write_text(recipe("dead_letters"))
+
+
+def test_dead_letters_take_what_failed_and_the_log_names_what_hangs(tmp_path: Path) -> None:
+    dead_letters(tmp_path)
+    done = run(
+        tmp_path,
+        """
+import dead_letters
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+    __repr__ = __str__
+
+def fail(**kwargs):
+    raise Mute
+
+circle = []
+circle.append(circle)
+signal = Signal(name="order_placed", executor=WorkerPool(2))
+signal.connect(fail)
+for it in (17, Mute(), circle, {(1, 2): 3}, "\\ud800"):
+    print(signal.send_async(None, it=it)[0][1].exception(60).__class__.__name__)
+with signal.connect(hang):
+    signal.send_async(None, it=18)
+assert hanging.wait(60)
+for name, named in dead_letters.letters():
+    print(name, named)
+""",
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:5] == ["Mute"] * 5
+    assert lines[5] == 'fail {"it": 17}'
+    assert all(line.startswith('fail {"it": ') for line in lines[5:10])
+    assert lines[10:] in ([], ['fail {"it": 18}'])
+    assert "at exit" in done.stderr
+    assert "order_placed" in done.stderr
+
+
+def test_dead_letters_that_cannot_be_written_are_logged_and_the_sender_goes_on(
+    tmp_path: Path,
+) -> None:
+    dead_letters(tmp_path)
+    with sqlite3.connect(tmp_path / "dead_letters.sqlite") as db:
+        db.execute("BEGIN EXCLUSIVE")
+        done = run(
+            tmp_path,
+            """
+import dead_letters
+
+def fail(**kwargs):
+    raise OSError("no route")
+
+signal = Signal(name="order_placed")
+signal.connect(fail)
+print(repr(signal.send_async(None, order_id=17)[0][1].exception(60)))
+""",
+        )
+    db.close()
+    assert done.stdout == "OSError('no route')\n"
+    assert "database is locked" in done.stderr
+    assert done.returncode == 0
+
+
+def test_handler_without_the_librarys_own_records_does_not_send_for_ever(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        """
+alert = Signal(name="alert")
+
+class Alerting(logging.Handler):
+    def emit(self, record):
+        alert.send_async(None, text=record.getMessage())
+
+handler = Alerting()
+handler.addFilter(lambda record: record.name != "tsignals")
+logging.getLogger().addHandler(handler)
+calls = []
+
+@receiver(alert)
+def fail(text, **kwargs):
+    calls.append(text)
+    raise OSError
+
+logging.error("once")
+print(get_default_executor().drain(60), calls)
+""",
+    )
+    assert done.stdout == "True ['once']\n"
+
+
+# --- testing.md
+
+
+def test_executor_that_runs_at_once_gives_up_a_receiver_that_hangs(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        recipe("immediate", 3)
+        + """
+set_default_executor(Immediate())
+receiver_failed.connect(say)
+signal = Signal()
+signal.connect(hang)
+signal.connect(lambda order, **kwargs: order, weak=False)
+(_, hung), (_, well) = signal.send_async(None, order=17)
+print(repr(hung.exception(60)), well.result(60))
+""",
+    )
+    told, result = done.stdout.splitlines()
+    assert told == "told: TimeoutError('the receiver hangs')"
+    assert result == "TimeoutError('the receiver hangs') 17"
+    assert done.returncode == 0
+
+
+def test_drain_says_that_a_receiver_hangs(tmp_path: Path) -> None:
+    before = "order_placed = Signal()\norder_placed.connect(hang)\n"
+    done = run(tmp_path, before + recipe("drain"))
+    assert "AssertionError" in done.stderr
+    assert "at exit" in done.stderr
+    assert done.returncode == 1
+
+
+def test_fixture_fails_the_test_whose_receiver_hangs_or_fails_and_no_other(tmp_path: Path) -> None:
+    tests = """
+def hang(**kwargs):
+    import threading
+    threading.Event().wait()
+
+
+def fail(**kwargs):
+    raise OSError
+
+
+def test_hangs():
+    with order_placed.connect(hang):
+        order_placed.send_async("shop", order=18)
+
+
+def test_fails():
+    with order_placed.connect(fail):
+        order_placed.send_async("shop", order=19)
+"""
+    (tmp_path / "test_shop.py").write_text(recipe("fixture", 3) + tests)
+    done = run(tmp_path, "", "-m", "pytest", "-v", "-p", "no:cacheprovider", "test_shop.py")
+    assert "3 passed, 2 errors" in done.stdout, done.stdout + done.stderr
+    assert "ERROR test_shop.py::test_hangs - AssertionError: a receiver hangs" in done.stdout
+    assert "ERROR test_shop.py::test_fails" in done.stdout
+    assert "at exit" in done.stderr
+
+
+# --- background.md
+
+
+def test_full_queue_turns_visitors_away_when_receivers_hang(tmp_path: Path) -> None:
+    small = recipe("full").replace("1_600", "1").replace("    8,", "    1,")
+    assert small != recipe("full")
+    done = run(
+        tmp_path,
+        small
+        + """
+order_placed.connect(hang)
+print(view(1))
+assert hanging.wait(60)
+print(view(2), view(3), view(4))
+""",
+    )
+    assert done.stdout.split() == ["201", "201", "201", "503", "503"], done.stderr
+    assert "at exit" in done.stderr
+    assert done.returncode == 0
+
+
+def test_hanging_receiver_does_not_keep_what_is_around_others_from_ending(tmp_path: Path) -> None:
+    before = """
+mail = WorkerPool(1)
+photo_added = Signal(name="photo_added")
+photo_added.connect(hang)
+"""
+    done = run(tmp_path, before + recipe("around"))
+    assert "TimeoutError" in done.stderr
+    assert "at exit" in done.stderr
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        recipe("close").replace("assert self.open", "hang()"),
+        "import asyncio\n"
+        "door_opened = photo_added\n"
+        "light = hang\n"
+        "opening = photo_added.connect(hang, tracked=True, dispatch_uid='tracked light')\n"
+        "photo_added.send_async(None)\n"
+        "assert hanging.wait(60)\n" + recipe("aclose"),
+    ],
+    ids=["from a thread", "from a coroutine"],
+)
+def test_disconnect_says_that_a_receiver_hangs(tmp_path: Path, code: str) -> None:
+    if "cache.close()" in code:
+        code = code.replace("cache.close()", "assert hanging.wait(60)\ncache.close()")
+    done = run(tmp_path, "photo_added = Signal(name='photo_added')\n" + code)
+    assert "TimeoutError" in done.stderr
+    assert "at exit" in done.stderr
+    assert done.returncode == 1
+
+
+def test_pool_that_is_ended_says_what_still_runs(tmp_path: Path) -> None:
+    before = """
+mail = WorkerPool(2)
+signal = Signal(name="photo_added", executor=mail)
+signal.connect(hang)
+signal.send_async(None)
+assert hanging.wait(60)
+"""
+    done = run(tmp_path, before + recipe("end"))
+    assert "still at work: PoolStats(" in done.stdout
+    assert "at exit" in done.stderr
+    assert "photo_added" in done.stderr
+    assert done.returncode == 0
+
+
+# --- scale-out.md
+
+
+def test_other_processes_in_which_a_receiver_hangs_are_ended(tmp_path: Path) -> None:
+    shop = """
+import threading
+from tsignals import Signal, receiver
+
+order_placed = Signal(name="order_placed")
+
+@receiver(order_placed)
+def hang(**kwargs):
+    threading.Event().wait()
+"""
+    (tmp_path / "shop.py").write_text(shop)
+    (tmp_path / "processes.py").write_text(RECIPES["processes"].replace("30", "5", 1))
+    done = run(tmp_path, "", "processes.py")
+    assert "BrokenProcessPool" in done.stderr
+    assert done.returncode == 1
+
+
+# --- django-migration.md
+
+DJANGO = """
+import sqlite3
+import django
+from django.conf import settings
+
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop.sqlite"}}
+)
+django.setup()
+from django.db import connection, connections, models, transaction
+
+class Order(models.Model):
+    name = models.CharField(max_length=40)
+    class Meta:
+        app_label = "shop"
+
+with connection.schema_editor() as editor:
+    editor.create_model(Order)
+connection.close()
+
+def saved():
+    with sqlite3.connect("shop.sqlite") as db:
+        names = sorted(name for name, in db.execute("SELECT name FROM shop_order"))
+    db.close()
+    return names
+
+placed = Signal(name="placed")
+used = []  # by receivers: Django's objects for the connections of their threads
+
+@receiver(placed)
+def write(name, **kwargs):
+    assert threading.current_thread() is kwargs.get("thread", threading.current_thread())
+    Order.objects.create(name=name)
+    used.append(connections["default"])
+"""
+
+INLINE = """
+# One worker, which is busy, and a queue, which is full: what is sent runs in the sender.
+placed.executor = full = WorkerPool(
+    1, max_pending=1, overflow="caller_runs", around=fresh_connections
+)
+go = threading.Event()
+blocking = threading.Event()
+full.submit(lambda: (blocking.set(), go.wait(60)))
+assert blocking.wait(60)
+full.submit(int)
+here = threading.current_thread()
+"""
+
+CASES = {
+    "worker": """
+placed.send_async(None, name="mail").results(60)
+assert saved() == ["mail"], saved()
+assert pool.drain(60)
+[its] = used
+assert its.connection is None
+assert its is not connections["default"]
+""",
+    "caller_runs inside a transaction": INLINE
+    + """
+with transaction.atomic():
+    Order.objects.create(name="order")
+    placed.send_async(None, name="mail", thread=here).results(60)
+assert saved() == ["mail", "order"], saved()
+""",
+    "caller_runs inside a transaction that is rolled back": INLINE
+    + """
+try:
+    with transaction.atomic():
+        Order.objects.create(name="order")
+        placed.send_async(None, name="mail", thread=here).results(60)
+        raise KeyError
+except KeyError:
+    pass
+Order.objects.create(name="next")
+assert saved() == ["next"], saved()
+""",
+    "caller_runs with autocommit off": INLINE
+    + """
+transaction.set_autocommit(False)
+Order.objects.create(name="order")
+placed.send_async(None, name="mail", thread=here).results(60)
+assert saved() == [], saved()
+transaction.commit()
+assert saved() == ["mail", "order"], saved()
+""",
+    "caller_runs in the middle of a query": INLINE
+    + """
+for name in "abc":
+    Order.objects.create(name=name)
+with connection.cursor() as cursor:
+    cursor.execute("SELECT name FROM shop_order ORDER BY name")
+    rows = [cursor.fetchone()]
+    placed.send_async(None, name="d", thread=here).results(60)
+    rows += cursor.fetchall()[:2]
+assert rows == [("a",), ("b",), ("c",)], rows
+""",
+    "caller_runs without a connection": INLINE
+    + """
+placed.send_async(None, name="mail", thread=here).results(60)
+assert saved() == ["mail"], saved()
+assert connection.connection is None
+""",
+    "nested wait": """
+placed.executor = one = WorkerPool(1, around=fresh_connections)
+outer = Signal(name="outer", executor=one)
+
+@receiver(outer)
+def order(**kwargs):
+    with transaction.atomic():
+        Order.objects.create(name="order")
+        here = threading.current_thread()
+        placed.send_async(None, name="mail", thread=here).results(60)
+
+outer.send_async(None).results(60)
+assert one.drain(60)
+assert saved() == ["mail", "order"], saved()
+[its] = used
+assert its.connection is None
+""",
+    "receiver that fails": """
+@receiver(placed)
+def fail(**kwargs):
+    used.append(connections["default"])
+    Order.objects.create(name="half")
+    raise OSError
+
+errors = placed.send_async(None, name="mail").outcomes(60).errors
+assert [type(error) for _, error in errors] == [OSError], errors
+assert pool.drain(60)
+assert len(used) == 2
+assert all(its.connection is None for its in used)
+""",
+    "receiver that hangs": """
+placed.connect(hang)
+placed.send_async(None, name="mail")[0][1].result(60)
+assert hanging.wait(60)
+while not used[0].connection is None: time.sleep(0.001)
+assert saved() == ["mail"], saved()
+""",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_workers_connections_are_closed_and_the_senders_left_alone(
+    tmp_path: Path, case: str
+) -> None:
+    pytest.importorskip("django")
+    end = "\nglobals().get('go', hanging).set()\nprint('well')\n"
+    done = run(tmp_path, DJANGO + recipe("fresh_connections") + CASES[case] + end)
+    assert done.stdout == "well\n", done.stderr
+    assert done.returncode == 0
+    assert ("at exit" in done.stderr) is ("hangs" in case), done.stderr
+
+
+# --- servers, in background.md
+
+SHOP = (
+    RECIPES["shop"]
+    + """
+import logging, os, threading
+
+logging.basicConfig(level=logging.INFO)
+
+
+@receiver(order_placed)
+def note(order_id, **kwargs):
+    if order_id == "hang":
+        threading.Event().wait()
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    with open("notes", "a") as file:
+        file.write(order_id + "\\n")
+"""
+)
+"""What the servers serve. No receiver ends before there is a file ``go``, one never."""
+
+SERVICE = """
+from shop import order_placed
+
+for line in sys.stdin:
+    order_placed.send_async(None, order_id=line.strip())
+    print("accepted", flush=True)
+"""
+
+
+class Server:
+    """A server process that is asked for orders over a socket, or over its standard input."""
+
+    def __init__(
+        self, directory: Path, *arguments: str, seconds: float = 0.2, **popen: Any
+    ) -> None:
+        self.directory = directory
+        self.log = directory / "log"
+        with self.log.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=directory,
+                env=processes.environment(HOME=str(directory), TSIGNALS_EXIT_SECONDS=str(seconds)),
+                stderr=output,
+                start_new_session=True,
+                text=True,
+                **{"stdout": output, **popen},
+            )
+
+    def stop(self) -> str:
+        """SIGTERM, then let the receivers end; what the server has logged once it is gone."""
+        try:
+            self.process.send_signal(signal.SIGTERM)
+            (self.directory / "go").touch()
+            self.process.wait(TIMEOUT)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait(TIMEOUT)
+        return self.log.read_text()
+
+    def noted(self) -> list[str]:
+        notes = self.directory / "notes"
+        return sorted(notes.read_text().split()) if notes.exists() else []
+
+
+HUNG = ["hang"]
+ORDERS = [f"{n:02}" for n in range(10)]
+LIMIT = {False: TIMEOUT / 2, True: 0.2}
+"""Seconds that a server gives its queue: more than enough, or few where one hangs."""
+
+
+def get(port: int, order_id: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", f"/?{order_id}")
+        assert connection.getresponse().read() == b"ok\n"
+    finally:
+        connection.close()
+
+
+def served_by_gunicorn(directory: Path, listening: int, seconds: float) -> Server:
+    (directory / "gunicorn.conf.py").write_text(recipe("gunicorn", seconds))
+    arguments = ("-m", "gunicorn", "shop:application", "--worker-class=gthread", "--threads=2")
+    arguments += ("--bind", f"fd://{listening}")
+    return Server(directory, *arguments, pass_fds=[listening], seconds=seconds)
+
+
+def served_by_waitress(directory: Path, listening: int, seconds: float) -> Server:
+    code = recipe("waitress", seconds)
+    here = code.replace('listen="127.0.0.1:8080"', f"sockets=[socket.socket(fileno={listening})]")
+    assert here != code
+    (directory / "serve.py").write_text("import socket\n" + here)
+    return Server(directory, "serve.py", pass_fds=[listening], seconds=seconds)
+
+
+def served_by_uvicorn(directory: Path, listening: int, seconds: float) -> Server:
+    (directory / "asgi.py").write_text(recipe("uvicorn", seconds))
+    arguments = ("-m", "uvicorn", "asgi:application", "--fd", str(listening))
+    return Server(directory, *arguments, pass_fds=[listening], seconds=seconds)
+
+
+@posix
+@pytest.mark.parametrize("serve", [served_by_gunicorn, served_by_waitress, served_by_uvicorn])
+@pytest.mark.parametrize("hangs", [False, True], ids=["all end", "one hangs"])
+def test_server_that_is_stopped_works_off_its_queue_and_says_what_hangs(
+    tmp_path: Path, serve: Callable[[Path, int, float], Server], hangs: bool
+) -> None:
+    pytest.importorskip(serve.__name__.rpartition("_")[2])
+    (tmp_path / "shop.py").write_text(SHOP)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = serve(tmp_path, listening.fileno(), LIMIT[hangs])
+        try:
+            for order_id in HUNG if hangs else ORDERS:
+                get(listening.getsockname()[1], order_id)
+        finally:
+            log = server.stop()
+    assert server.noted() == ([] if hangs else ORDERS), log
+    assert ("at exit" in log or "still at work" in log) is hangs, log
+
+
+@posix
+@pytest.mark.parametrize("hangs", [False, True], ids=["all end", "one hangs"])
+def test_program_with_a_handler_for_sigterm_works_off_its_queue_and_says_what_hangs(
+    tmp_path: Path, hangs: bool
+) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "service.py").write_text(recipe("sigterm") + SERVICE)
+    pipe = subprocess.PIPE
+    server = Server(tmp_path, "service.py", seconds=LIMIT[hangs], stdin=pipe, stdout=pipe)
+    assert server.process.stdin is not None
+    assert server.process.stdout is not None
+    try:
+        for order_id in HUNG if hangs else ORDERS:
+            server.process.stdin.write(order_id + "\n")
+            server.process.stdin.flush()
+            while server.process.stdout.readline() != "accepted\n":
+                assert server.process.poll() is None  # other lines are of mails
+        server.process.send_signal(signal.SIGTERM)  # and another one in stop()
+    finally:
+        log = server.stop()
+        server.process.stdin.close()
+        server.process.stdout.close()
+    assert server.noted() == ([] if hangs else ORDERS), log
+    assert ("at exit" in log) is hangs, log
+    assert server.process.returncode == 0
