@@ -17,6 +17,9 @@ def test_connection_tells_what_was_connected() -> None:
     assert connection.dispatch_uid == "menu"
     assert connection.priority == 3
     assert connection.connected is True
+    assert (connection.weak, connection.ordered, connection.tracked) == (True, False, False)
+    strong = signal.connect(ear, weak=False, ordered=True, tracked=True)
+    assert (strong.weak, strong.ordered, strong.tracked) == (False, True, True)
 
 
 def test_connection_to_all_senders_has_no_sender_and_plain_values() -> None:

@@ -88,6 +88,45 @@ def test_public_methods_have_docstrings() -> None:
                     assert inspect.getdoc(value), f"{name}.{method} has no docstring"
 
 
+SHOWN = {
+    "Signal": "asend asend_robust connect disconnect executor has_listeners receivers send "
+    "send_async send_robust",
+    "Connection": "connected disconnect dispatch_uid ordered priority receiver sender tracked weak",
+    "WorkerPool": "drain stats",
+    "Delivery": "receiver sender signal",
+    "Deliveries": "as_completed cancel futures outcomes results wait",
+    "Outcomes": "errors raise_errors",
+    "Failure": "attempts exception mode named queued_seconds ran_seconds receiver sender signal "
+    "thread_name",
+    "PoolStats": "cancelled completed dropped failed idle pending running submitted workers",
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_public_classes_show_documented_names_only(name: str) -> None:
+    shown = getattr(tsignals, name)
+    inherited = {
+        each
+        for base in shown.__mro__
+        if not base.__module__.startswith("tsignals")
+        for each in dir(base)
+    }
+    public = {each for each in dir(shown) if not each.startswith("_")}
+    assert public - inherited == set(SHOWN[name].split())
+
+
+def test_public_objects_show_documented_names_only() -> None:
+    with tsignals.WorkerPool(1) as pool:
+        signal = tsignals.Signal(executor=pool)
+        connection = signal.connect(lambda **named: None, weak=False)
+        deliveries = signal.send_async(None)
+        deliveries.wait(60)
+        for thing in (signal, connection, pool, deliveries, deliveries[0][1]):
+            attributes = set(vars(thing)) if hasattr(thing, "__dict__") else set()
+            shown = {each for each in attributes if not each.startswith("_")}
+            assert shown <= {"name", "providing_args", "use_caching", "signal"}
+
+
 @pytest.mark.parametrize(
     ("function", "expected"),
     [

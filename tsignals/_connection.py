@@ -109,6 +109,21 @@ class Connection:
         return self.terms.priority
 
     @property
+    def weak(self) -> bool:
+        """Whether the receiver is held weakly."""
+        return not isinstance(self.hold, Strong)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether ``send_async`` runs this receiver's deliveries one at a time, in send order."""
+        return self.terms.ordered
+
+    @property
+    def tracked(self) -> bool:
+        """Whether ``disconnect(wait=...)`` can wait until the receiver no longer runs."""
+        return self.terms.gate is not None
+
+    @property
     def connected(self) -> bool:
         """Whether a send that starts now would call the receiver."""
         registry = self._registry()
