@@ -118,6 +118,11 @@ def test_hung_receiver_is_left_behind_and_what_is_lost_is_named() -> None:
         lost = [future for n in range(3) for future in saved.send_async(None, n=n).futures]
         lost += other.send_async(None, n=3).futures
 
+        def ledger(**named): pass
+
+        saved.connect(ledger)
+        lost += saved.send_async(None, n=4).futures
+
         def look():
             say(hung.running(), *[type(future.exception(0)).__name__ for future in lost])
             lost[0].add_done_callback(lambda future: say("callback"))
@@ -138,16 +143,17 @@ def test_hung_receiver_is_left_behind_and_what_is_lost_is_named() -> None:
     )
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
-        "True" + " DeliveryLost" * 4,
+        "True" + " DeliveryLost" * 6,
         "callback",
         "closed",
         "closed, too",
-        "PoolStats(workers=1, idle=0, pending=0, running=1, submitted=5, completed=0, failed=0, "
-        "cancelled=4, dropped=0)",
+        "PoolStats(workers=1, idle=0, pending=0, running=1, submitted=7, completed=0, failed=0, "
+        "cancelled=6, dropped=0)",
     ]
     assert done.stderr.splitlines() == [
-        LOST.format(1, "'order.paid'"),
-        LOST.format(3, "'order.saved'"),
+        LOST.format(1, "'order.paid' to hears"),
+        LOST.format(4, "'order.saved' to hears"),
+        LOST.format(1, "'order.saved' to ledger"),
         LOST.format(1, "submit()"),
     ]
 
@@ -199,7 +205,7 @@ def test_teardown_is_silent_about_a_receiver_that(receiver: str) -> None:
         TSIGNALS_EXIT_SECONDS="0.2",
     )
     assert done.returncode == 0
-    assert done.stderr.splitlines() == [LOST.format(1, "'order.saved'")]
+    assert done.stderr.splitlines() == [LOST.format(1, "'order.saved' to receives")]
 
 
 def test_all_pools_share_one_budget() -> None:
@@ -245,7 +251,10 @@ def test_no_time_at_all_loses_what_waits() -> None:
         TSIGNALS_EXIT_SECONDS="0",
     )
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.splitlines() == [LOST.format(1, "'order.saved'"), LOST.format(1, "submit()")]
+    assert done.stderr.splitlines() == [
+        LOST.format(1, "'order.saved' to hears"),
+        LOST.format(1, "submit()"),
+    ]
 
 
 @pytest.mark.parametrize("seconds", ["soon", "inf", "nan"])

@@ -336,8 +336,19 @@ def test_failure_is_told_while_no_lock_is_held(pool: WorkerPool) -> None:
         assert deliveries.wait(TIMEOUT)
 
 
-def test_failure_is_a_value_of_eight_fields() -> None:
-    values: Any = (Signal(), Thing(), raiser, Boom(), "send_async", "worker", 0.25, 1.5)
+def test_failure_is_a_value_of_ten_fields() -> None:
+    values: Any = (
+        Signal(),
+        Thing(),
+        raiser,
+        Boom(),
+        "send_async",
+        "worker",
+        0.25,
+        1.5,
+        {"n": 1},
+        2,
+    )
     names = (
         "signal",
         "sender",
@@ -347,8 +358,12 @@ def test_failure_is_a_value_of_eight_fields() -> None:
         "thread_name",
         "queued_seconds",
         "ran_seconds",
+        "named",
+        "attempts",
     )
     failure = Failure(*values)
     assert tuple(getattr(failure, name) for name in names) == values
     assert Failure(**dict(zip(names, values, strict=True))) == failure
     assert "send_async" in repr(failure)
+    assert hash(failure) == hash(Failure(*values))
+    assert (Failure(*values[:8]).named, Failure(*values[:8]).attempts) == ({}, 1)

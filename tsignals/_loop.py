@@ -26,11 +26,12 @@ from typing import Any
 
 from tsignals import _state
 from tsignals._aio import delivering, respond
+from tsignals._around import drop_frame, surrounded_async
 from tsignals._delivery import Message, Sending, TermsDelivery
 from tsignals._engine import Engine
 from tsignals._future import Mark
 from tsignals._telling import log_safely
-from tsignals._work import SKIPPED, surrounding
+from tsignals._work import SKIPPED
 
 Task = asyncio.Task[tuple[Any, BaseException | None]]
 
@@ -104,16 +105,29 @@ class AsyncDelivery(TermsDelivery):
         try:
             if gate is not None:
                 gate.dequeue(self)
-            with contextlib.nullcontext() if around is None else surrounding(around):
-                keywords = sending.keywords_for(self)
-                response = await respond(target, gate, sending.arguments, keywords)
+            call = target, gate, sending.arguments, sending.keywords_for(self)
+            if around is None:
+                response = await respond(*call)
+            else:
+                failed = functools.partial(self._failed, sending, started)
+                defer = self._pool.cell.defer
+                response = await surrounded_async(around, failed, defer, respond, *call)
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
-            if self.sending is not None:
-                self.fail(sending, error, started)
+            if around is None:
+                self._failed(sending, started, error)
+            else:  # it has been told
+                drop_frame(error)
             return None, error
         return (None, SKIPPED) if response is SKIPPED else (response, None)
+
+    def _failed(self, sending: Message, started: float, error: BaseException) -> None:
+        """Tell of what its receiver has raised, unless it was cancelled."""
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            return
+        if self.sending is not None:
+            self.fail(sending, started, error)
 
     # On the thread that ends it:
 
