@@ -206,13 +206,40 @@ def _refuse_running_loop(signal: Any, verb: str) -> None:
         )
 
 
-def run(function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any, **keywords: Any) -> Any:
+def respond_now(receiver: Receiver, arguments: tuple[Any, ...], keywords: Named) -> Any:
+    """The response of an async receiver; variables that it sets are set here."""
+    with _SharedContext() as context:
+        return run(respond, receiver, None, arguments, keywords, context=context)
+
+
+def run(
+    function: Callable[..., Coroutine[Any, Any, Any]],
+    *arguments: Any,
+    context: contextvars.Context | None = None,
+) -> Any:
     """Await ``function(...)`` on an event loop of its own; the thread's current one stays."""
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("cannot run an async receiver on a thread that runs an event loop")
     # With a factory, the runner sets no event loop.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        return runner.run(function(*arguments, **keywords))
+        result, error = runner.run(_settled(function(*arguments)), context=context)
+    try:
+        if error is not None:
+            raise error
+        return result
+    finally:
+        del error  # or the traceback, this frame and the error form a cycle
+
+
+async def _settled(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, Exception | None]:
+    """What it gives, or raises: the runner asks its task for a ``repr``, which asks an exception.
+
+    That may have none, and the runner would leave its handler of SIGINT behind.
+    """
+    try:
+        return await coroutine, None
+    except Exception as error:
+        return None, error
 
 
 # -- Senders that are coroutines --

@@ -11,21 +11,14 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from inspect import CO_GENERATOR
-from types import TracebackType
 from typing import Any
 
-from tsignals._telling import log_safely
+from tsignals._telling import log_safely, traceback_of
 
 Around = Callable[[], AbstractContextManager[Any]]
 Failed = Callable[[BaseException], object]
 
 _contextlib_exit = contextlib._GeneratorContextManager.__exit__.__code__
-
-
-def traceback_of(error: BaseException) -> TracebackType | None:
-    """Its traceback, whatever its class says about attributes."""
-    traceback: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
-    return traceback
 
 
 def drop_frame(error: BaseException) -> None:

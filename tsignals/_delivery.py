@@ -122,10 +122,12 @@ class Delivery(Work):
         started: float,
         error: BaseException,
         context: contextvars.Context | None = None,
+        named: dict[str, Any] | None = None,
     ) -> None:
         """Tell of what the receiver, ``started`` then, has raised just now.
 
-        ``context`` is that in which it ran; ``None``: the current one.
+        ``context`` is that in which it ran; ``None``: the current one. ``named`` is what was sent,
+        if ``sending`` may not know any more: the receiver has forked, say.
         """
         ran = time.perf_counter() - started
         # Not below zero where an interrupted sender has queued it once more.
@@ -141,7 +143,7 @@ class Delivery(Work):
                 sending.mode,
                 queued,
                 ran,
-                sending.named,
+                sending.named if named is None else named,
             )
         except BaseException as raised:
             interrupt = unless_own(raised)

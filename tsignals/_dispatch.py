@@ -98,7 +98,7 @@ class Elsewhere:
             return direct(self.target)(*self.arguments, **self.keywords)
         from tsignals import _aio
 
-        return _aio.run(_aio.respond, direct(self.target), None, self.arguments, self.keywords)
+        return _aio.respond_now(direct(self.target), self.arguments, self.keywords)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "context": None, "call": None}

@@ -161,8 +161,8 @@ class LoopThread:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.loop = asyncio.new_event_loop()
         self._context = contextvars.Context()  # not that of whoever happens to hand work over
+        self.loop = self._context.run(asyncio.new_event_loop)  # it keeps the one it is made in
         self._stopped = False
         self._forked = False
         contract: list[bool] = []

@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tsignals._outcomes import Failure, show
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from tsignals._signal import Signal
 
 log = logging.getLogger("tsignals")
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Its traceback, whatever its class says about attributes."""
+    found: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
+    return found
 
 
 def describe(receiver: object) -> str:
@@ -72,7 +79,7 @@ def log_safely(
     try:
         if isinstance(exc_info, BaseException):
             # The three, for logging leaves out an error that is false.
-            exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
+            exc_info = (type(exc_info), exc_info, traceback_of(exc_info))
         logger.log(level, message, *arguments, exc_info=exc_info, **options)
     except Exception:
         # That may be closed, missing, or anything that raises.
@@ -126,8 +133,10 @@ def _came_by_signal(error: BaseException) -> bool:
 
     if threading.get_ident() != threading.main_thread().ident:
         return False  # they run in that one only
-    frames = {id(frame.f_code) for frame, _ in traceback.walk_tb(error.__traceback__)}
-    return any(id(_code(signal.getsignal(n))) in frames for n in signal.valid_signals())
+    # Not the wrapper, which looks for an enum member, and asks the handler for its ``repr``.
+    handler_of = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+    frames = {id(frame.f_code) for frame, _ in traceback.walk_tb(traceback_of(error))}
+    return any(id(_code(handler_of(n))) in frames for n in signal.valid_signals())
 
 
 def _code(handler: Any) -> object:
