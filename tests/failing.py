@@ -111,9 +111,17 @@ def by_asend_robust(
     signal: Signal, receiver: Receiver, sender: object, named: dict[str, Any]
 ) -> BaseException | None:
     ear = Ear()
-    with signal.connect(receiver, weak=False), signal.connect(ear):
-        outcomes = awaited(signal.asend_robust, sender, **named)
+    with signal.connect(ear, priority=-1):
+        error = by_asend_robust_alone(signal, receiver, sender, named)
     assert len(ear.calls) == 1
+    return error
+
+
+def by_asend_robust_alone(
+    signal: Signal, receiver: Receiver, sender: object, named: dict[str, Any]
+) -> BaseException | None:
+    with signal.connect(receiver, weak=False):
+        outcomes = awaited(signal.asend_robust, sender, **named)
     [(_, error)] = outcomes.errors
     return error
 

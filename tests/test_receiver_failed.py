@@ -667,8 +667,13 @@ BROKEN_LOGS = {
 STANDARD_ERRORS = {"whole": None, "closed": closed, "raising": Raises, "none": lambda: None}
 
 
-@pytest.mark.parametrize("stderr", STANDARD_ERRORS)
-@pytest.mark.parametrize("broken", BROKEN_LOGS)
+@pytest.mark.parametrize(
+    ("broken", "stderr"),
+    [
+        *((broken, "closed") for broken in BROKEN_LOGS),
+        *(("handler raises", stderr) for stderr in STANDARD_ERRORS if stderr != "closed"),
+    ],
+)
 @every_telling_way
 def test_log_that_fails_reaches_nobody_and_the_failure_is_told(
     way: failing.Way, broken: str, stderr: str, told: Told, monkeypatch: pytest.MonkeyPatch
