@@ -185,6 +185,66 @@ def test_callback_that_raises_keeps_no_other_from_being_lost_and_named() -> None
 
 
 @pytest.mark.parametrize(
+    "breaks",
+    [
+        "logging.getLogger('tsignals').addHandler(Broken())",
+        "logging.getLogger('tsignals').addFilter(Broken().emit)",
+        "sys.stderr.close()",
+        "sys.stderr = None",
+        "del sys.stderr",
+    ],
+)
+def test_log_that_fails_keeps_nothing_from_being_lost_in_any_pool(breaks: str) -> None:
+    done = processes.run(
+        f"""
+        import logging, sys
+
+        class Broken(logging.Handler):
+            def emit(self, record):
+                raise OSError("disk full")
+
+        second = WorkerPool(1, thread_name_prefix="second")
+        lost = []
+        for one in (pool, second):
+            one.submit(hang)
+            lost += [one.submit(print, n) for n in range(2)]
+            saved.executor = one
+            lost += saved.send_async(None, n=1).futures
+        late.append(lambda: say(*[type(future.exception(0)).__name__ for future in lost]))
+        {breaks}
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="0.2",
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["DeliveryLost"] * 6)
+
+
+def test_log_that_cannot_say_that_the_budget_is_nonsense_keeps_no_pool_open() -> None:
+    done = processes.run(
+        """
+        import logging
+
+        class Broken(logging.Handler):
+            def emit(self, record):
+                raise OSError("disk full")
+
+        def look():
+            try:
+                pool.submit(int)
+            except PoolClosed:
+                say("closed")
+
+        logging.getLogger("tsignals").addHandler(Broken())
+        late.append(look)
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="nonsense",
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["closed"])
+    assert "disk full" in done.stderr
+
+
+@pytest.mark.parametrize(
     "receiver",
     [
         "def receives(**named):\n    hang()",
