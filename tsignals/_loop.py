@@ -101,6 +101,8 @@ class AsyncDelivery(TermsDelivery):
         """Call the receiver; tell of its failure."""
         gate, around = self.gate, self._pool.around
         target = sending.target_for(self.receiver)
+        call: Any = None
+        failed: Any = None
         started = time.perf_counter()
         try:
             if gate is not None:
@@ -120,6 +122,8 @@ class AsyncDelivery(TermsDelivery):
             else:  # it has been told
                 drop_frame(error)
             return None, error
+        finally:
+            del self, sending, call, failed  # see drop_frame
         return (None, SKIPPED) if response is SKIPPED else (response, None)
 
     def _failed(self, sending: Message, started: float, error: BaseException) -> None:
