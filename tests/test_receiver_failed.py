@@ -626,6 +626,11 @@ def test_failure_that_is_kept_keeps_neither_the_delivery_nor_the_context(to: str
         return [weakref.ref(thing), weakref.ref(delivery)]
 
     with WorkerPool(1, around=around) as pool, uncollected():
+        # Its threads are there before, for some interpreters give them the context they start in.
+        first = Signal(executor=pool)
+        for starts in (ignore, failing.asynchronous(ignore)):
+            first.connect(starts, weak=False)
+        assert first.send_async(None).wait(TIMEOUT)
         signal.executor = pool
         references = contextvars.copy_context().run(send)
         pool.submit(int).result(TIMEOUT)  # the worker has come to the next
