@@ -128,9 +128,8 @@ class AsyncDelivery(TermsDelivery):
 
     def _failed(self, sending: Message, started: float, error: BaseException) -> None:
         """Tell of what its receiver has raised, unless it was cancelled."""
-        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-            return
-        if self.sending is not None:
+        cancelled = issubclass(type(error), (asyncio.CancelledError, GeneratorExit))
+        if not cancelled and self.sending is not None:
             self.fail(sending, started, error)
 
     # On the thread that ends it:

@@ -5,12 +5,13 @@ nor one of our own. What comes from outside does (Ctrl-C, a signal handler that 
 """
 
 import contextlib
+import functools
 import logging
 import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from types import TracebackType
+from types import FunctionType, MethodType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tsignals._outcomes import Failure, show
@@ -141,8 +142,8 @@ def _came_by_signal(error: BaseException) -> bool:
 
 def _code(handler: Any) -> object:
     """The code that runs when ``handler`` is called, or what is none."""
-    while hasattr(handler, "func"):  # a partial
+    while isinstance(handler, functools.partial):
         handler = handler.func
-    if not hasattr(handler, "__code__"):  # neither a function nor a method
+    if not isinstance(handler, (FunctionType, MethodType)):
         handler = getattr(type(handler), "__call__", None)  # noqa: B004
     return getattr(handler, "__code__", None)
