@@ -1,12 +1,15 @@
 """asend and asend_robust: sync receivers as one group on a thread, then the async ones together."""
 
 import asyncio
+import contextlib
 import contextvars
+import functools
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -37,7 +40,15 @@ from helpers import (
 )
 from pools import told
 
-from tsignals import Outcomes, Signal, _aio, _aside
+from tsignals import (
+    Outcomes,
+    Signal,
+    WorkerPool,
+    _aio,
+    _aside,
+    _lifetime,
+    set_default_executor,
+)
 
 __all__ = ["every_loop"]
 
@@ -409,6 +420,122 @@ def test_sync_receiver_that_forks_goes_on_in_the_parent() -> None:
     os.waitpid(pids[0], 0)
     assert responses(send(signal, "asend")) == ["in the parent"]
     os.waitpid(pids[1], 0)
+
+
+# What is around sync receivers
+
+
+class Connections:
+    """An ``around``: opens a connection for each call, and notes what is done with it."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.here = contextvars.ContextVar[str]("here", default="outside")
+
+    @contextlib.contextmanager
+    def around(self) -> Iterator[None]:
+        self.steps.append("open")
+        token = self.here.set("inside")
+        try:
+            yield
+        finally:
+            self.here.reset(token)
+            self.steps.append("close")
+
+    def hear(self, **named: Any) -> None:
+        self.steps.append(f"heard {self.here.get()}")
+
+    async def hear_async(self, **named: Any) -> None:
+        self.hear(**named)
+
+
+@pytest.mark.parametrize("whose", ["signal's", "default"])
+@every_verb
+def test_sync_receivers_run_each_inside_the_around_of_the_pool_that_send_async_would_use(
+    verb: str, whose: str
+) -> None:
+    ours, others, signal = Connections(), Connections(), Signal()
+    signal.connect(ours.hear)
+    signal.connect(first := functools.partial(ours.hear))
+    signal.connect(ours.hear_async, priority=1)
+    with WorkerPool(1, around=ours.around) as pool, WorkerPool(1, around=others.around) as other:
+        former = set_default_executor(other if whose == "signal's" else pool)
+        try:
+            if whose == "signal's":
+                signal.executor = pool
+            send(signal, verb)
+        finally:
+            set_default_executor(former)
+        assert pool.stats().submitted == 0  # it is not run there
+    once = ["open", "heard inside", "close"]
+    assert ours.steps == [*once, *once, "heard outside"]
+    assert others.steps == []
+    del first
+
+
+@every_verb
+def test_nothing_is_around_where_there_is_no_pool_and_none_is_made(verb: str) -> None:
+    ear, signal = Ear(), Signal()
+    signal.connect(ear)
+    former = set_default_executor(None)
+    try:
+        before = set(_lifetime.engines())
+        send(signal, verb)
+        assert set(_lifetime.engines()) <= before
+        with ThreadPoolExecutor(1) as signal.executor:
+            send(signal, verb)
+    finally:
+        set_default_executor(former)
+    assert len(ear.calls) == 2
+
+
+@pytest.mark.parametrize("verb", ["send", "send_robust"])
+def test_nothing_is_around_what_runs_where_it_is_sent(verb: str) -> None:
+    connections, signal = Connections(), Signal()
+    signal.connect(connections.hear)
+    with WorkerPool(1, around=connections.around) as signal.executor:
+        getattr(signal, verb)(None)
+    assert connections.steps == ["heard outside"]
+
+
+@every_verb
+def test_around_that_fails_is_that_receivers_failure(verb: str) -> None:
+    error, ear, signal = Boom(), Ear(), Signal()
+    entered = list[None]()
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        entered.append(None)
+        if len(entered) == 1:
+            raise error
+        yield
+
+    signal.connect(ignore)
+    signal.connect(ear)
+    with WorkerPool(1, around=around) as signal.executor, told() as hears:
+        if verb == "asend":
+            with pytest.raises(Boom) as raised:
+                send(signal, verb)
+            assert raised.value is error
+            assert (ear.calls, hears.errors) == ([], [])
+        else:
+            outcomes = send(signal, verb)
+            assert outcomes.errors == [(ignore, error)]
+            assert (len(ear.calls), hears.errors) == (1, [error])
+
+
+@every_verb
+def test_nothing_is_around_a_tracked_receiver_that_is_not_called(verb: str) -> None:
+    connections, signal = Connections(), Signal()
+
+    def disconnects(**named: Any) -> None:
+        connection.disconnect(wait=True)
+
+    signal.connect(disconnects)
+    connection = signal.connect(connections.hear, tracked=True)
+    with WorkerPool(1, around=connections.around) as signal.executor:
+        assert len(send(signal, verb)) == 1
+    assert connections.steps == ["open", "close"]
 
 
 # Context variables

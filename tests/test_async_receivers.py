@@ -1617,3 +1617,25 @@ def test_failure_of_an_async_background_receiver_is_told(pool: WorkerPool) -> No
         assert hears.errors == [error]
     assert hears.failures[0].mode == "background"
     assert hears.failures[0].receiver is raising
+
+
+@pytest.mark.skipif(
+    getattr(sys.flags, "thread_inherit_context", False), reason="threads keep such a context"
+)
+def test_event_loop_keeps_nothing_of_the_context_in_which_it_was_started() -> None:
+    variable = contextvars.ContextVar[Thing]("variable")
+
+    def send() -> weakref.ref[Thing]:
+        thing = Thing()
+        variable.set(thing)
+        signal.send_async(None).results(TIMEOUT)
+        return weakref.ref(thing)
+
+    async def hears(**named: Any) -> None:
+        pass
+
+    with WorkerPool(1) as pool:
+        signal = signal_to(hears, pool)
+        reference = contextvars.copy_context().run(send)
+        assert pool.drain(TIMEOUT)
+        wait_until(lambda: reference() is None)

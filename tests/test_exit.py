@@ -118,6 +118,11 @@ def test_hung_receiver_is_left_behind_and_what_is_lost_is_named() -> None:
         lost = [future for n in range(3) for future in saved.send_async(None, n=n).futures]
         lost += other.send_async(None, n=3).futures
 
+        def ledger(**named): pass
+
+        saved.connect(ledger)
+        lost += saved.send_async(None, n=4).futures
+
         def look():
             say(hung.running(), *[type(future.exception(0)).__name__ for future in lost])
             lost[0].add_done_callback(lambda future: say("callback"))
@@ -138,16 +143,17 @@ def test_hung_receiver_is_left_behind_and_what_is_lost_is_named() -> None:
     )
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
-        "True" + " DeliveryLost" * 4,
+        "True" + " DeliveryLost" * 6,
         "callback",
         "closed",
         "closed, too",
-        "PoolStats(workers=1, idle=0, pending=0, running=1, submitted=5, completed=0, failed=0, "
-        "cancelled=4, dropped=0)",
+        "PoolStats(workers=1, idle=0, pending=0, running=1, submitted=7, completed=0, failed=0, "
+        "cancelled=6, dropped=0)",
     ]
     assert done.stderr.splitlines() == [
-        LOST.format(1, "'order.paid'"),
-        LOST.format(3, "'order.saved'"),
+        LOST.format(1, "'order.paid' to hears"),
+        LOST.format(4, "'order.saved' to hears"),
+        LOST.format(1, "'order.saved' to ledger"),
         LOST.format(1, "submit()"),
     ]
 
@@ -179,6 +185,66 @@ def test_callback_that_raises_keeps_no_other_from_being_lost_and_named() -> None
 
 
 @pytest.mark.parametrize(
+    "breaks",
+    [
+        "logging.getLogger('tsignals').addHandler(Broken())",
+        "logging.getLogger('tsignals').addFilter(Broken().emit)",
+        "sys.stderr.close()",
+        "sys.stderr = None",
+        "del sys.stderr",
+    ],
+)
+def test_log_that_fails_keeps_nothing_from_being_lost_in_any_pool(breaks: str) -> None:
+    done = processes.run(
+        f"""
+        import logging, sys
+
+        class Broken(logging.Handler):
+            def emit(self, record):
+                raise OSError("disk full")
+
+        second = WorkerPool(1, thread_name_prefix="second")
+        lost = []
+        for one in (pool, second):
+            one.submit(hang)
+            lost += [one.submit(print, n) for n in range(2)]
+            saved.executor = one
+            lost += saved.send_async(None, n=1).futures
+        late.append(lambda: say(*[type(future.exception(0)).__name__ for future in lost]))
+        {breaks}
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="0.2",
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["DeliveryLost"] * 6)
+
+
+def test_log_that_cannot_say_that_the_budget_is_nonsense_keeps_no_pool_open() -> None:
+    done = processes.run(
+        """
+        import logging
+
+        class Broken(logging.Handler):
+            def emit(self, record):
+                raise OSError("disk full")
+
+        def look():
+            try:
+                pool.submit(int)
+            except PoolClosed:
+                say("closed")
+
+        logging.getLogger("tsignals").addHandler(Broken())
+        late.append(look)
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="nonsense",
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["closed"])
+    assert "disk full" in done.stderr
+
+
+@pytest.mark.parametrize(
     "receiver",
     [
         "def receives(**named):\n    hang()",
@@ -199,7 +265,7 @@ def test_teardown_is_silent_about_a_receiver_that(receiver: str) -> None:
         TSIGNALS_EXIT_SECONDS="0.2",
     )
     assert done.returncode == 0
-    assert done.stderr.splitlines() == [LOST.format(1, "'order.saved'")]
+    assert done.stderr.splitlines() == [LOST.format(1, "'order.saved' to receives")]
 
 
 def test_all_pools_share_one_budget() -> None:
@@ -245,7 +311,10 @@ def test_no_time_at_all_loses_what_waits() -> None:
         TSIGNALS_EXIT_SECONDS="0",
     )
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.splitlines() == [LOST.format(1, "'order.saved'"), LOST.format(1, "submit()")]
+    assert done.stderr.splitlines() == [
+        LOST.format(1, "'order.saved' to hears"),
+        LOST.format(1, "submit()"),
+    ]
 
 
 @pytest.mark.parametrize("seconds", ["soon", "inf", "nan"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import sys
 import threading
@@ -9,13 +10,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
 from typing import Any
 
+import failing
 import pytest
 from event_loops import AsyncGate
 from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, raiser, together, wait_until
 from pools import add_up, held, signal_to, told
 from processes import run
 
-from tsignals import QueueFull, Signal, WorkerPool
+from tsignals import QueueFull, Signal, WorkerPool, receiver_failed
 
 ERRORS = [Boom(), BaseBoom(), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration()]
 any_error = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -178,15 +180,11 @@ def test_around_that_raises_fails_its_delivery_and_no_other(
     with WorkerPool(1, around=Manager) as pool, told() as hears:
         signal = signal_to(Ear(response="heard"), pool, ordered=True)
         faulty.set()
-        failed = signal.send_async(None)[0][1].exception(TIMEOUT)
-        if isinstance(error, StopIteration):
-            assert failed is not None  # generators turn it into a RuntimeError
-        else:
-            assert failed is error
+        assert signal.send_async(None)[0][1].exception(TIMEOUT) is error
         faulty.clear()
         assert signal.send_async(None)[0][1].result(TIMEOUT) == "heard"
         assert (pool.stats().workers, pool.stats().failed) == (1, 1)
-    assert len(hears.errors) == 1
+    assert hears.errors == [error]
 
 
 @any_error
@@ -196,8 +194,165 @@ def test_around_cannot_swallow_what_the_receiver_raised(error: BaseException) ->
 
     with WorkerPool(1, around=around) as pool:
         failed = signal_to(raiser(error), pool).send_async(None)[0][1].exception(TIMEOUT)
-        assert failed is error or isinstance(error, StopIteration)
-        assert failed is not None
+        assert failed is error
+
+
+class Leaves:
+    """A context manager that raises ``error`` as it is left."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *raised: object) -> None:
+        raise self.error
+
+
+def leaves(error: BaseException) -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """The same, made by ``contextlib``."""
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise error
+
+    return around
+
+
+@contextlib.contextmanager
+def goes_on() -> Iterator[None]:
+    """A generator that does not stop where it is told of an error."""
+    with contextlib.suppress(Exception):
+        yield
+    yield
+
+
+AROUNDS: dict[str, Callable[[BaseException], Any]] = {
+    "class": lambda error: lambda: Leaves(error),
+    "contextmanager": leaves,
+    "generator that goes on": lambda error: goes_on,
+}
+# With something around the receiver.
+SURROUNDED: dict[str, Callable[[Any], Any]] = {
+    "send_async": failing.by_send_async,
+    "async": lambda around: failing.to_async(failing.by_send_async(around)),
+    "asend": lambda around: failing.inside(failing.by_asend, around),
+    "asend_robust": lambda around: failing.inside(failing.by_asend_robust_alone, around),
+    "submit": failing.submitted,
+}
+every_surrounded_way = pytest.mark.parametrize("way", SURROUNDED)
+
+
+@pytest.mark.parametrize("made", AROUNDS)
+@pytest.mark.parametrize("kind", [Boom, *failing.ODD_ERRORS], ids=lambda kind: kind.__name__)
+@every_surrounded_way
+def test_what_around_raises_after_its_receiver_is_logged_and_replaces_nothing(
+    way: str, kind: type[Exception], made: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    error, own = kind(), ValueError("around's own")
+    with told() as hears:
+        send = SURROUNDED[way](AROUNDS[made](own))
+        assert send(Signal(), raiser(error), None, {}) is error
+    tells = way not in ("asend", "submit")
+    assert len(hears.errors) == tells
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * (1 + tells)
+    assert caplog.records[-1].exc_info is not None
+    if made == "generator that goes on":
+        assert "generator didn't stop" in str(caplog.records[-1].exc_info[1])
+    else:
+        assert caplog.records[-1].exc_info[1] is own
+
+
+@every_surrounded_way
+def test_contextlib_that_cannot_assign_to_an_error_is_nothing_to_be_logged(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is all it does for most errors that pass; several deep, too."""
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        with failing.plain_around(), failing.Bare(), failing.plain_around():
+            yield
+
+    class Slotted(Exception):
+        @property
+        def __traceback__(self) -> None:  # type: ignore[override]
+            return None
+
+    for kind in (failing.Frozen, failing.Sealed, Slotted):
+        error = kind()
+        assert SURROUNDED[way](around)(Signal(), raiser(error), None, {}) is error
+    tells = way not in ("asend", "submit")
+    assert len(caplog.records) == 3 * tells
+
+
+@any_error
+@every_surrounded_way
+def test_around_that_fails_by_itself_fails_what_it_is_around(
+    way: str, error: BaseException
+) -> None:
+    ear, signal = Ear(), Signal()
+    if not isinstance(error, Exception) and way == "asend_robust":
+        pytest.skip("that is thrown at the sender")
+    if isinstance(error, (GeneratorExit, StopIteration)) and way in ("async", "asend"):
+        pytest.skip("a coroutine cannot raise that")
+    send = SURROUNDED[way](lambda: Leaves(error))
+    with told() as hears:
+        assert send(signal, ear, None, {}) is error
+    assert len(ear.calls) == 1
+    assert hears.errors == [error] * (way not in ("asend", "submit"))
+
+
+def test_error_of_around_itself_is_told_after_it_in_the_deliverys_context() -> None:
+    where: contextvars.ContextVar[str] = contextvars.ContextVar("where", default="elsewhere")
+    seen = list[str]()
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        token = where.set("inside")
+        yield
+        where.reset(token)
+        raise Boom
+
+    def hears(**named: Any) -> None:
+        seen.append(where.get())
+
+    with WorkerPool(1, around=around) as pool, receiver_failed.connect(hears):
+        signal = signal_to(lambda **named: where.get(), pool)
+        where.set("request")
+        assert type(signal.send_async(None)[0][1].exception(TIMEOUT)) is Boom
+    assert seen == ["request"]
+
+
+def test_exit_of_around_that_is_interrupted_leaves_the_receivers_error() -> None:
+    error = Boom()
+    with WorkerPool(1, around=lambda: Leaves(KeyboardInterrupt())) as pool, told() as hears:
+        signal = signal_to(raiser(error), pool)
+        assert signal.send_async(None)[0][1].exception(TIMEOUT) is error
+        assert hears.errors == [error]
+        assert signal.send_async(None)[0][1].exception(TIMEOUT) is error
+        assert pool.stats().workers == 1
+
+
+def test_ctrl_c_in_the_exit_of_around_is_raised_to_the_sender_who_runs_the_receiver() -> None:
+    error, interrupts = Boom(), [KeyboardInterrupt()]
+
+    class Around(failing.Bare):
+        def __exit__(self, *raised: object) -> None:
+            if raised[1] is error:
+                raise interrupts[0]
+
+    with WorkerPool(1, max_pending=1, overflow="caller_runs", around=Around) as pool:
+        with held(pool), told() as hears:
+            pool.submit(int)
+            with pytest.raises(KeyboardInterrupt):
+                signal_to(raiser(error), pool).send_async(None)
+        assert hears.errors == [error]
+        assert pool.drain(TIMEOUT)
 
 
 # Threads that cannot be started
@@ -404,6 +559,31 @@ def test_log_that_fails_to_tell_of_drops_stops_neither_senders_nor_the_end_of_th
         thread.join(TIMEOUT)
         assert not thread.is_alive()
     assert all(future.done() for future in futures)
+
+
+def test_error_of_an_initializer_that_has_no_words_breaks_the_pool_all_the_same() -> None:
+    for kind in failing.ODD_ERRORS:
+        pool = WorkerPool(1, initializer=raiser(kind()))
+        assert isinstance(pool.submit(int).exception(TIMEOUT), BrokenExecutor)
+        Running(pool.shutdown).result()
+
+
+def test_log_that_fails_to_tell_of_a_callback_reaches_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise Boom("disk full")
+
+    called = list[Any]()
+    monkeypatch.setattr(logging.getLogger("concurrent.futures"), "handlers", [Broken()])
+    with WorkerPool(1) as pool, held(pool):
+        future = pool.submit(int)
+        for callback in (raiser_of(Boom()), called.append):
+            future.add_done_callback(callback)
+        assert future.cancel()
+        future.add_done_callback(raiser_of(Boom()))
+    assert called == [future]
 
 
 # Callbacks

@@ -490,9 +490,10 @@ def test_child_of_multiprocessing_says_what_it_lost() -> None:
         TSIGNALS_EXIT_SECONDS="0.2",
     )
     assert done.returncode == 0
+    lost = "pool 'mail': at exit {} deliveries of {} were queued or still running; they are lost"
     assert done.stderr.splitlines() == [
-        "pool 'mail': at exit 2 deliveries of 'saved' were queued or still running; they are lost",
-        "pool 'mail': at exit 1 deliveries of submit() were queued or still running; they are lost",
+        lost.format(2, "'saved' to note"),
+        lost.format(1, "submit()"),
     ]
 
 

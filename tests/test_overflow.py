@@ -771,6 +771,31 @@ def test_drops_of_two_pools_are_logged_apart(dropping: Callable[[], list[str]]) 
     assert ["'one'" in dropping()[0], "'two'" in dropping()[1]] == [True, True]
 
 
+@pytest.mark.parametrize("what", ["submit", "send", "send to several", "ordered send"])
+@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest"])
+def test_log_handler_may_wait_where_drops_are_logged(overflow: str, what: str) -> None:
+    """No code of ours is in the middle of anything there."""
+    done = list[bool]()
+
+    class Waits(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            done.append(other.submit(int).result(TIMEOUT) == 0)
+            done.append(other.drain(TIMEOUT))
+
+    logger, handler = logging.getLogger("tsignals"), Waits()
+    with WorkerPool(1) as other, WorkerPool(1, max_pending=1, overflow=overflow) as pool:
+        receivers = [ignore, lambda **named: None] if what == "send to several" else [ignore]
+        signal = fan_out(pool, *receivers, ordered=what == "ordered send")
+        with held(pool):
+            pool.submit(int)
+            logger.addHandler(handler)
+            try:
+                pool.submit(int) if what == "submit" else signal.send_async(None)
+                assert done == [True, True]
+            finally:
+                logger.removeHandler(handler)
+
+
 # caller_runs
 
 

@@ -1,15 +1,41 @@
 """receiver_failed: every failure is told once, whoever looks, and before anybody can ask."""
 
+import contextlib
+import contextvars
+import copy
+import functools
+import io
 import logging
+import logging.handlers
+import multiprocessing
+import pickle
+import signal as signals
 import threading
+import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
+import blinker
+import executor_signals
+import failing
 import pytest
-from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Thing, awaited, raiser
+from failing import ODD_ERRORS, TELLING
+from helpers import (
+    TIMEOUT,
+    BaseBoom,
+    Boom,
+    Ear,
+    Gate,
+    Thing,
+    awaited,
+    ignore,
+    raiser,
+    uncollected,
+    wait_until,
+)
 
-from tsignals import Failure, Signal, WorkerPool, background, receiver_failed
+from tsignals import Failure, Signal, WorkerPool, _signal, background, receiver_failed
 
 
 class Told:
@@ -336,8 +362,19 @@ def test_failure_is_told_while_no_lock_is_held(pool: WorkerPool) -> None:
         assert deliveries.wait(TIMEOUT)
 
 
-def test_failure_is_a_value_of_eight_fields() -> None:
-    values: Any = (Signal(), Thing(), raiser, Boom(), "send_async", "worker", 0.25, 1.5)
+def test_failure_is_a_value_of_ten_fields() -> None:
+    values: Any = (
+        Signal(),
+        Thing(),
+        raiser,
+        Boom(),
+        "send_async",
+        "worker",
+        0.25,
+        1.5,
+        {"n": 1},
+        2,
+    )
     names = (
         "signal",
         "sender",
@@ -347,8 +384,520 @@ def test_failure_is_a_value_of_eight_fields() -> None:
         "thread_name",
         "queued_seconds",
         "ran_seconds",
+        "named",
+        "attempts",
     )
     failure = Failure(*values)
     assert tuple(getattr(failure, name) for name in names) == values
     assert Failure(**dict(zip(names, values, strict=True))) == failure
     assert "send_async" in repr(failure)
+    assert hash(failure) == hash(Failure(*values))
+    assert (Failure(*values[:8]).named, Failure(*values[:8]).attempts) == ({}, 1)
+
+
+# Each way to send, whatever the error is
+
+
+every_telling_way = pytest.mark.parametrize("way", TELLING, ids=lambda way: way.name)
+
+
+@pytest.mark.parametrize("kind", ODD_ERRORS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("way", failing.WAYS, ids=lambda way: way.name)
+def test_receivers_own_error_comes_through_whatever_its_class_forbids(
+    way: failing.Way, kind: type[Exception], told: Told, log: pytest.LogCaptureFixture
+) -> None:
+    error, signal, sender = kind(), Signal(), Thing()
+    assert way(raiser(error), sender, signal) is error
+    expected = [error] if way.mode else []
+    assert len(told.failures) == len(log.records) == len(expected)
+    for failure, record in zip(told.failures, log.records, strict=True):
+        assert failure.exception is error
+        assert failure.sender is sender
+        assert failure.mode == way.mode
+        assert record.levelno == logging.ERROR
+        assert record.exc_info is not None
+        assert record.exc_info[1] is error
+        assert record.exc_info[2] is not None
+        assert f"receiver {'raiser' if not way.on_loop else 'asynchronous'}" in record.getMessage()
+        assert failing.traced(error)[-1] == "raises"
+
+
+@every_telling_way
+def test_error_shows_in_the_log_as_a_handler_writes_it(way: failing.Way) -> None:
+    stream = io.StringIO()
+    logger, handler = logging.getLogger("tsignals"), logging.StreamHandler(stream)
+    logger.addHandler(handler)
+    try:
+        for kind in ODD_ERRORS:
+            way(raiser(kind()))
+            assert kind.__name__ in stream.getvalue()
+    finally:
+        logger.removeHandler(handler)
+    assert stream.getvalue().count("Traceback (most recent call last)") == len(ODD_ERRORS)
+    assert "in raises" in stream.getvalue()
+
+
+@every_telling_way
+def test_failure_says_what_was_sent(
+    way: failing.Way, told: Told, log: pytest.LogCaptureFixture
+) -> None:
+    heard = list[dict[str, Any]]()
+
+    def fails(signal: object, sender: object, **named: Any) -> None:
+        heard.append(named)
+        raise Boom
+
+    order = Thing("order")
+    way(fails, None, order=order, total=12)
+    [failure] = told.failures
+    [record] = log.records
+    assert failure.named == {"order": order, "total": 12}
+    assert failure.named is not heard[0]
+    assert failure.attempts == 1
+    assert getattr(record, "failure", None) is failure
+
+
+def test_failure_of_a_background_receiver_on_a_blinker_signal_says_what_was_sent(
+    told: Told, pool: WorkerPool
+) -> None:
+    theirs, sender = blinker.Signal(), Thing()
+    receiver = background(raiser_of_any(Boom()), executor=pool)
+    theirs.connect(receiver)
+    [(_, delivery)] = theirs.send(sender, total=12)
+    assert type(delivery.exception(TIMEOUT)) is Boom
+    [failure] = told.failures
+    assert (failure.named, failure.sender, failure.signal) == ({"total": 12}, sender, None)
+
+
+def raiser_of_any(error: Exception) -> Callable[..., Any]:
+    def raises(*arguments: Any, **named: Any) -> None:
+        raise error
+
+    return raises
+
+
+def test_log_record_of_a_failing_receiver_of_receiver_failed_carries_its_failure(
+    log: pytest.LogCaptureFixture,
+) -> None:
+    signal, first, second = Signal(), Boom("first"), Boom("second")
+    with receiver_failed.connect(raiser(second), weak=False):
+        failing.by_send_robust(signal, raiser(first), None, {"n": 1})
+    told, untold = [getattr(record, "failure", None) for record in log.records]
+    assert (told.exception, told.named) == (first, {"n": 1})
+    assert (untold.exception, untold.signal, untold.sender) == (second, receiver_failed, signal)
+    assert untold.named == {"failure": told}
+
+
+# The context
+
+
+request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="-")
+
+
+class Seen:
+    """The request that a failure belongs to, as the log and ``receiver_failed`` see it."""
+
+    def __init__(self) -> None:
+        self.in_log: list[str] = []
+        self.told: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.in_log.append(request.get())
+        return True
+
+    def hears(self, **named: Any) -> None:
+        self.told.append(request.get())
+
+
+@pytest.fixture
+def seen() -> Iterator[Seen]:
+    seen = Seen()
+    logger = logging.getLogger("tsignals")
+    logger.addFilter(seen)
+    with receiver_failed.connect(seen.hears):
+        yield seen
+    logger.removeFilter(seen)
+
+
+def in_request(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    def inside() -> Any:
+        request.set(name)
+        return function(*arguments)
+
+    return contextvars.copy_context().run(inside)
+
+
+@every_telling_way
+def test_failure_is_logged_and_told_in_the_senders_request(way: failing.Way, seen: Seen) -> None:
+    in_request("42", way, raiser(Boom()))
+    assert (seen.in_log, seen.told) == (["42"], ["42"])
+
+
+@every_telling_way
+def test_failure_is_logged_and_told_in_the_context_in_which_the_receiver_ran(
+    way: failing.Way, seen: Seen
+) -> None:
+    def fails(**named: Any) -> None:
+        request.set(request.get() + ", step 2")
+        raise Boom
+
+    for name in ("42", "43"):
+        in_request(name, way, fails)
+    expected = ["42, step 2", "43, step 2"]
+    assert (seen.in_log, seen.told) == (expected, expected)
+
+
+@pytest.mark.parametrize("start", multiprocessing.get_all_start_methods())
+def test_failure_in_another_process_is_told_in_the_senders_request(start: str, seen: Seen) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(start)) as executor:
+        executor_signals.elsewhere.executor = executor
+        try:
+            with executor_signals.elsewhere.connect(executor_signals.fails):
+                send = executor_signals.elsewhere.send_async
+                [(_, future)] = in_request("42", send, None)
+                assert isinstance(future.exception(TIMEOUT), executor_signals.NeedsTwo)
+                wait_until(lambda: seen.told)
+        finally:
+            executor_signals.elsewhere.executor = None
+    assert (seen.in_log, seen.told) == (["42"], ["42"])
+
+
+def test_delivery_that_cannot_be_submitted_is_told_of_in_the_senders_request(seen: Seen) -> None:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    signal = Signal(executor=executor)
+    signal.connect(ignore)
+    [(_, future)] = in_request("42", signal.send_async, None)
+    assert isinstance(future.exception(0), RuntimeError)
+    assert (seen.in_log, seen.told) == (["42"], ["42"])
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("verb", ["send_async", "asend_robust"])
+def test_failure_is_told_inside_of_what_is_around_its_receiver(verb: str, kind: str) -> None:
+    """There its database connection is still open."""
+    if (verb, kind) == ("asend_robust", "async"):
+        pytest.skip("nothing is around that")
+    connected: contextvars.ContextVar[bool] = contextvars.ContextVar("connected", default=False)
+    steps = list[str]()
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        token = connected.set(True)
+        try:
+            yield
+        finally:
+            connected.reset(token)
+            steps.append("left")
+
+    def hears(**named: Any) -> None:
+        steps.append(f"told {connected.get()}")
+
+    signal, receiver = Signal(), raiser(Boom())
+    if kind == "async":
+        receiver = failing.asynchronous(receiver)
+    signal.connect(receiver)
+    with WorkerPool(1, around=around) as signal.executor, receiver_failed.connect(hears):
+        if verb == "send_async":
+            failing.error_of(signal.send_async(None).futures[0])
+        else:
+            awaited(signal.asend_robust, None)
+    assert steps == ["told True", "left"]
+
+
+@pytest.mark.parametrize("to", ["plain", "several", "around", "async", "async around"])
+def test_failure_that_is_kept_keeps_neither_the_delivery_nor_the_context(to: str) -> None:
+    kept: contextvars.ContextVar[Thing] = contextvars.ContextVar("kept")
+    error, signal = Boom(), Signal()
+    receiver = raiser(error)
+    around = failing.plain_around if "around" in to else None
+    if "async" in to:
+        receiver = failing.asynchronous(receiver)
+    signal.connect(receiver)
+    if to == "several":
+        signal.connect(failing.another)
+
+    def send() -> list[weakref.ref[Any]]:
+        thing = Thing()
+        kept.set(thing)
+        delivery = signal.send_async(None).futures[0]
+        failing.error_of(delivery)
+        assert pool.drain(TIMEOUT)
+        return [weakref.ref(thing), weakref.ref(delivery)]
+
+    with WorkerPool(1, around=around) as pool, uncollected():
+        # Its threads are there before, for some interpreters give them the context they start in.
+        first = Signal(executor=pool)
+        for starts in (ignore, failing.asynchronous(ignore)):
+            first.connect(starts, weak=False)
+        assert first.send_async(None).wait(TIMEOUT)
+        signal.executor = pool
+        references = contextvars.copy_context().run(send)
+        pool.submit(int).result(TIMEOUT)  # the worker has come to the next
+        wait_until(lambda: not any(reference() for reference in references))
+        assert error.__traceback__ is not None
+
+
+# A log that fails
+
+
+class Raises(io.StringIO):
+    """A stream that can no longer be written to."""
+
+    def write(self, text: str) -> int:
+        raise Boom("no stream")
+
+    flush = write  # type: ignore[assignment]
+
+
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+class Fails(logging.Handler, logging.Filter, logging.Formatter):
+    def fail(self, record: logging.LogRecord) -> Any:
+        raise Boom("no log")
+
+    emit = filter = format = fail
+
+
+BROKEN_LOGS = {
+    "handler raises": lambda: {"handler": Fails()},
+    "filter raises": lambda: {"filter": Fails()},
+    "formatter fails": lambda: {"formatter": Fails()},
+    "handler's stream is closed": lambda: {"stream": closed()},
+}
+STANDARD_ERRORS = {"whole": None, "closed": closed, "raising": Raises, "none": lambda: None}
+
+
+@pytest.mark.parametrize(
+    ("broken", "stderr"),
+    [
+        *((broken, "closed") for broken in BROKEN_LOGS),
+        *(("handler raises", stderr) for stderr in STANDARD_ERRORS if stderr != "closed"),
+    ],
+)
+@every_telling_way
+def test_log_that_fails_reaches_nobody_and_the_failure_is_told(
+    way: failing.Way, broken: str, stderr: str, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ways look themselves whether other receivers are called."""
+    parts: dict[str, Any] = BROKEN_LOGS[broken]()
+    logger = logging.getLogger("tsignals")
+    handler = parts.get("handler") or logging.StreamHandler(parts.get("stream"))
+    if "formatter" in parts:
+        handler.format = parts["formatter"].format
+    error = Boom("the receiver's")
+    with monkeypatch.context() as patch:
+        if (make := STANDARD_ERRORS[stderr]) is not None:
+            patch.setattr("sys.stderr", make())
+        patch.setattr(logger, "handlers", [handler])
+        patch.setattr(logger, "filters", [parts["filter"]] if "filter" in parts else [])
+        patch.setattr(logger, "propagate", False)
+        assert way(raiser(error)) is error
+    assert [failure.exception for failure in told.failures] == [error]
+
+
+def test_failure_is_told_where_standard_error_is_missing_altogether(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("tsignals")
+    with monkeypatch.context() as patch:
+        patch.delattr("sys.stderr")
+        patch.setattr(logger, "handlers", [Fails()])
+        failing.by_send_robust(Signal(), raiser(Boom()), None, {})
+    assert len(told.failures) == 1
+
+
+# Names that cannot be had
+
+
+class Nameless:
+    """A receiver that raises, also when it is asked for its name."""
+
+    @property
+    def func(self) -> Any:  # what a partial calls
+        raise RuntimeError("no name")
+
+    def __call__(self, **named: Any) -> None:
+        raise Boom
+
+
+@every_telling_way
+def test_receiver_without_a_name_to_be_had_is_called_after_its_class(
+    way: failing.Way, told: Told, log: pytest.LogCaptureFixture
+) -> None:
+    assert type(way(Nameless())) is Boom
+    [record] = log.records
+    assert record.exc_info is not None
+    assert record.exc_info[0] is Boom
+    if not way.on_loop:  # or another one is in front of it
+        assert f"<{'BackgroundReceiver' if way.mode == 'background' else 'Nameless'}>" in (
+            record.getMessage()
+        )
+    assert len(told.failures) == 1
+
+
+# Errors of our own
+
+
+@every_telling_way
+@pytest.mark.parametrize("where", ["log", "send", "failure"])
+def test_error_of_our_own_while_a_failure_is_told_is_logged_and_stops_nothing(
+    where: str,
+    way: failing.Way,
+    told: Told,
+    log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class OurFault(Exception):
+        pass
+
+    def fails(*arguments: Any, **named: Any) -> None:
+        raise OurFault
+
+    name = {"log": "write_log", "send": "_tell_each", "failure": "failure"}[where]
+    error = Boom()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"tsignals._signal.{name}", fails)
+        assert way(raiser(error)) is error
+    kinds = [record.exc_info[0] for record in log.records if record.exc_info]
+    assert kinds == ([Boom, OurFault] if where == "send" else [OurFault])
+    assert len(told.failures) == (where == "log")
+
+
+class TimedOut(Exception):
+    pass
+
+
+def times_out(*arguments: Any) -> None:
+    raise TimedOut
+
+
+class Handler:
+    def __call__(self, *arguments: Any) -> None:
+        raise TimedOut
+
+    def method(self, *arguments: Any) -> None:
+        raise TimedOut
+
+
+HANDLERS = {
+    "function": times_out,
+    "method": Handler().method,
+    "partial": functools.partial(times_out),
+    "object": Handler(),
+}
+
+
+@pytest.mark.skipif(not hasattr(signals, "SIGUSR1"), reason="needs a signal to send")
+@pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
+@pytest.mark.parametrize("way", ["send_robust", "caller_runs"])
+def test_what_a_signal_handler_raises_while_a_failure_is_told_is_raised_once_it_has_been_told(
+    way: str,
+    handler: Any,
+    told: Told,
+    log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sends, error, former = Signal(), Boom(), signals.signal(signals.SIGUSR1, handler)
+    write_log = _signal.write_log
+
+    def is_interrupted(failure: Failure) -> None:
+        write_log(failure)
+        signals.raise_signal(signals.SIGUSR1)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(_signal, "write_log", is_interrupted)
+            with pytest.raises(TimedOut):
+                way_called(way)(raiser(error), None, sends)
+    finally:
+        signals.signal(signals.SIGUSR1, former)
+    assert [failure.exception for failure in told.failures] == [error]
+    assert len(log.records) == 1
+
+
+def way_called(name: str) -> failing.Way:
+    return next(way for way in failing.WAYS if way.name == name)
+
+
+# Async receivers of receiver_failed
+
+
+def test_receiver_failed_refuses_what_it_could_not_await_and_says_what_to_do() -> None:
+    async def reports(**named: Any) -> None:
+        pass
+
+    with pytest.raises(TypeError, match=r"async receiver .*reports.*background\(receiver\)"):
+        receiver_failed.connect(reports)
+    assert receiver_failed.receivers == []
+
+
+@every_telling_way
+def test_async_receiver_in_the_background_hears_of_failures(way: failing.Way) -> None:
+    heard = list[BaseException]()
+
+    async def reports(failure: Failure, **named: Any) -> None:
+        heard.append(failure.exception)
+
+    error = Boom()
+    with WorkerPool(1) as pool:
+        in_background = background(reports, executor=pool)
+        with receiver_failed.connect(in_background):
+            way(raiser(error))
+    assert heard == [error]
+
+
+# In a pickle
+
+
+def test_failure_that_is_pickled_shows_what_cannot_be() -> None:
+    class Local(Exception):
+        pass
+
+    lock = threading.Lock()
+    named = {"n": 1, "lock": lock}
+    failure = Failure(
+        receiver_failed, lock, ignore, Local("x"), "send_async", "t", 0.5, 1.5, named, 1
+    )
+    copied = pickle.loads(pickle.dumps(failure))
+    assert copied == Failure(
+        receiver_failed,
+        repr(lock),
+        ignore,
+        "Local('x')",  # type: ignore[arg-type]
+        "send_async",
+        "t",
+        0.5,
+        1.5,
+        {"n": 1, "lock": repr(lock)},
+        1,
+    )
+    assert copy.copy(failure) is copy.deepcopy(failure) is failure
+
+
+def test_record_of_a_failure_goes_through_handlers_that_pickle_it() -> None:
+    class Needs(Exception):
+        """Its pickle cannot be read."""
+
+        def __init__(self, one: object, two: object) -> None:
+            super().__init__("one argument")
+
+    records = list[Any]()
+
+    class Pickles(logging.handlers.SocketHandler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(pickle.loads(self.makePickle(record)[4:]))
+
+    logger, handler = logging.getLogger("tsignals"), Pickles("localhost", 0)
+    logger.addHandler(handler)
+    try:
+        way_called("send_async")(raiser(Needs(1, 2)), None)
+    finally:
+        logger.removeHandler(handler)
+    [record] = records
+    assert record["failure"].exception == repr(Needs(1, 2))
+    assert record["failure"].mode == "send_async"

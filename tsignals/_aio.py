@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar, cast
 
 from tsignals import _waits
+from tsignals._around import Around
 from tsignals._aside import run_aside
 from tsignals._each import Live, Named, Pairs, Tell, call_each, call_each_robust
 from tsignals._future import PoolFuture
@@ -81,14 +82,14 @@ class _Failed:
 
 
 async def _respond_robust(
-    receiver: Receiver, gate: Gate | None, keywords: Named, mode: str, tell: Tell
+    receiver: Receiver, gate: Gate | None, keywords: Named, named: Named, mode: str, tell: Tell
 ) -> Any:
     started = time.perf_counter()
     try:
         return await respond(receiver, gate, (), keywords)
     except Exception as error:
         ran = time.perf_counter() - started
-        tell(keywords["signal"], keywords["sender"], receiver, error, mode, 0.0, ran)
+        tell(keywords["signal"], keywords["sender"], receiver, error, mode, 0.0, ran, named)
         return _Failed(error)
 
 
@@ -128,7 +129,7 @@ async def _group(
             for row, receiver in later:
                 task = group.create_task(each(receiver, row.terms.gate), context=context)
                 tasks.append((receiver, task))
-                if task.done() and not task.cancelled() and task.exception():
+                if task.done() and not task.cancelled() and task.exception() is not None:
                     break  # tasks of this loop start eagerly, and the group takes no more
     except BaseExceptionGroup as raised:
         raised.__traceback__ = None  # a frame in it holds the group: a cycle
@@ -143,7 +144,7 @@ def _respond_plainly(signal: Any, sender: Any, named: Named) -> Respond:
 
 def _respond_robustly(signal: Any, sender: Any, named: Named, mode: str, tell: Tell) -> Respond:
     keywords = {"signal": signal, "sender": sender, **named}
-    return lambda receiver, gate: _respond_robust(receiver, gate, keywords, mode, tell)
+    return lambda receiver, gate: _respond_robust(receiver, gate, keywords, named, mode, tell)
 
 
 def _add(outcomes: Outcomes, responses: Pairs) -> Outcomes:
@@ -159,16 +160,19 @@ def _async_ones(live: Live) -> Live:
     return [pair for pair in live if pair[0].terms.is_async]
 
 
-@contextlib.contextmanager
-def _shared_context() -> Iterator[contextvars.Context]:
+class _SharedContext:
     """A copy of this context; variables that have been set there in the end are set here."""
-    before = contextvars.copy_context()
-    context = before.copy()
-    try:
-        yield context
-    finally:
-        for variable, value in context.items():
-            if before.get(variable, SKIPPED) is not value:
+
+    # No ``contextmanager``: see _around.
+
+    def __enter__(self) -> contextvars.Context:
+        self._before = contextvars.copy_context()
+        self._context = self._before.copy()
+        return self._context
+
+    def __exit__(self, *raised: object) -> None:
+        for variable, value in self._context.items():
+            if self._before.get(variable, SKIPPED) is not value:
                 variable.set(value)
 
 
@@ -179,7 +183,7 @@ def send(live: Live, signal: Any, sender: Any, named: Named) -> Pairs:
     """``Signal.send`` where some receivers are async."""
     _refuse_running_loop(signal, "send")
     pairs = call_each(live, signal, sender, named)
-    with _shared_context() as context:
+    with _SharedContext() as context:
         each = _respond_plainly(signal, sender, named)
         pairs += run(_together, _async_ones(live), context, each)
     return pairs
@@ -189,7 +193,7 @@ def send_robust(live: Live, signal: Any, sender: Any, named: Named, tell: Tell) 
     """``Signal.send_robust`` where some receivers are async."""
     _refuse_running_loop(signal, "send_robust")
     outcomes = call_each_robust(live, signal, sender, named, "send_robust", tell)
-    with _shared_context() as context:
+    with _SharedContext() as context:
         each = _respond_robustly(signal, sender, named, "send_robust", tell)
         return _add(outcomes, run(_together, _async_ones(live), context, each))
 
@@ -202,39 +206,68 @@ def _refuse_running_loop(signal: Any, verb: str) -> None:
         )
 
 
-def run(function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any, **keywords: Any) -> Any:
+def respond_now(receiver: Receiver, arguments: tuple[Any, ...], keywords: Named) -> Any:
+    """The response of an async receiver; variables that it sets are set here."""
+    with _SharedContext() as context:
+        return run(respond, receiver, None, arguments, keywords, context=context)
+
+
+def run(
+    function: Callable[..., Coroutine[Any, Any, Any]],
+    *arguments: Any,
+    context: contextvars.Context | None = None,
+) -> Any:
     """Await ``function(...)`` on an event loop of its own; the thread's current one stays."""
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("cannot run an async receiver on a thread that runs an event loop")
     # With a factory, the runner sets no event loop.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        return runner.run(function(*arguments, **keywords))
+        result, error = runner.run(_settled(function(*arguments)), context=context)
+    try:
+        if error is not None:
+            raise error
+        return result
+    finally:
+        del error  # or the traceback, this frame and the error form a cycle
+
+
+async def _settled(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, Exception | None]:
+    """What it gives, or raises: the runner asks its task for a ``repr``, which asks an exception.
+
+    That may have none, and the runner would leave its handler of SIGINT behind.
+    """
+    try:
+        return await coroutine, None
+    except Exception as error:
+        return None, error
 
 
 # -- Senders that are coroutines --
 
 
-async def asend(live: Live, signal: Any, sender: Any, named: Named) -> Pairs:
-    """``Signal.asend``."""
+async def asend(live: Live, signal: Any, sender: Any, named: Named, around: Around | None) -> Pairs:
+    """``Signal.asend``; the sync receivers run each inside of ``around``."""
     later = _async_ones(live)
     pairs: Pairs = []
-    with _shared_context() as context:
+    with _SharedContext() as context:
         if len(later) < len(live):
-            pairs = await _aside(context, call_each, live, signal, sender, named)
+            pairs = await _aside(context, call_each, live, signal, sender, named, around)
         if later:
             pairs += await _together(later, context, _respond_plainly(signal, sender, named))
     return pairs
 
 
-async def asend_robust(live: Live, signal: Any, sender: Any, named: Named, tell: Tell) -> Outcomes:
-    """``Signal.asend_robust``."""
+async def asend_robust(
+    live: Live, signal: Any, sender: Any, named: Named, tell: Tell, around: Around | None
+) -> Outcomes:
+    """``Signal.asend_robust``; the sync receivers run each inside of ``around``."""
     mode = "asend_robust"
     later = _async_ones(live)
     outcomes = Outcomes()
-    with _shared_context() as context:
+    with _SharedContext() as context:
         if len(later) < len(live):
             outcomes = await _aside(
-                context, call_each_robust, live, signal, sender, named, mode, tell
+                context, call_each_robust, live, signal, sender, named, mode, tell, around
             )
         if later:
             each = _respond_robustly(signal, sender, named, mode, tell)
@@ -357,7 +390,7 @@ def _waiting(future: "Future[Any]") -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
     future._pool.help(future)
     me = delivering.get(asyncio.current_task())
-    return contextlib.nullcontext() if me is None else _waits.awaiting(future, me)
+    return contextlib.nullcontext() if me is None else _waits.Awaiting(future, me)
 
 
 def notify(

@@ -25,6 +25,7 @@ import keyword
 import re
 import sys
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from time import perf_counter
 from types import MethodType
@@ -131,7 +132,7 @@ _ROBUST_ONE = """
         outcomes.append((r, r({call})))
     except Exception as error:
         outcomes.add_error(r, error)
-        tell(signal, sender, r, error, "send_robust", 0.0, perf_counter() - started)
+        tell(signal, sender, r, error, "send_robust", 0.0, perf_counter() - started, named)
     return outcomes
 """
 
@@ -144,7 +145,7 @@ _ROBUST_MANY = """
         except Exception as error:
             ended = perf_counter()
             outcomes.add_error(r, error)
-            tell(signal, sender, r, error, "send_robust", 0.0, ended - started)
+            tell(signal, sender, r, error, "send_robust", 0.0, ended - started, named)
             started = ended
     return outcomes
 """
@@ -256,11 +257,12 @@ class Table:
 def _compile_background(names: Names | None, table: Table) -> Caller:
     given = "".join(f', {name}=named["{name}"]' for name in names or ())
     text = (
-        "def call(sending, receiver, signal, sender):\n"
-        "    named = sending.named\n"
-        "    return sending.context.copy().run(\n"
-        f"        receiver, signal=signal, sender=sender{given}\n"
-        "    )\n"
+        "def call(context, named, receiver, signal, sender):\n"
+        "    try:\n"
+        f"        return context.run(receiver, signal=signal, sender=sender{given})\n"
+        "    except BaseException:\n"
+        "        del context, named\n"  # what is raised may keep this frame
+        "        raise\n"
     )
     scope: dict[str, Any] = {}
     exec(compile(text, "<tsignals background>", "exec"), scope)
@@ -269,9 +271,15 @@ def _compile_background(names: Names | None, table: Table) -> Caller:
 
 
 @foreign
-def call_in_context(sending: Any, receiver: Receiver, signal: Any, sender: Any) -> Any:
+def call_in_context(
+    context: Context, named: dict[str, Any], receiver: Receiver, signal: Any, sender: Any
+) -> Any:
     """Call one receiver in a copy of the sender's context, with any names."""
-    return sending.context.copy().run(receiver, signal=signal, sender=sender, **sending.named)
+    try:
+        return context.run(receiver, signal=signal, sender=sender, **named)
+    except BaseException:
+        del context, named  # what is raised may keep this frame
+        raise
 
 
 TABLES = {kind: Table(send_anyhow, partial(_compile, kind, False)) for kind in _RESOLVE}

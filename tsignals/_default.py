@@ -20,6 +20,12 @@ def get_default_executor() -> Executor:
     return holder[0]
 
 
+def made_default_executor() -> Executor | None:
+    """The same, if there is one yet."""
+    holder = _holder
+    return holder[0] if holder else None
+
+
 def set_default_executor(executor: Executor | None) -> Executor | None:
     """Use ``executor`` from now on; ``None``: a new ``WorkerPool`` at next use.
 

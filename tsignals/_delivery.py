@@ -2,17 +2,20 @@
 
 import contextlib
 import contextvars
+import functools
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent import futures
 from typing import Any
 
+from tsignals._around import drop_frame, surrounded
 from tsignals._critical import foreign
 from tsignals._engine import Engine
 from tsignals._gate import Call, enclosing
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver, direct
-from tsignals._work import SKIPPED, Work, drop_frame, surrounded
+from tsignals._telling import unless_own
+from tsignals._work import SKIPPED, Work
 
 
 class Message:
@@ -85,8 +88,9 @@ class Delivery(Work):
         call = None if gate is None else Call()
         assert sending is not None
         target = sending.target_for(self.receiver)
-        run = sending.context.copy().run
+        context = sending.context.copy()
         arguments, keywords = sending.arguments, sending.keywords_for(self)
+        failed: Any = None
         started = time.perf_counter()
         try:
             if call is not None:
@@ -94,10 +98,12 @@ class Delivery(Work):
                 if not gate.enter(call):
                     return None, SKIPPED
             if around is None:
-                return run(target, *arguments, **keywords), None
-            return run(surrounded, around, target, *arguments, **keywords), None
+                return context.run(target, *arguments, **keywords), None
+            failed = functools.partial(self.fail, sending, started)
+            defer = self._pool.cell.defer
+            return context.run(surrounded, around, failed, defer, target, arguments, keywords)
         except BaseException as error:
-            self.fail(sending, error, started)
+            self.fail(sending, started, error, context)
             return None, error
         finally:
             if call is not None:
@@ -106,19 +112,43 @@ class Delivery(Work):
                 except BaseException:  # interrupted
                     gate.leave(call)
                     raise
-            del self, keywords  # see drop_frame
+            # See drop_frame; and this frame may live as long as what a receiver has raised.
+            del self, keywords, sending, context, failed
 
     @foreign
-    def fail(self, sending: Message, error: BaseException, started: float) -> None:
-        """Tell of what the receiver, ``started`` then, has raised just now."""
+    def fail(
+        self,
+        sending: Message,
+        started: float,
+        error: BaseException,
+        context: contextvars.Context | None = None,
+        named: dict[str, Any] | None = None,
+    ) -> None:
+        """Tell of what the receiver, ``started`` then, has raised just now.
+
+        ``context`` is that in which it ran; ``None``: the current one. ``named`` is what was sent,
+        if ``sending`` may not know any more: the receiver has forked, say.
+        """
         ran = time.perf_counter() - started
         # Not below zero where an interrupted sender has queued it once more.
         queued = max(0.0, started - sending.queued_at)
         drop_frame(error)
+        tell = sending.tell if context is None else functools.partial(context.run, sending.tell)
         try:
-            sending.tell(self.signal, self.sender, self.receiver, error, sending.mode, queued, ran)
-        except BaseException as interrupt:  # raised once this delivery has its own error
-            self._pool.cell.defer(interrupt)
+            tell(
+                self.signal,
+                self.sender,
+                self.receiver,
+                error,
+                sending.mode,
+                queued,
+                ran,
+                sending.named if named is None else named,
+            )
+        except BaseException as raised:
+            interrupt = unless_own(raised)
+            if interrupt is not None:  # raised once this delivery has its own error
+                self._pool.cell.defer(interrupt)
 
     def forget(self) -> None:
         """Let go of what is needed only to run."""

@@ -11,6 +11,7 @@ from tsignals._engine import Engine
 from tsignals._gate import Call, Gate, enclosing
 from tsignals._pool import WorkerPool, check_executor
 from tsignals._receiver import Receiver, direct
+from tsignals._telling import unless_own
 
 
 class HasTerms(Protocol):
@@ -97,7 +98,7 @@ class Elsewhere:
             return direct(self.target)(*self.arguments, **self.keywords)
         from tsignals import _aio
 
-        return _aio.run(_aio.respond, direct(self.target), None, self.arguments, self.keywords)
+        return _aio.respond_now(direct(self.target), self.arguments, self.keywords)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "context": None, "call": None}
@@ -130,8 +131,9 @@ def _submit(
         future.cancel()
         future.set_running_or_notify_cancel()
         return future
+    elsewhere = Elsewhere(receiver, sending, call, terms.on_loop)
     try:
-        future = executor.submit(Elsewhere(receiver, sending, call, terms.on_loop))
+        future = executor.submit(elsewhere)
     except Exception as error:
         future = Future()
         future.set_exception(error)
@@ -142,7 +144,7 @@ def _submit(
         raise
     if gate is not None:
         gate.enqueue(future)
-    future.add_done_callback(_Ended(receiver, sending, gate, call))
+    future.add_done_callback(_Ended(receiver, sending, gate, call, elsewhere.context))
     return future
 
 
@@ -150,10 +152,16 @@ class _Ended:
     """What follows when a delivery elsewhere has ended: the gate, and the telling."""
 
     def __init__(
-        self, receiver: Receiver, sending: Sending, gate: Gate | None, call: Call | None
+        self,
+        receiver: Receiver,
+        sending: Sending,
+        gate: Gate | None,
+        call: Call | None,
+        context: contextvars.Context | None,
     ) -> None:
         self.receiver = receiver
-        self.sending = sending
+        self.sending: Sending | None = sending
+        self.context = context  # of the receiver; in another process it has that one's own
         self.gate = gate
         self.call = call
 
@@ -161,11 +169,25 @@ class _Ended:
         if self.gate is not None and self.call is not None:
             self.gate.dequeue(future)
             self.gate.leave(self.call)
-        if future.cancelled():
+        sending, context = self.sending, self.context
+        self.sending = self.context = None  # the future keeps its callbacks
+        if sending is None or context is None or future.cancelled():
             return
-        error = future.exception(0)
-        if error is not None:
-            sending = self.sending
-            sending.tell(
-                sending.signal, sending.sender, self.receiver, error, sending.mode, 0.0, 0.0
-            )
+        try:
+            error = future.exception(0)
+            if error is not None:
+                # A copy: an executor may resolve what still runs.
+                context.copy().run(
+                    sending.tell,
+                    sending.signal,
+                    sending.sender,
+                    self.receiver,
+                    error,
+                    sending.mode,
+                    0.0,
+                    0.0,
+                    sending.named,
+                )
+        except BaseException as raised:
+            if unless_own(raised) is not None:
+                raise

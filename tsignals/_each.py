@@ -4,10 +4,12 @@
 send after a change, and when a receiver has died.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tsignals._around import Around, Failed, surrounded
 from tsignals._gate import Call
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 
 Named = dict[str, Any]
 Pairs = list[tuple[Receiver, Any]]
-Tell = Callable[["Signal", Any, Receiver, BaseException, str, float, float], None]
-"""Tells of a failure: signal, sender, receiver, exception, mode, queued and ran seconds."""
+Tell = Callable[["Signal", Any, Receiver, BaseException, str, float, float, Named], None]
+"""Tells of a failure: signal, sender, receiver, exception, mode, queued and ran seconds, values."""
 
 
 Pair = tuple["Connection", Receiver]
@@ -33,21 +35,48 @@ def check_names(named: Mapping[str, Any]) -> None:
         raise TypeError("a signal cannot carry a value named 'signal': receivers get the signal")
 
 
-def call_each(live: Iterable[Pair], signal: "Signal", sender: Any, named: Named) -> Pairs:
-    """Call the sync receivers of ``live``; the first exception propagates."""
+def _ignore(error: BaseException) -> None:
+    pass
+
+
+def _inside(around: Around, failed: Failed, receiver: Receiver, /, **keywords: Any) -> Any:
+    """Call ``receiver`` inside of ``around``; ``failed`` hears there of what it raises."""
+    result, error = surrounded(around, failed, None, receiver, (), keywords)
+    if error is None:
+        return result
+    try:
+        raise error
+    finally:
+        del error  # or the traceback, this frame and the error form a cycle
+
+
+def call_each(
+    live: Iterable[Pair],
+    signal: "Signal",
+    sender: Any,
+    named: Named,
+    around: Around | None = None,
+) -> Pairs:
+    """Call the sync receivers of ``live``; the first exception propagates.
+
+    ``around``: what each is called inside of.
+    """
     pairs: Pairs = []
     for row, receiver in live:
         terms = row.terms
         if terms.is_async:
             continue
         gate = terms.gate
+        target = receiver
+        if around is not None:
+            target = functools.partial(_inside, around, _ignore, receiver)
         if gate is None:
-            pairs.append((receiver, receiver(signal=signal, sender=sender, **named)))
+            pairs.append((receiver, target(signal=signal, sender=sender, **named)))
             continue
         call = Call()
         try:
             if gate.enter(call):
-                pairs.append((receiver, receiver(signal=signal, sender=sender, **named)))
+                pairs.append((receiver, target(signal=signal, sender=sender, **named)))
         finally:
             try:
                 gate.leave(call)
@@ -58,9 +87,24 @@ def call_each(live: Iterable[Pair], signal: "Signal", sender: Any, named: Named)
 
 
 def call_each_robust(
-    live: Iterable[Pair], signal: "Signal", sender: Any, named: Named, mode: str, tell: Tell
+    live: Iterable[Pair],
+    signal: "Signal",
+    sender: Any,
+    named: Named,
+    mode: str,
+    tell: Tell,
+    around: Around | None = None,
 ) -> Outcomes:
-    """Call the sync receivers of ``live``; what they raise is told and becomes the response."""
+    """Call the sync receivers of ``live``; what they raise is told and becomes the response.
+
+    ``around``: what each is called, and told of, inside of.
+    """
+
+    def failed(error: BaseException) -> None:
+        if issubclass(type(error), Exception):
+            ran = time.perf_counter() - started
+            tell(signal, sender, receiver, error, mode, 0.0, ran, named)
+
     outcomes = Outcomes()
     started = time.perf_counter()
     for row, receiver in live:
@@ -72,11 +116,15 @@ def call_each_robust(
         try:
             if gate is not None and not gate.enter(call):
                 continue
-            response = receiver(signal=signal, sender=sender, **named)
+            if around is None:
+                response = receiver(signal=signal, sender=sender, **named)
+            else:
+                response = _inside(around, failed, receiver, signal=signal, sender=sender, **named)
         except Exception as error:
             ended = time.perf_counter()
             outcomes.add_error(receiver, error)
-            tell(signal, sender, receiver, error, mode, 0.0, ended - started)
+            if around is None:
+                failed(error)
             started = ended
         else:
             outcomes.append((receiver, response))

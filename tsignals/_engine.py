@@ -42,6 +42,7 @@ class Engine(Waits):
         thread can be started to run them.
         """
         self.take(works, growth(works))
+        self.note_drops()
 
     @critical
     def take(
@@ -310,13 +311,13 @@ class Engine(Waits):
             if work.claim(("dropped", threading.get_ident())):
                 work.settle(None, self._dropped())
                 self.release(work)
-        self.note_dropped(len(works))
+        self.drops.append(len(works))
 
     def drop_oldest(self) -> bool:
         """Drop the oldest delivery that waits; False when none does."""
         while (work := self.oldest()) is not None:
             if work.end("dropped", self._dropped()):
-                self.note_dropped(1)
+                self.drops.append(1)
                 return True
         return False
 
@@ -332,9 +333,13 @@ class Engine(Waits):
             f"pool {self.name!r} was full (max_pending={self.limit}, overflow={self.overflow!r})"
         )
 
-    def note_dropped(self, count: int) -> None:
-        """Log drops at most once a second, with their number."""
-        self.drops.append(count)
+    def note_drops(self) -> None:
+        """Log what was dropped, at most once a second, with its number.
+
+        After ``take``: that may not be waited in, and a log handler may wait.
+        """
+        if not self.drops:
+            return
         last, now = self.drops_logged, time.monotonic()
         while last[1]:
             last = last[1][0]

@@ -201,7 +201,7 @@ class FanOut(Message, Entry):
         account = accounts[mine]
         stack, works, call = self.stack, self.works, self.call
         work: Any = None
-        result = error = node = fates = None
+        result = error = node = fates = context = named = None
         idle = IDLE  # what the account has the worker as: idle, or not
         try:
             if shared := len(stack) > 1:
@@ -233,10 +233,12 @@ class FanOut(Message, Entry):
                     break
                 began = perf_counter()
                 try:
-                    result = call(self, work.receiver, work.signal, work.sender)
+                    context, named = self.context.copy(), self.named
+                    result = call(context, named, work.receiver, work.signal, work.sender)
                 except BaseException as raised:
                     error = raised
-                    work.fail(self, raised, began)
+                    work.fail(self, began, raised, context, named)
+                context = named = None
                 if engine.cell is not cell:  # the receiver has forked: the future is the parent's
                     break
 
@@ -295,7 +297,7 @@ class FanOut(Message, Entry):
                 engine.queue.put(self)
             if work is not None and work is not _TAKING:
                 self._make_good(work, raised, worker)
-            work = result = error = node = None
+            work = result = error = node = context = named = None
             raise
         finally:
             if not idle:
@@ -379,4 +381,6 @@ def fan_out(
         ):
             works.clear()  # none was accepted: they and it would be a cycle
         raise
+    if engine.drops:
+        engine.note_drops()
     return deliveries

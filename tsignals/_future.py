@@ -19,6 +19,7 @@ comes to sleep on their event (:class:`Errand`).
 import functools
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,9 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any
 
 from tsignals._critical import critical, foreign, refuse_if_critical, refuse_if_deep
+from tsignals._telling import log_safely
+
+_log = logging.getLogger("concurrent.futures")
 
 PENDING = "PENDING"
 RUNNING = "RUNNING"
@@ -146,8 +150,12 @@ class Callback:
             self._function(future)
         except Exception:
             # The convention of concurrent.futures, down to the logger.
-            logging.getLogger("concurrent.futures").exception(
-                "exception calling callback for %r", future
+            log_safely(
+                logging.ERROR,
+                "exception calling callback for %r",
+                future,
+                exc_info=sys.exc_info(),
+                logger=_log,
             )
 
 

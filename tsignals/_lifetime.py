@@ -14,9 +14,11 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
-log = logging.getLogger("tsignals")
+from tsignals._definition import name_of
+from tsignals._telling import log_safely, name_signal
 
 _engines: "dict[int, weakref.ref[Any]]" = {}
 _ended: list[bool] = []  # not empty once this process has ended its pools
@@ -66,7 +68,10 @@ def budget() -> float:
             raise ValueError
         return min(max(0.0, seconds), threading.TIMEOUT_MAX)
     except ValueError:
-        log.warning("TSIGNALS_EXIT_SECONDS is not a number; pools get 10 seconds to finish")
+        log_safely(
+            logging.WARNING,
+            "TSIGNALS_EXIT_SECONDS is not a number; pools get 10 seconds to finish",
+        )
         return 10.0
 
 
@@ -88,21 +93,27 @@ def finish() -> None:
 def _lose_all() -> None:
     _ended.append(True)
     for engine in engines():
-        left = engine.lose("the process ended before it could run")
-        counts = collections.Counter(_name(work) for work in left)
-        for name, count in sorted(counts.items()):
-            log.error(
-                "pool %r: at exit %d deliveries of %s were queued or still running; they are lost",
-                engine.name,
-                count,
-                name,
-            )
+        log_lost(engine.name, "exit", engine.lose("the process ended before it could run"))
+
+
+def log_lost(pool: str, when: str, works: Iterable[Any]) -> None:
+    """Log what is lost ``when``: a line for each receiver of each signal, with the number."""
+    counts = collections.Counter(_name(work) for work in works)
+    for name, count in sorted(counts.items()):
+        log_safely(
+            logging.ERROR,
+            "pool %r: at %s %d deliveries of %s were queued or still running; they are lost",
+            pool,
+            when,
+            count,
+            name,
+        )
 
 
 def _name(work: Any) -> str:
     if not hasattr(work, "signal"):
         return "submit()"
-    return str(getattr(work.signal, "label", work.signal))
+    return f"{name_signal(work.signal)} to {name_of(work.receiver)}"
 
 
 def _after_fork() -> None:

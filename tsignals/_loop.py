@@ -26,11 +26,12 @@ from typing import Any
 
 from tsignals import _state
 from tsignals._aio import delivering, respond
+from tsignals._around import drop_frame, surrounded_async
 from tsignals._delivery import Message, Sending, TermsDelivery
 from tsignals._engine import Engine
 from tsignals._future import Mark
 from tsignals._telling import log_safely
-from tsignals._work import SKIPPED, surrounding
+from tsignals._work import SKIPPED
 
 Task = asyncio.Task[tuple[Any, BaseException | None]]
 
@@ -100,20 +101,36 @@ class AsyncDelivery(TermsDelivery):
         """Call the receiver; tell of its failure."""
         gate, around = self.gate, self._pool.around
         target = sending.target_for(self.receiver)
+        call: Any = None
+        failed: Any = None
         started = time.perf_counter()
         try:
             if gate is not None:
                 gate.dequeue(self)
-            with contextlib.nullcontext() if around is None else surrounding(around):
-                keywords = sending.keywords_for(self)
-                response = await respond(target, gate, sending.arguments, keywords)
+            call = target, gate, sending.arguments, sending.keywords_for(self)
+            if around is None:
+                response = await respond(*call)
+            else:
+                failed = functools.partial(self._failed, sending, started)
+                defer = self._pool.cell.defer
+                response = await surrounded_async(around, failed, defer, respond, *call)
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
-            if self.sending is not None:
-                self.fail(sending, error, started)
+            if around is None:
+                self._failed(sending, started, error)
+            else:  # it has been told
+                drop_frame(error)
             return None, error
+        finally:
+            del self, sending, call, failed  # see drop_frame
         return (None, SKIPPED) if response is SKIPPED else (response, None)
+
+    def _failed(self, sending: Message, started: float, error: BaseException) -> None:
+        """Tell of what its receiver has raised, unless it was cancelled."""
+        cancelled = issubclass(type(error), (asyncio.CancelledError, GeneratorExit))
+        if not cancelled and self.sending is not None:
+            self.fail(sending, started, error)
 
     # On the thread that ends it:
 
@@ -147,8 +164,8 @@ class LoopThread:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.loop = asyncio.new_event_loop()
         self._context = contextvars.Context()  # not that of whoever happens to hand work over
+        self.loop = self._context.run(asyncio.new_event_loop)  # it keeps the one it is made in
         self._stopped = False
         self._forked = False
         contract: list[bool] = []

@@ -1,7 +1,8 @@
 """What became of receivers that may fail: the pairs, the errors among them, and the report."""
 
-from dataclasses import dataclass
-from typing import Any
+import pickle
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 from tsignals._receiver import Receiver
 
@@ -15,6 +16,11 @@ class Failure:
     ``ran_seconds`` is how long the receiver ran; in ``send_robust`` and ``asend_robust``, which
     keep no clock while all goes well, it counts from the start of the send or the last failure.
     Executors of other kinds tell no times: both are 0.0, and the thread is the one that tells.
+    ``named`` is what was sent: a dict of its own, without ``signal`` and ``sender``.
+    ``attempts`` is how often the receiver was called.
+
+    Log records carry it as ``record.failure``, and some handlers pickle these: what then cannot be
+    pickled comes out as its ``repr``.
     """
 
     signal: Any
@@ -25,6 +31,40 @@ class Failure:
     thread_name: str
     queued_seconds: float
     ran_seconds: float
+    named: dict[str, Any] = field(default_factory=dict, hash=False)
+    attempts: int = 1
+
+    def __repr__(self) -> str:
+        values = (f"{each.name}={show(getattr(self, each.name))}" for each in fields(self))
+        return f"{type(self).__name__}({', '.join(values)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(_portable(getattr(self, each.name)) for each in fields(self))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+def show(thing: object) -> str:
+    """``repr(thing)``, or its class where that raises."""
+    try:
+        return repr(thing)
+    except Exception:
+        return f"<{type(thing).__name__}>"
+
+
+def _portable(value: Any) -> Any:
+    """``value`` if a pickle of it can be read again, a dict with such values, or a text."""
+    if type(value) is dict:
+        return {name: _portable(one) for name, one in value.items()}
+    try:
+        pickle.loads(pickle.dumps(value))
+    except Exception:
+        return show(value)
+    return value
 
 
 class Outcomes(list[tuple[Receiver, Any]]):

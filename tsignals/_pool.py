@@ -8,10 +8,11 @@ from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from tsignals import _lifetime, _state
+from tsignals._around import Around
 from tsignals._critical import refuse_if_critical
 from tsignals._engine import Engine
 from tsignals._future import PoolFuture
-from tsignals._work import Around, Submitted
+from tsignals._work import Submitted
 from tsignals._workers import Initializer
 
 P = ParamSpec("P")

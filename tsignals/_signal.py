@@ -1,6 +1,5 @@
 """``Signal``: the front door. Each verb is a few lines of wiring."""
 
-import logging
 import pickle
 import sys
 from collections.abc import Callable, Hashable, Iterable
@@ -9,8 +8,9 @@ from types import FunctionType, MethodType
 from typing import Any, Protocol, TypeVar
 
 from tsignals import _naming
+from tsignals._around import Around
 from tsignals._connection import PLAIN, Connection, Terms, Wait
-from tsignals._default import get_default_executor
+from tsignals._default import get_default_executor, made_default_executor
 from tsignals._definition import behind_partials, name_of
 from tsignals._delivery import Deliveries, Sending
 from tsignals._dispatch import deliver
@@ -35,9 +35,7 @@ from tsignals._receiver import (
     hold_sender,
 )
 from tsignals._registry import Registry
-from tsignals._telling import failure, write_log
-
-log = logging.getLogger("tsignals")
+from tsignals._telling import failure, unless_own, write_log
 
 R = TypeVar("R", bound=Receiver)
 
@@ -133,6 +131,12 @@ class Signal:
                 f"cannot connect {name_of(receiver)}: it takes no value named 'signal', which "
                 "every receiver gets; to forward, connect a function: "
                 "def forward(signal, sender, **named): other.send(sender, **named)"
+            )
+        if is_async and self is receiver_failed:
+            # Failures are told where they happen, on event loops too, where nobody can await.
+            raise TypeError(
+                f"receiver_failed cannot await the async receiver {name_of(receiver)}: "
+                "it is sent wherever a failure happens; connect background(receiver) instead"
             )
         if type(priority) is not int and not isinstance(priority, int):
             raise TypeError(f"priority must be an int, not {type(priority).__name__!r}")
@@ -292,6 +296,8 @@ class Signal:
         The first exception propagates, of several async receivers as an ``ExceptionGroup``; the
         others are cancelled and awaited. So are all when the caller is cancelled, but for a sync
         receiver that runs: that ends first, and no further one is called.
+
+        Each sync receiver runs inside the ``around`` of the pool that ``send_async`` would use.
         """
         from tsignals import _aio
 
@@ -299,7 +305,7 @@ class Signal:
         plan = registry.plan(sender)
         check_names(named)
         live = registry.resolve(plan, sender) if plan.rows else []
-        return await _aio.asend(live, self, sender, named)
+        return await _aio.asend(live, self, sender, named, self._around())
 
     async def asend_robust(self, /, sender: Any, **named: Any) -> Outcomes:
         """As ``send_robust``, from a coroutine, also to ``async def`` receivers.
@@ -313,7 +319,14 @@ class Signal:
         plan = registry.plan(sender)
         check_names(named)
         live = registry.resolve(plan, sender) if plan.rows else []
-        return await _aio.asend_robust(live, self, sender, named, tell)
+        return await _aio.asend_robust(live, self, sender, named, tell, self._around())
+
+    def _around(self) -> Around | None:
+        """What ``send_async`` would run receivers inside of; makes no pool to find out."""
+        executor = self.executor
+        if executor is None:
+            executor = made_default_executor()
+        return executor._engine.around if isinstance(executor, WorkerPool) else None
 
     # -- Names --
 
@@ -412,7 +425,11 @@ def _refuse(thing: object) -> None:
 
 
 receiver_failed = Signal(["failure"], name="tsignals.receiver_failed")
-"""Sent when a receiver has failed where nobody would see it; the sender is the signal."""
+"""Sent when a receiver has failed where nobody would see it; the sender is the signal.
+
+Its receivers are called where that happens, and none may be async: ``connect`` refuses these with
+``TypeError``. An ``async def`` function under ``background`` is welcome.
+"""
 
 
 def tell(
@@ -423,25 +440,57 @@ def tell(
     mode: str,
     queued_seconds: float,
     ran_seconds: float,
+    named: dict[str, Any],
+    attempts: int = 1,
 ) -> None:
-    """Log a receiver's failure and send ``receiver_failed``."""
-    write_log(signal, receiver, error, mode)
-    if signal is receiver_failed:
-        return
-    plan = receiver_failed._registry.plan(signal)
+    """Log a receiver's failure and send ``receiver_failed``.
+
+    In two steps: what goes wrong with one, or interrupts it, does not keep the other from being
+    taken. Raises only what has interrupted it.
+    """
+    told = interrupt = later = None
+    try:
+        told = failure(
+            signal,
+            sender,
+            receiver,
+            error,
+            mode,
+            queued_seconds,
+            ran_seconds,
+            named,
+            attempts,
+        )
+        write_log(told)
+    except BaseException as raised:
+        interrupt = unless_own(raised)
+    try:
+        if told is not None and signal is not receiver_failed:
+            _tell_each(told)
+    except BaseException as raised:
+        if (later := unless_own(raised)) is not None:
+            interrupt = later
+    if interrupt is not None:
+        try:
+            raise interrupt
+        finally:
+            interrupt = later = None  # or the traceback, this frame and it form a cycle
+
+
+def _tell_each(told: Failure) -> None:
+    registry = receiver_failed._registry
+    plan = registry.plan(told.signal)
     if not plan.rows:
         return
-    told = failure(signal, sender, receiver, error, mode, queued_seconds, ran_seconds)
-    _tell_each(told, signal)
+    live = registry.resolve(plan, told.signal)
+    values = {"failure": told}
+    call_each_robust(live, receiver_failed, told.signal, values, "receiver_failed", _log_only)
 
 
-def _tell_each(told: Failure, signal: Signal) -> None:
-    registry = receiver_failed._registry
-    live = registry.resolve(registry.plan(signal), signal)
-    call_each_robust(live, receiver_failed, signal, {"failure": told}, "receiver_failed", _log_only)
-
-
-def _log_only(
-    signal: Signal, sender: Any, receiver: Receiver, error: BaseException, mode: str, *_: Any
-) -> None:
-    write_log(signal, receiver, error, mode)
+def _log_only(*told: Any) -> None:
+    """Log the failure of a receiver of ``receiver_failed``; in place of ``tell``."""
+    try:
+        write_log(failure(*told))
+    except Exception as raised:
+        if unless_own(raised) is not None:
+            raise

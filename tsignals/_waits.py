@@ -10,8 +10,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from tsignals import _state
@@ -138,15 +137,25 @@ class Waits(Workers):
             cell.raise_interrupt()
 
 
-@contextmanager
-def awaiting(work: Any, me: int) -> Iterator[None]:
+class Awaiting:
     """Around an await for ``work`` by the async delivery that owns things as ``me``."""
-    _asleep[me] = ([work], True)
-    try:
-        refuse_circles(work, me)
-        yield
-    finally:
-        _asleep.pop(me, None)
+
+    # No ``contextmanager``: see _around.
+
+    def __init__(self, work: Any, me: int) -> None:
+        self._work = work
+        self._me = me
+
+    def __enter__(self) -> None:
+        _asleep[self._me] = ([self._work], True)
+        try:
+            refuse_circles(self._work, self._me)
+        except BaseException:
+            del _asleep[self._me]
+            raise
+
+    def __exit__(self, *raised: object) -> None:
+        _asleep.pop(self._me, None)
 
 
 def refuse_circles(work: Any, me: int) -> None:

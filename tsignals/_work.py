@@ -1,16 +1,13 @@
 """What a pool runs: futures with what resolves them. Knows no signals."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tsignals import _state
+from tsignals._around import drop_frame, surrounded
 from tsignals._critical import foreign
 from tsignals._future import PoolFuture
 from tsignals._lanes import Turn
-
-Around = Callable[[], AbstractContextManager[Any]]
-
 
 SKIPPED = BaseException("skipped")
 """In place of a response or an error: the receiver is tracked, was disconnected, and not called."""
@@ -96,7 +93,10 @@ class Submitted(Work):
         function, around = self._function, self._pool.around
         assert function is not None
         try:
-            return (function() if around is None else surrounded(around, function)), None
+            if around is None:
+                return function(), None
+            # Both take the frame that caught the error out of its traceback.
+            return surrounded(around, drop_frame, self._pool.cell.defer, function, (), {})
         except BaseException as error:
             drop_frame(error)
             return None, error
@@ -105,41 +105,6 @@ class Submitted(Work):
 
     def forget(self) -> None:
         self._function = None
-
-
-def drop_frame(error: BaseException) -> None:
-    """Take the frame that caught ``error`` out of its traceback.
-
-    It holds the future, which holds the error, which would hold the frame: a cycle. The frames
-    below stay, as ``f_back`` of the receiver's, and for the same reason let go of the future.
-    """
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next
-
-
-def surrounded(
-    around: Around, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
-) -> Any:
-    """Call ``function`` inside a new context manager, which cannot swallow what it raises."""
-    with surrounding(around):
-        return function(*arguments, **keywords)
-
-
-@contextmanager
-def surrounding(around: Around) -> Iterator[None]:
-    """A new context manager, kept from swallowing what is raised inside."""
-    raised: BaseException | None = None
-    try:
-        with around():
-            try:
-                yield
-            except BaseException as error:
-                raised = error
-                raise
-        if raised is not None:
-            raise raised
-    finally:
-        del raised
 
 
 def growth(works: "Sequence[Work]") -> int:

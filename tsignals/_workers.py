@@ -31,11 +31,13 @@ from concurrent.futures.thread import BrokenThreadPool
 from typing import Any, NamedTuple
 
 from tsignals import _state
+from tsignals._around import Around
 from tsignals._future import CANCELLED_AND_NOTIFIED, FINISHED, Mark
 from tsignals._lanes import PASSED, Lane
+from tsignals._outcomes import show
 from tsignals._state import Cell, Mode, State
 from tsignals._telling import log_safely
-from tsignals._work import SKIPPED, Around, Entry, Work
+from tsignals._work import SKIPPED, Entry, Work
 
 Stamp = tuple[float, "list[Any]"]  # when, and its successors, as in a Cell
 Initializer = Callable[..., object]
@@ -361,7 +363,7 @@ class Workers:
 
     def break_down(self, error: BaseException) -> None:
         """An initializer failed: take no more work and fail what waits."""
-        why = f"the initializer of pool {self.name!r} failed: {error!r}"
+        why = f"the initializer of pool {self.name!r} failed: {show(error)}"
         self.hopeless = lambda: ("failed", BrokenThreadPool(why))
         self.cell.update(_state.turn, Mode.BROKEN)
         try:
