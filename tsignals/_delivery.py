@@ -12,6 +12,7 @@ from tsignals._engine import Engine
 from tsignals._gate import Call, enclosing
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver, direct
+from tsignals._timeouts import seconds
 from tsignals._work import SKIPPED, Work, drop_frame, surrounded
 
 
@@ -161,6 +162,10 @@ class Deliveries(list[Pair]):
 
     __slots__ = ()
 
+    # For asyncio, which keeps what it awaits in sets and as keys. By identity, though lists compare
+    # by what is in them: equal ones then are two keys, and each is awaited.
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
     @property
     def futures(self) -> "list[futures.Future[Any]]":
         """The deliveries alone; a new list."""
@@ -208,7 +213,13 @@ class Deliveries(list[Pair]):
         return outcomes
 
     def as_completed(self, timeout: float | None = None) -> Iterator[Pair]:
-        """Yield ``(receiver, delivery)`` pairs as they are done."""
+        """Yield ``(receiver, delivery)`` pairs as they are done.
+
+        The time runs from when the first is asked for.
+        """
+        return self._as_completed(seconds(timeout))  # a wrong one raises now
+
+    def _as_completed(self, timeout: float | None) -> Iterator[Pair]:
         pairs: dict[futures.Future[Any], Pair] = {pair[1]: pair for pair in self}
         for future in futures.as_completed(pairs, timeout):
             yield pairs[future]
@@ -235,6 +246,7 @@ class Deliveries(list[Pair]):
 
 def _countdown(timeout: float | None) -> Callable[[], float | None]:
     """A function that returns how many of ``timeout`` seconds are left."""
+    timeout = seconds(timeout)
     if timeout is None:
         return lambda: None
     deadline = time.monotonic() + timeout

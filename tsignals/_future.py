@@ -26,6 +26,7 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any
 
 from tsignals._critical import critical, foreign, refuse_if_critical, refuse_if_deep
+from tsignals._timeouts import seconds
 
 PENDING = "PENDING"
 RUNNING = "RUNNING"
@@ -61,6 +62,7 @@ class Errand(threading.Event):
         self.woken.put(None)
 
     def wait(self, timeout: float | None = None) -> bool:
+        timeout = seconds(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.is_set():
             elsewhere = []
@@ -382,6 +384,8 @@ class PoolFuture(Future[Any]):
         ``timeout``: seconds; None waits. Raises ``TimeoutError``, ``CancelledError``, and
         ``RuntimeError`` where waiting could never end.
         """
+        if timeout is not None:
+            timeout = seconds(timeout)
         if self._phase not in _DONE:
             self._pool.await_done(self, timeout)
         try:
@@ -395,6 +399,8 @@ class PoolFuture(Future[Any]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the work raised, or ``None``; otherwise as ``result``."""
+        if timeout is not None:
+            timeout = seconds(timeout)
         if self._phase not in _DONE:
             self._pool.await_done(self, timeout)
         if self.cancelled():

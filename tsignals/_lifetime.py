@@ -8,13 +8,14 @@ runs in the exiting thread; the worker threads are daemons, so one that hangs is
 import atexit
 import collections
 import logging
-import math
 import os
 import sys
 import threading
 import time
 import weakref
 from typing import Any
+
+from tsignals._timeouts import seconds
 
 log = logging.getLogger("tsignals")
 
@@ -61,10 +62,8 @@ def hook_multiprocessing() -> None:
 def budget() -> float:
     """Seconds that pending work may take at exit: ``TSIGNALS_EXIT_SECONDS``, default 10."""
     try:
-        seconds = float(os.environ.get("TSIGNALS_EXIT_SECONDS", "10"))
-        if math.isnan(seconds):
-            raise ValueError
-        return min(max(0.0, seconds), threading.TIMEOUT_MAX)
+        left = seconds(float(os.environ.get("TSIGNALS_EXIT_SECONDS", "10")))
+        return threading.TIMEOUT_MAX if left is None else max(0.0, left)
     except ValueError:
         log.warning("TSIGNALS_EXIT_SECONDS is not a number; pools get 10 seconds to finish")
         return 10.0
