@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import sys
 import time
 import types
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterator
@@ -38,7 +39,10 @@ async def respond(
 ) -> Any:
     """Await the response of an async receiver; ``SKIPPED`` behind a closed gate."""
     if gate is None:
-        return await receiver(*arguments, **keywords)
+        response = await receiver(*arguments, **keywords)
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            await asyncio.sleep(0)  # has it cancelled itself, it hears of that only now
+        return response
     call = Call(asyncio.current_task())
     try:
         if gate.enter(call):
@@ -73,77 +77,199 @@ def _inside(call: Call, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, A
             step = functools.partial(coroutine.throw, error)
 
 
-class _Failed:
-    """In place of a response: what the receiver raised; it has been told."""
+class _Raised:
+    """In place of a response: what the receiver raised, for the sender to raise."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
-async def _respond_robust(
-    receiver: Receiver, gate: Gate | None, keywords: Named, mode: str, tell: Tell
-) -> Any:
-    started = time.perf_counter()
-    try:
-        return await respond(receiver, gate, (), keywords)
-    except Exception as error:
-        ran = time.perf_counter() - started
-        tell(keywords["signal"], keywords["sender"], receiver, error, mode, 0.0, ran)
+class _Failed(_Raised):
+    """The same, for the sender to collect; it has been told."""
+
+
+class _Plainly:
+    """How ``send`` and ``asend`` await a receiver."""
+
+    def __init__(self, signal: Any, sender: Any, named: Named) -> None:
+        self.keywords = {"signal": signal, "sender": sender, **named}
+
+    async def respond(self, receiver: Receiver, gate: Gate | None, group: "_Group") -> Any:
+        try:
+            return await respond(receiver, gate, (), self.keywords)
+        except asyncio.CancelledError as error:
+            if group.cancels():
+                raise
+            return _Raised(error)  # raised, it would be taken for a cancellation of the task
+
+    def failed(self, receiver: Receiver, error: BaseException, ran: float) -> _Raised:
+        """What is in place of the response of a receiver that has failed."""
+        return _Raised(error)
+
+
+class _Robustly(_Plainly):
+    """How ``send_robust`` and ``asend_robust`` do."""
+
+    def __init__(self, signal: Any, sender: Any, named: Named, mode: str, tell: Tell) -> None:
+        super().__init__(signal, sender, named)
+        self.mode = mode
+        self.tell = tell
+
+    async def respond(self, receiver: Receiver, gate: Gate | None, group: "_Group") -> Any:
+        started = time.perf_counter()
+        try:
+            return await respond(receiver, gate, (), self.keywords)
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and group.cancels():
+                raise
+            return self.failed(receiver, error, time.perf_counter() - started)
+
+    def failed(self, receiver: Receiver, error: BaseException, ran: float) -> _Raised:
+        signal, sender = self.keywords["signal"], self.keywords["sender"]
+        self.tell(signal, sender, receiver, error, self.mode, 0.0, ran)
         return _Failed(error)
 
 
 # -- The async receivers of a send --
 
-Respond = Callable[[Receiver, Gate | None], Coroutine[Any, Any, Any]]
 Pair = tuple[Receiver, "Future[Any]"]
 
 
-async def _together(later: Live, context: contextvars.Context, each: Respond) -> Pairs:
+async def _together(later: Live, context: contextvars.Context, each: _Plainly) -> Pairs:
     """Await the responses of all at once, in one ``context``; in the end none is left running.
 
     The first to raise has the others cancelled, and is raised; if some of these raise as well, all
     are raised as a group.
     """
-    tasks, errors = await _group(later, context, each)
+    responses, errors = await _Group().run(later, context, each)
     if errors:
         try:
             if len(errors) == 1:
                 raise errors[0]
             raise BaseExceptionGroup(f"{len(errors)} receivers failed", errors)
         finally:
-            del errors  # or the traceback, this frame and the error form a cycle
+            del responses, errors  # or the traceback, this frame and the error form a cycle
     return [
         (receiver, response)
-        for receiver, task in tasks
-        if (response := task.result()) is not SKIPPED
+        for (_, receiver), response in zip(later, responses, strict=True)
+        if response is not SKIPPED
     ]
 
 
-async def _group(
-    later: Live, context: contextvars.Context, each: Respond
-) -> "tuple[list[tuple[Receiver, asyncio.Task[Any]]], tuple[BaseException, ...]]":
-    tasks = []
-    try:
-        async with asyncio.TaskGroup() as group:
+class _Group:
+    """The async receivers of one send, each in a task of its own.
+
+    Not a ``TaskGroup``: that would take a ``CancelledError`` for a cancellation whoever has raised
+    it, and, where the sender was cancelled before (it sends in a ``finally``), cancel it again.
+    """
+
+    def __init__(self) -> None:
+        self.sender = asyncio.current_task()
+        self.cancelled_before = 0 if self.sender is None else self.sender.cancelling()
+        self.ends = False  # one has failed, or the sender was cancelled
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.left = 0  # how many have not ended
+        self.over: asyncio.Future[None] | None = None
+        self.responses: list[Any] = []
+        self.errors: list[BaseException] = []  # the first to fail first
+
+    def cancels(self) -> bool:
+        """Whether its tasks are cancelled. If not, a ``CancelledError`` is a receiver's own."""
+        sender = self.sender
+        return self.ends or (sender is not None and sender.cancelling() > self.cancelled_before)
+
+    def end(self) -> None:
+        """Cancel all; once, for a second time would disturb receivers that tidy up."""
+        if not self.ends:
+            self.ends = True
+            for task in self.tasks:
+                task.cancel()
+
+    async def run(
+        self, later: Live, context: contextvars.Context, each: _Plainly
+    ) -> tuple[list[Any], list[BaseException]]:
+        """Await all; return the responses, and what was raised.
+
+        Raises ``CancelledError`` when the sender is cancelled, unless a receiver raises something
+        then: that comes first, and the sender hears of its cancellation at the next occasion.
+        """
+        cancelled: asyncio.CancelledError | None = None
+        try:
             for row, receiver in later:
-                task = group.create_task(each(receiver, row.terms.gate), context=context)
-                tasks.append((receiver, task))
-                if task.done() and not task.cancelled() and task.exception():
-                    break  # tasks of this loop start eagerly, and the group takes no more
-    except BaseExceptionGroup as raised:
-        raised.__traceback__ = None  # a frame in it holds the group: a cycle
-        return [], raised.exceptions
-    return tasks, ()
+                self.start(receiver, each.respond(receiver, row.terms.gate, self), context, each)
+                if self.ends:
+                    break  # tasks of this loop start eagerly
+            while self.left:
+                self.over = asyncio.get_running_loop().create_future()
+                try:
+                    await self.over
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    self.end()
+            if cancelled is not None and not self.errors:
+                raise cancelled
+            if cancelled is not None and self.sender is not None and sys.version_info >= (3, 13):
+                # As a TaskGroup. Before, nothing could take that back.
+                self.sender.uncancel()
+                self.sender.cancel()
+            return self.responses, self.errors
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed under it
+                self.end()
+            raise
+        finally:
+            # The errors' tracebacks hold the frames that hold this, and so does the sender's.
+            del cancelled
+            self.sender = None
+            self.tasks, self.responses, self.errors = [], [], []
 
+    def start(
+        self,
+        receiver: Receiver,
+        response: Coroutine[Any, Any, Any],
+        context: contextvars.Context,
+        each: _Plainly,
+    ) -> None:
+        try:
+            task = asyncio.get_running_loop().create_task(response, context=context)
+        except BaseException as error:  # of a task factory
+            response.close()
+            self.errors.append(error)
+            self.end()
+            return
+        note = functools.partial(self.note, len(self.tasks), receiver, each)
+        self.tasks.append(task)
+        self.responses.append(SKIPPED)
+        self.left += 1
+        if task.done():
+            note(task)
+        else:
+            task.add_done_callback(note, context=context)
 
-def _respond_plainly(signal: Any, sender: Any, named: Named) -> Respond:
-    keywords = {"signal": signal, "sender": sender, **named}
-    return lambda receiver, gate: respond(receiver, gate, (), keywords)
-
-
-def _respond_robustly(signal: Any, sender: Any, named: Named, mode: str, tell: Tell) -> Respond:
-    keywords = {"signal": signal, "sender": sender, **named}
-    return lambda receiver, gate: _respond_robust(receiver, gate, keywords, mode, tell)
+    def note(
+        self, place: int, receiver: Receiver, each: _Plainly, task: "asyncio.Task[Any]"
+    ) -> None:
+        """Take the response of a task that has ended."""
+        response: Any = SKIPPED
+        try:
+            if not task.cancelled():
+                error = task.exception()
+                response = task.result() if error is None else _Raised(error)
+            elif not self.cancels():
+                # By somebody else, before it began or at its very end: else it would have seen.
+                try:
+                    task.result()
+                except asyncio.CancelledError as own:
+                    response = each.failed(receiver, own, 0.0)
+        finally:
+            self.responses[place] = response
+            if type(response) is _Raised:
+                self.errors.append(response.error)
+                self.end()
+            self.left -= 1
+            if not self.left and self.over is not None and not self.over.done():
+                self.over.set_result(None)
+            response = error = None  # or a traceback, this frame and the error form a cycle
 
 
 def _add(outcomes: Outcomes, responses: Pairs) -> Outcomes:
@@ -180,7 +306,7 @@ def send(live: Live, signal: Any, sender: Any, named: Named) -> Pairs:
     _refuse_running_loop(signal, "send")
     pairs = call_each(live, signal, sender, named)
     with _shared_context() as context:
-        each = _respond_plainly(signal, sender, named)
+        each = _Plainly(signal, sender, named)
         pairs += run(_together, _async_ones(live), context, each)
     return pairs
 
@@ -190,7 +316,7 @@ def send_robust(live: Live, signal: Any, sender: Any, named: Named, tell: Tell) 
     _refuse_running_loop(signal, "send_robust")
     outcomes = call_each_robust(live, signal, sender, named, "send_robust", tell)
     with _shared_context() as context:
-        each = _respond_robustly(signal, sender, named, "send_robust", tell)
+        each = _Robustly(signal, sender, named, "send_robust", tell)
         return _add(outcomes, run(_together, _async_ones(live), context, each))
 
 
@@ -222,7 +348,7 @@ async def asend(live: Live, signal: Any, sender: Any, named: Named) -> Pairs:
         if len(later) < len(live):
             pairs = await _aside(context, call_each, live, signal, sender, named)
         if later:
-            pairs += await _together(later, context, _respond_plainly(signal, sender, named))
+            pairs += await _together(later, context, _Plainly(signal, sender, named))
     return pairs
 
 
@@ -234,12 +360,16 @@ async def asend_robust(live: Live, signal: Any, sender: Any, named: Named, tell:
     with _shared_context() as context:
         if len(later) < len(live):
             outcomes = await _aside(
-                context, call_each_robust, live, signal, sender, named, mode, tell
+                context, _call_each_robust, live, signal, sender, named, mode, tell
             )
         if later:
-            each = _respond_robustly(signal, sender, named, mode, tell)
+            each = _Robustly(signal, sender, named, mode, tell)
             _add(outcomes, await _together(later, context, each))
     return outcomes
+
+
+# On their thread nobody cancels the sender: a CancelledError is a receiver's own.
+_call_each_robust = functools.partial(call_each_robust, catch=(Exception, asyncio.CancelledError))
 
 
 class _SyncCalls:

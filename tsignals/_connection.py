@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tsignals._gate import Gate, check_wait, wait_for
 from tsignals._receiver import Hold, Receiver, Strong, Tether
+from tsignals._telling import describe, for_signal
 
 if TYPE_CHECKING:
     from tsignals._registry import Registry
@@ -157,9 +158,9 @@ class Connection:
         self.disconnect()
 
     def __repr__(self) -> str:
-        receiver = self.receiver
-        what = "dead" if receiver is None else getattr(receiver, "__qualname__", None)
-        if what is None:
-            what = f"<{type(receiver).__name__}>"
+        receiver, registry = self.receiver, self._registry()
+        what = "a dead receiver" if receiver is None else describe(receiver)
+        signal = None if registry is None else registry.signal()
+        where = " to a dead signal" if signal is None else for_signal(signal)
         state = "connected" if self.connected else "disconnected"
-        return f"<Connection of {what}, {state}>"
+        return f"<Connection of {what}{where}, {state}>"

@@ -12,6 +12,7 @@ from tsignals._engine import Engine
 from tsignals._gate import Call, enclosing
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver, direct
+from tsignals._telling import describe, for_signal
 from tsignals._timeouts import seconds
 from tsignals._work import SKIPPED, Work, drop_frame, surrounded
 
@@ -120,6 +121,12 @@ class Delivery(Work):
             sending.tell(self.signal, self.sender, self.receiver, error, sending.mode, queued, ran)
         except BaseException as interrupt:  # raised once this delivery has its own error
             self._pool.cell.defer(interrupt)
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled() else self._phase.lower()
+        if state == "finished" and self._exception is not None:
+            state += f", raised {type(self._exception).__name__}"
+        return f"<Delivery of {describe(self.receiver)}{for_signal(self.signal)}, {state}>"
 
     def forget(self) -> None:
         """Let go of what is needed only to run."""

@@ -11,6 +11,7 @@ from tsignals._engine import Engine
 from tsignals._gate import Call, Gate, enclosing
 from tsignals._pool import WorkerPool, check_executor
 from tsignals._receiver import Receiver, direct
+from tsignals._telling import describe, for_signal
 
 
 class HasTerms(Protocol):
@@ -105,12 +106,11 @@ class Elsewhere:
 
 def _deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deliveries:
     check_executor(executor)  # it may have been assigned to the signal
-    for row, _ in live:
+    for row, receiver in live:
         if row.terms.ordered:
             raise TypeError(
-                "an ordered receiver needs a WorkerPool, and signal "
-                f"{getattr(sending.signal, 'label', sending.signal)} has "
-                f"a {type(executor).__name__}; nothing was queued"
+                f"an ordered receiver needs a WorkerPool, and the one of {describe(receiver)}"
+                f"{for_signal(sending.signal)} is a {type(executor).__name__}; nothing was queued"
             )
     deliveries = Deliveries()
     for row, receiver in live:

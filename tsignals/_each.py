@@ -73,7 +73,13 @@ def call_each(live: Iterable[Pair], signal: "Signal", sender: Any, named: Named)
 
 
 def call_each_robust(
-    live: Iterable[Pair], signal: "Signal", sender: Any, named: Named, mode: str, tell: Tell
+    live: Iterable[Pair],
+    signal: "Signal",
+    sender: Any,
+    named: Named,
+    mode: str,
+    tell: Tell,
+    catch: type[Exception] | tuple[type[BaseException], ...] = Exception,
 ) -> Outcomes:
     """Call the sync receivers of ``live``; what they raise is told and becomes the response."""
     outcomes = Outcomes()
@@ -88,7 +94,7 @@ def call_each_robust(
             if gate is not None and not gate.enter(call):
                 continue
             response = receiver(signal=signal, sender=sender, **named)
-        except Exception as error:
+        except catch as error:
             ended = time.perf_counter()
             outcomes.add_error(receiver, error)
             tell(signal, sender, receiver, error, mode, 0.0, ended - started)

@@ -98,6 +98,7 @@ class AsyncDelivery(TermsDelivery):
 
     async def _main(self, sending: Message) -> tuple[Any, BaseException | None]:
         """Call the receiver; tell of its failure."""
+        me = _running()
         gate, around = self.gate, self._pool.around
         target = sending.target_for(self.receiver)
         started = time.perf_counter()
@@ -107,9 +108,11 @@ class AsyncDelivery(TermsDelivery):
             with contextlib.nullcontext() if around is None else surrounding(around):
                 keywords = sending.keywords_for(self)
                 response = await respond(target, gate, sending.arguments, keywords)
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self._cancelling:
+                raise  # as somebody has asked; what else cancels a receiver makes it fail
+            if isinstance(error, GeneratorExit) and _running() != me:
+                raise  # not the receiver's: what is left of a loop is collected
             if self.sending is not None:
                 self.fail(sending, error, started)
             return None, error
@@ -124,8 +127,13 @@ class AsyncDelivery(TermsDelivery):
         assert self._task is not None
         try:
             return self._task.result()
-        except asyncio.CancelledError:
-            return None, SKIPPED
+        except asyncio.CancelledError as error:
+            if self._cancelling:
+                return None, SKIPPED
+            # By somebody else, before it could begin or at its very end: else it would have seen.
+            if self.sending is not None:
+                self.fail(self.sending, error, time.perf_counter())
+            return None, error
 
     def _have_it_run(self) -> None:
         ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -140,6 +148,11 @@ class AsyncDelivery(TermsDelivery):
         super().forget()
         if self._task is not None and self._task.done():
             self._task = None  # one that still runs, after an interruption, is to be cancelled
+
+
+def _running() -> int:
+    """The id of the task that runs in this thread; 0 if none does."""
+    return id(asyncio.current_task()) if asyncio._get_running_loop() is not None else 0
 
 
 class LoopThread:

@@ -101,6 +101,21 @@ class Background:
     """Base of receivers that run in a pool by themselves, so that who is in one can tell."""
 
     function: Receiver
+    ordered: Any  # the order of its deliveries, as ``connect`` takes it
+
+
+def own_order(receiver: Any, ordered: Any) -> Any:
+    """The order of a receiver that ``background`` wraps; ``ordered`` was given to ``connect``.
+
+    One that ``connect`` gave would not hold where the receiver puts itself into a pool.
+    """
+    if ordered:
+        raise ValueError(
+            "a background receiver is ordered by itself, in every way to send: "
+            "use background(function, ordered=True), without ordered in connect"
+        )
+    of: Any = receiver.__func__ if isinstance(receiver, MethodType) else receiver
+    return of.ordered
 
 
 def direct(receiver: Receiver) -> Receiver:

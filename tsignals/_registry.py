@@ -100,9 +100,10 @@ class Registry:
     Thread safety: every method may be called from any thread, at any point of any other.
     """
 
-    __slots__ = ("__weakref__", "_rows", "epoch", "gates", "on_death", "ref")
+    __slots__ = ("__weakref__", "_rows", "epoch", "gates", "on_death", "ref", "signal")
 
-    def __init__(self) -> None:
+    def __init__(self, signal: object) -> None:
+        self.signal = weakref.ref(signal)  # for the names of its connections
         self._rows: dict[Hashable, Connection] = {}
         self.epoch = STALE
         # Of tracked connections, with their keys: connected, or gone but still running.

@@ -31,6 +31,7 @@ from tsignals._receiver import (
     connection_key,
     hold_receiver,
     hold_sender,
+    own_order,
 )
 from tsignals._registry import Registry
 from tsignals._telling import failure, write_log
@@ -69,7 +70,7 @@ class Signal:
         self.use_caching = use_caching
         self.name = name
         self.executor = executor
-        self._registry = Registry()
+        self._registry = Registry(self)
         self._address = _naming.Address(self, sys._getframe().f_back)
 
     # -- Connections --
@@ -102,6 +103,8 @@ class Signal:
         a receiver without ``**kwargs``; the signal is then unchanged. The rules are Django's.
         """
         is_async, on_loop, wrapped = check(receiver)
+        if wrapped:
+            ordered = own_order(receiver, ordered)
         if type(priority) is not int and not isinstance(priority, int):
             raise TypeError(f"priority must be an int, not {type(priority).__name__!r}")
         registry = self._registry

@@ -1,5 +1,6 @@
 """Telling of failures: once in the log, once as a signal."""
 
+import functools
 import logging
 import sys
 import threading
@@ -17,11 +18,27 @@ log = logging.getLogger("tsignals")
 
 def describe(receiver: object) -> str:
     """A receiver's name for a log line, whatever kind of callable it is."""
-    name = getattr(receiver, "__qualname__", None)
-    if not isinstance(name, str):
-        inner = getattr(receiver, "func", None)  # a partial is called after what it calls
-        name = getattr(inner, "__qualname__", None)
-    return name if isinstance(name, str) else f"<{type(receiver).__name__}>"
+    name = _text(receiver, "__qualname__")
+    while name is None and isinstance(receiver, functools.partial):
+        receiver = receiver.func  # a partial is called after what it calls
+        name = _text(receiver, "__qualname__")
+    return name or f"<{type(receiver).__name__}>"
+
+
+def for_signal(signal: object) -> str:
+    """`` for`` and the name of a signal; nothing where there is none, as with blinker's."""
+    if signal is None:
+        return ""
+    return f" for {_text(signal, 'label') or f'<{type(signal).__name__}>'}"
+
+
+def _text(thing: object, attribute: str) -> str | None:
+    """An attribute that is text, or ``None``; whatever reading it may raise."""
+    try:
+        text = getattr(thing, attribute, None)
+    except Exception:
+        return None
+    return text if isinstance(text, str) else None
 
 
 def write_log(
