@@ -40,8 +40,8 @@ async def respond(
     """Await the response of an async receiver; ``SKIPPED`` behind a closed gate."""
     if gate is None:
         response = await receiver(*arguments, **keywords)
-        if (task := asyncio.current_task()) is not None and task.cancelling():
-            await asyncio.sleep(0)  # has it cancelled itself, it hears of that only now
+        if _is_cancelled():
+            await asyncio.sleep(0)  # where it has cancelled itself, it hears of that only now
         return response
     call = Call(asyncio.current_task())
     try:
@@ -54,6 +54,11 @@ async def respond(
         except BaseException:  # interrupted
             gate.leave(call)
             raise
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()  # no local of a coroutine: an error's traceback would hold it
+    return task is not None and task.cancelling() > 0
 
 
 @types.coroutine
