@@ -116,6 +116,8 @@ class AsyncDelivery(TermsDelivery):
             if self.sending is not None:
                 self.fail(sending, error, started)
             return None, error
+        finally:
+            del self  # see drop_frame
         return (None, SKIPPED) if response is SKIPPED else (response, None)
 
     # On the thread that ends it:
