@@ -1,5 +1,6 @@
 """``background``: a receiver that, called by a plain ``send``, runs in a pool."""
 
+import contextlib
 import functools
 import sys
 import types
@@ -15,6 +16,7 @@ from tsignals._pool import check_executor
 from tsignals._receiver import Background as Background
 from tsignals._receiver import Receiver, is_async
 from tsignals._signal import Signal, tell
+from tsignals._telling import text_of
 
 
 @overload
@@ -68,7 +70,9 @@ class BackgroundReceiver(Background):
         if not callable(function):
             raise TypeError(f"background needs a callable, not {type(function).__name__!r}")
         check_executor(executor)
-        functools.update_wrapper(self, function)
+        self.__wrapped__ = function
+        with contextlib.suppress(Exception):  # what some objects will not say
+            functools.update_wrapper(self, function)
         for mark in _ASYNC_MARKS:
             self.__dict__.pop(mark, None)
         # Only now: an object's attributes were copied, whatever they are called.
@@ -160,8 +164,6 @@ def _names(function: Any) -> tuple[str, str]:
     """``__name__`` and ``__qualname__`` for what wraps ``function``: always there, and text."""
     while isinstance(function, functools.partial):
         function = function.func
-    qualname = getattr(function, "__qualname__", None)
-    name = getattr(function, "__name__", None)
-    if not isinstance(qualname, str):
-        qualname = name if isinstance(name, str) else type(function).__qualname__
-    return name if isinstance(name, str) else qualname.rpartition(".")[2], qualname
+    name = text_of(function, "__name__")
+    qualname = text_of(function, "__qualname__") or name or type(function).__qualname__
+    return name or qualname.rpartition(".")[2], qualname

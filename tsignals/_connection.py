@@ -161,6 +161,6 @@ class Connection:
         receiver, registry = self.receiver, self._registry()
         what = "a dead receiver" if receiver is None else describe(receiver)
         signal = None if registry is None else registry.signal()
-        where = " to a dead signal" if signal is None else for_signal(signal)
+        where = " for a dead signal" if signal is None else for_signal(signal)
         state = "connected" if self.connected else "disconnected"
         return f"<Connection of {what}{where}, {state}>"

@@ -18,10 +18,10 @@ log = logging.getLogger("tsignals")
 
 def describe(receiver: object) -> str:
     """A receiver's name for a log line, whatever kind of callable it is."""
-    name = _text(receiver, "__qualname__")
+    name = text_of(receiver, "__qualname__")
     while name is None and isinstance(receiver, functools.partial):
         receiver = receiver.func  # a partial is called after what it calls
-        name = _text(receiver, "__qualname__")
+        name = text_of(receiver, "__qualname__")
     return name or f"<{type(receiver).__name__}>"
 
 
@@ -29,10 +29,10 @@ def for_signal(signal: object) -> str:
     """`` for`` and the name of a signal; nothing where there is none, as with blinker's."""
     if signal is None:
         return ""
-    return f" for {_text(signal, 'label') or f'<{type(signal).__name__}>'}"
+    return f" for {text_of(signal, 'label') or f'<{type(signal).__name__}>'}"
 
 
-def _text(thing: object, attribute: str) -> str | None:
+def text_of(thing: object, attribute: str) -> str | None:
     """An attribute that is text, or ``None``; whatever reading it may raise."""
     try:
         text = getattr(thing, attribute, None)
