@@ -101,6 +101,8 @@ class _Plainly:
 
     async def respond(self, receiver: Receiver, gate: Gate | None, group: "_Group") -> Any:
         try:
+            if gate is None:  # as nearly always: one coroutine less
+                return await receiver(**self.keywords)
             return await respond(receiver, gate, (), self.keywords)
         except asyncio.CancelledError as error:
             if group.cancels():
@@ -146,7 +148,7 @@ async def _together(later: Live, context: contextvars.Context, each: _Plainly) -
     The first to raise has the others cancelled, and is raised; if some of these raise as well, all
     are raised as a group.
     """
-    responses, errors = await _Group().run(later, context, each)
+    responses, errors = await _Group(each).run(later, context)
     if errors:
         try:
             if len(errors) == 1:
@@ -168,15 +170,16 @@ class _Group:
     it, and, where the sender was cancelled before (it sends in a ``finally``), cancel it again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, each: _Plainly) -> None:
+        self.each = each
         self.sender = asyncio.current_task()
         self.cancelled_before = 0 if self.sender is None else self.sender.cancelling()
         self.ends = False  # one has failed, or the sender was cancelled
-        self.tasks: list[asyncio.Task[Any]] = []
+        self.tasks: dict[asyncio.Task[Any], Receiver] = {}
         self.left = 0  # how many have not ended
         self.over: asyncio.Future[None] | None = None
-        self.responses: list[Any] = []
         self.errors: list[BaseException] = []  # the first to fail first
+        self.responses: dict[asyncio.Task[Any], Any] = {}  # in place of those of the tasks
 
     def cancels(self) -> bool:
         """Whether its tasks are cancelled. If not, a ``CancelledError`` is a receiver's own."""
@@ -191,19 +194,16 @@ class _Group:
                 task.cancel()
 
     async def run(
-        self, later: Live, context: contextvars.Context, each: _Plainly
+        self, later: Live, context: contextvars.Context
     ) -> tuple[list[Any], list[BaseException]]:
-        """Await all; return the responses, and what was raised.
+        """Await all; return the responses, or what was raised.
 
         Raises ``CancelledError`` when the sender is cancelled, unless a receiver raises something
         then: that comes first, and the sender hears of its cancellation at the next occasion.
         """
         cancelled: asyncio.CancelledError | None = None
         try:
-            for row, receiver in later:
-                self.start(receiver, each.respond(receiver, row.terms.gate, self), context, each)
-                if self.ends:
-                    break  # tasks of this loop start eagerly
+            self.start(later, context)
             while self.left:
                 self.over = asyncio.get_running_loop().create_future()
                 try:
@@ -211,13 +211,16 @@ class _Group:
                 except asyncio.CancelledError as error:
                     cancelled = error
                     self.end()
-            if cancelled is not None and not self.errors:
+            if self.errors:
+                if cancelled and self.sender is not None and sys.version_info >= (3, 13):
+                    # As a TaskGroup. Before, nothing could take that back.
+                    self.sender.uncancel()
+                    self.sender.cancel()
+                return [], self.errors
+            if cancelled is not None:
                 raise cancelled
-            if cancelled is not None and self.sender is not None and sys.version_info >= (3, 13):
-                # As a TaskGroup. Before, nothing could take that back.
-                self.sender.uncancel()
-                self.sender.cancel()
-            return self.responses, self.errors
+            instead = self.responses
+            return [instead[task] if task in instead else task.result() for task in self.tasks], []
         except BaseException:
             with contextlib.suppress(RuntimeError):  # the loop has been closed under it
                 self.end()
@@ -226,55 +229,59 @@ class _Group:
             # The errors' tracebacks hold the frames that hold this, and so does the sender's.
             del cancelled
             self.sender = None
-            self.tasks, self.responses, self.errors = [], [], []
+            self.tasks, self.errors, self.responses = {}, [], {}
 
-    def start(
-        self,
-        receiver: Receiver,
-        response: Coroutine[Any, Any, Any],
-        context: contextvars.Context,
-        each: _Plainly,
-    ) -> None:
-        try:
-            task = asyncio.get_running_loop().create_task(response, context=context)
-        except BaseException as error:  # of a task factory
-            response.close()
-            self.errors.append(error)
-            self.end()
-            return
-        note = functools.partial(self.note, len(self.tasks), receiver, each)
-        self.tasks.append(task)
-        self.responses.append(SKIPPED)
-        self.left += 1
-        if task.done():
-            note(task)
-        else:
-            task.add_done_callback(note, context=context)
-
-    def note(
-        self, place: int, receiver: Receiver, each: _Plainly, task: "asyncio.Task[Any]"
-    ) -> None:
-        """Take the response of a task that has ended."""
-        response: Any = SKIPPED
-        try:
-            if not task.cancelled():
-                error = task.exception()
-                response = task.result() if error is None else _Raised(error)
-            elif not self.cancels():
-                # By somebody else, before it began or at its very end: else it would have seen.
-                try:
-                    task.result()
-                except asyncio.CancelledError as own:
-                    response = each.failed(receiver, own, 0.0)
-        finally:
-            self.responses[place] = response
-            if type(response) is _Raised:
-                self.errors.append(response.error)
+    def start(self, later: Live, context: contextvars.Context) -> None:
+        create, respond, note = asyncio.get_running_loop().create_task, self.each.respond, self.note
+        for row, receiver in later:
+            response = respond(receiver, row.terms.gate, self)
+            try:
+                task = create(response, context=context)
+            except BaseException as error:  # of a task factory
+                response.close()
+                self.errors.append(error)
                 self.end()
+                return
+            self.tasks[task] = receiver
+            self.left += 1
+            if task.done():  # tasks of this loop start eagerly
+                note(task)
+                if self.ends:
+                    return
+            else:
+                task.add_done_callback(note, context=context)
+
+    def note(self, task: "asyncio.Task[Any]") -> None:
+        """A task has ended."""
+        try:
+            if task.cancelled():
+                if not self.cancels():
+                    self.note_stray(task)
+            elif (error := task.exception()) is not None:
+                self.fail(error)
+            elif type(raised := task.result()) is _Raised:
+                self.fail(raised.error)
+        finally:
+            error = raised = None  # an error's traceback may hold this frame
             self.left -= 1
             if not self.left and self.over is not None and not self.over.done():
                 self.over.set_result(None)
-            response = error = None  # or a traceback, this frame and the error form a cycle
+
+    def note_stray(self, task: "asyncio.Task[Any]") -> None:
+        """It was cancelled by somebody else before it began, or at its very end."""
+        response = None
+        try:
+            task.result()
+        except asyncio.CancelledError as error:
+            response = self.responses[task] = self.each.failed(self.tasks[task], error, 0.0)
+            if type(response) is _Raised:
+                self.fail(response.error)
+        finally:
+            del response  # as above
+
+    def fail(self, error: BaseException) -> None:
+        self.errors.append(error)
+        self.end()
 
 
 def _add(outcomes: Outcomes, responses: Pairs) -> Outcomes:
