@@ -4,6 +4,7 @@ A module that imports ``every_loop`` has each of its tests run on each kind.
 """
 
 import asyncio
+import concurrent.futures
 import functools
 import gc
 import logging
@@ -89,6 +90,55 @@ def async_raiser(error: BaseException) -> Any:
         raise error
 
     return raises
+
+
+def _task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+# None keeps its task in a variable: an error's traceback would hold it, and it holds the error.
+
+
+async def _cancels_itself_and_waits(**named: Any) -> None:
+    _task().cancel()
+    await asyncio.sleep(0)
+
+
+async def _cancels_itself_and_returns(**named: Any) -> None:
+    _task().cancel()
+
+
+async def _is_cancelled_by_others(**named: Any) -> None:
+    asyncio.get_running_loop().call_soon(_task().cancel)
+    await asyncio.sleep(TIMEOUT)
+
+
+async def _awaits_what_others_cancel(**named: Any) -> None:
+    awaited = asyncio.ensure_future(asyncio.sleep(TIMEOUT))
+    asyncio.get_running_loop().call_soon(awaited.cancel)
+    await awaited
+
+
+async def _awaits_several_of_which_one_is_cancelled(**named: Any) -> None:
+    awaited = asyncio.ensure_future(asyncio.sleep(TIMEOUT))
+    asyncio.get_running_loop().call_soon(awaited.cancel)
+    await asyncio.gather(asyncio.sleep(0), awaited)
+
+
+STRAYS: dict[str, Any] = {
+    "raises it by hand": async_raiser(asyncio.CancelledError("by hand")),
+    "raises that of futures": async_raiser(concurrent.futures.CancelledError("by hand")),
+    "cancels itself and waits": _cancels_itself_and_waits,
+    "cancels itself and returns": _cancels_itself_and_returns,
+    "is cancelled by others": _is_cancelled_by_others,
+    "awaits what others cancel": _awaits_what_others_cancel,
+    "awaits several": _awaits_several_of_which_one_is_cancelled,
+}
+"""Async receivers with a ``CancelledError`` that nobody has asked their delivery for."""
+
+CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 
 
 def async_kinds() -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """asend and asend_robust: sync receivers as one group on a thread, then the async ones together."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import contextvars
 import functools
+import inspect
+import logging
 import os
 import sys
 import threading
@@ -14,6 +17,8 @@ from typing import Any
 
 import pytest
 from event_loops import (
+    CANCELLED,
+    STRAYS,
     AsyncGate,
     async_kinds,
     async_raiser,
@@ -47,6 +52,7 @@ from tsignals import (
     _aio,
     _aside,
     _lifetime,
+    receiver_failed,
     set_default_executor,
 )
 
@@ -740,16 +746,290 @@ def test_group_with_what_is_no_exception_is_a_base_exception_group() -> None:
     assert not isinstance(caught.value, ExceptionGroup)
 
 
-@every_verb
-def test_receiver_that_cancels_itself_cancels_the_send(verb: str) -> None:
-    signal, raising = Signal(), async_raiser(asyncio.CancelledError())
-    signal.connect(raising)
+@pytest.fixture(
+    params=[
+        None,
+        pytest.param(
+            "eager_task_factory",
+            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="needs Python 3.12"),
+        ),
+    ]
+)
+def factory(request: pytest.FixtureRequest) -> Any:
+    """How the loop of a test is to make its tasks."""
+    if request.param is None:
+        return None
+    factory = getattr(asyncio, request.param)
+    if "uvloop" in asyncio.new_event_loop.__module__:
+        try:
+            inspect.signature(factory).bind(None, None, eager_start=True)
+        except TypeError:
+            pytest.skip("uvloop gives it what it does not take before Python 3.13.3")
+    return factory
+
+
+def undisturbed() -> bool:
+    """Whether the sender is alone and not cancelled."""
+    task = asyncio.current_task()
+    assert task is not None
+    return asyncio.all_tasks() == {task} and task.cancelling() == 0
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+@pytest.mark.parametrize("tracked", [False, True])
+def test_cancellation_that_nobody_asked_for_is_raised_as_any_error(
+    stray: str, tracked: bool, factory: Any
+) -> None:
+    """The others are cancelled and awaited, and the sender is not cancelled."""
+    signal, gate = Signal(), AsyncGate()
+    signal.connect(gate)
+    signal.connect(STRAYS[stray], weak=False, tracked=tracked)
 
     async def main() -> None:
-        with pytest.raises(asyncio.CancelledError):
-            await getattr(signal, verb)(None)
+        asyncio.get_running_loop().set_task_factory(factory)
+        with pytest.raises(CANCELLED) as caught:
+            await signal.asend(None)
+        if "by hand" in stray:
+            assert caught.value.args == ("by hand",)
+        assert gate.cancelled.is_set() or not gate.entered.is_set()
+        await asyncio.sleep(0)
+        assert undisturbed()
 
     run(main())
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+@pytest.mark.parametrize("tracked", [False, True])
+def test_asend_robust_collects_it_with_all_other_outcomes(
+    stray: str, tracked: bool, factory: Any
+) -> None:
+    signal, ear, gate, opened = Signal(), Ear(response="heard"), AsyncGate(), list[bool]()
+    connection = signal.connect(STRAYS[stray], weak=False, tracked=tracked)
+    signal.connect(ear)
+    signal.connect(gate)
+
+    async def main() -> Any:
+        asyncio.get_running_loop().set_task_factory(factory)
+        failed.connect(lambda **_: opened.append(True) or gate.opened.set(), weak=False)
+        outcomes = await signal.asend_robust(None)
+        await asyncio.sleep(0)
+        assert undisturbed()
+        return outcomes
+
+    failed = Signal()
+    with told() as hears, receiver_failed.connect(lambda **_: failed.send(None), weak=False):
+        outcomes = run(main())
+    [(receiver, error)] = outcomes.errors
+    assert isinstance(error, CANCELLED)
+    assert receiver is connection.receiver
+    assert outcomes == [(ear, "heard"), (receiver, error), (gate, "through")]
+    assert [(f.exception, f.mode) for f in hears.failures] == [(error, "asend_robust")]
+    assert opened == [True]
+
+
+def test_several_cancellations_are_raised_as_a_group() -> None:
+    signal, errors = Signal(), [asyncio.CancelledError("first"), Boom("second")]
+    for error in errors:
+        signal.connect(async_raiser(error), weak=False)
+    with pytest.raises(BaseExceptionGroup, match="2 receivers failed") as caught:
+        send(signal, "asend")
+    assert list(caught.value.exceptions) == errors
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), concurrent.futures.CancelledError()])
+def test_sync_receivers_cancellation_is_its_own_too(error: BaseException) -> None:
+    signal, raising, ear = Signal(), raiser(error), Ear(response="heard")
+    signal.connect(raising)
+    signal.connect(ear)
+    signal.connect(ignores)
+
+    async def main() -> None:
+        with pytest.raises(type(error)) as caught:
+            await signal.asend(None)
+        assert caught.value is error
+        assert ear.calls == []
+        with told() as hears:
+            outcomes = await signal.asend_robust(None)
+        assert outcomes == [(raising, error), (ear, "heard"), (ignores, None)]
+        assert outcomes.errors == [(raising, error)]
+        assert hears.errors == [error]
+        assert undisturbed()
+
+    run(main())
+
+
+@every_verb
+def test_receiver_whose_task_is_cancelled_by_another_before_it_begins_has_failed(
+    verb: str,
+) -> None:
+    signal, gate = Signal(), AsyncGate()
+
+    async def main() -> None:
+        sender = asyncio.current_task()
+
+        async def cancels_all_others(**named: Any) -> None:
+            for task in asyncio.all_tasks() - {sender, asyncio.current_task()}:
+                task.cancel()
+
+        signal.connect(cancels_all_others)
+        signal.connect(gate)
+        if verb == "asend":
+            with pytest.raises(asyncio.CancelledError):
+                await signal.asend(None)
+        else:
+            with told() as hears:
+                outcomes = await signal.asend_robust(None)
+            [(receiver, error)] = outcomes.errors
+            assert outcomes == [(cancels_all_others, None), (receiver, error)]
+            assert receiver is gate
+            assert isinstance(error, asyncio.CancelledError)
+            assert hears.errors == [error]
+        assert undisturbed()
+
+    # Without the timeout around, whose task would be cancelled, too.
+    asyncio.run(main())
+    assert gate.calls == 0
+
+
+@every_verb
+@pytest.mark.parametrize("failing", ["raises it by hand", "Boom", None])
+def test_cancelled_task_may_send_in_its_finally(
+    verb: str, failing: str | None, factory: Any
+) -> None:
+    signal, ear, gate = Signal(), Ear(response="heard"), AsyncGate()
+    signal.connect(ear)
+    gate.opened.set()
+    signal.connect(gate)
+    if failing is not None:
+        raising = {**STRAYS, "Boom": async_raiser(Boom())}[failing]
+        signal.connect(raising, weak=False)
+    caught = list[BaseException]()
+    started = asyncio.Event()
+
+    async def sends() -> None:
+        try:
+            started.set()
+            await asyncio.sleep(TIMEOUT)
+        finally:
+            try:
+                pairs = await getattr(signal, verb)(None)
+                caught.extend(getattr(pairs, "errors", []))
+                assert pairs[:2] == [(ear, "heard"), (gate, "through")]
+            except (asyncio.CancelledError, Boom) as error:
+                caught.append(error)
+            await asyncio.sleep(0)  # it is not cancelled once more
+            caught.append(Boom("the end"))
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        task = asyncio.ensure_future(sends())
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    assert len(caught) == (1 if failing is None else 2)
+    assert str(caught[-1]) == "the end"
+
+
+@every_verb
+def test_cancelled_task_that_sends_in_its_finally_may_be_cancelled_again(verb: str) -> None:
+    signal, gate = Signal(), AsyncGate()
+    signal.connect(gate)
+    started = asyncio.Event()
+
+    async def sends() -> None:
+        try:
+            started.set()
+            await asyncio.sleep(TIMEOUT)
+        finally:
+            await getattr(signal, verb)(None)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(sends())
+        await started.wait()
+        task.cancel()
+        await until(gate.entered)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert gate.cancelled.is_set()
+
+    with told() as hears:
+        run(main())
+    assert hears.failures == []
+
+
+def test_receiver_that_fails_as_the_sender_is_cancelled_comes_first() -> None:
+    """Its error would be lost, and the cancellation is not: the sender is still cancelled."""
+    signal, gate = Signal(), AsyncGate()
+
+    async def fails(**named: Any) -> None:
+        try:
+            await gate()
+        finally:
+            raise Boom
+
+    signal.connect(fails)
+
+    async def main() -> None:
+        sending = asyncio.ensure_future(signal.asend(None))
+        await until(gate.entered)
+        sending.cancel()
+        with pytest.raises(Boom):
+            await sending
+        assert sending.cancelling() == 1
+        assert undisturbed()
+
+    run(main())
+
+
+@every_verb
+def test_cancellation_keeps_nothing_alive_once_it_is_dropped(
+    verb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+
+    class Found(asyncio.CancelledError):
+        pass
+
+    async def raises(**named: Any) -> None:
+        raise Found
+
+    signal = Signal()
+    signal.connect(raises)
+    caplog.set_level(logging.CRITICAL, "tsignals")  # whoever collects the log holds the error
+
+    async def main() -> "weakref.ref[Found]":
+        try:
+            for _, error in (await getattr(signal, verb)(None)).errors:
+                return weakref.ref(error)
+        except Found as error:
+            return weakref.ref(error)
+        raise AssertionError
+
+    with uncollected():
+        reference = run(main())
+        wait_until(lambda: reference() is None)
+
+
+def test_failed_task_that_sent_leaves_no_cycle() -> None:
+    signal = Signal()
+
+    async def raises(**named: Any) -> None:
+        raise Boom
+
+    async def main() -> "weakref.ref[Any]":
+        sending = asyncio.ensure_future(signal.asend(None))
+        await asyncio.wait([sending])
+        assert isinstance(sending.exception(), Boom)
+        return weakref.ref(sending)
+
+    signal.connect(raises)
+
+    with uncollected():
+        reference = run(main())
+        wait_until(lambda: reference() is None)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 from event_loops import (
+    CANCELLED,
+    STRAYS,
     AsyncGate,
     async_kinds,
     async_raiser,
@@ -39,6 +41,7 @@ from helpers import (
     assert_gone,
     ignore,
     raiser,
+    uncollected,
     wait_until,
 )
 from pools import held, signal_to, told
@@ -586,13 +589,144 @@ def test_what_is_cancelled_before_it_starts_never_does(pool: WorkerPool) -> None
     assert receiver.calls == 0
 
 
-def test_receiver_that_cancels_itself_has_been_cancelled(pool: WorkerPool) -> None:
-    with told() as hears:
-        raising = async_raiser(asyncio.CancelledError())
-        [(_, delivery)] = signal_to(raising, pool).send_async(None)
-        with pytest.raises(CancelledError):
+WAYS: dict[str, Any] = {
+    "send_async": lambda receiver, pool: signal_to(receiver, pool).send_async(None),
+    "ordered": lambda receiver, pool: signal_to(receiver, pool, ordered=True).send_async(None),
+    "tracked": lambda receiver, pool: signal_to(receiver, pool, tracked=True).send_async(None),
+    "background": lambda receiver, pool: signal_to(background(receiver), pool).send(None),
+    "ordered background": lambda receiver, pool: signal_to(
+        background(receiver, ordered=True), pool
+    ).send(None),
+    "background, send_async": lambda receiver, pool: signal_to(
+        background(receiver), pool
+    ).send_async(None),
+}
+STRAY_ERRORS = [asyncio.CancelledError(), CancelledError(), GeneratorExit()]
+STRAY_RECEIVERS = {
+    **STRAYS,
+    "GeneratorExit": async_raiser(GeneratorExit()),
+    **{f"{type(error).__module__}, sync": raiser(error) for error in STRAY_ERRORS},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("around", [None, contextlib.nullcontext])
+@pytest.mark.parametrize("stray", STRAY_RECEIVERS)
+def test_cancellation_that_nobody_asked_for_is_a_failure(
+    stray: str, around: Any, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = STRAY_RECEIVERS[stray]
+    with WorkerPool(2, around=around) as pool, told() as hears:
+        [(_, delivery)] = WAYS[way](receiver, pool)
+        error = delivery.exception(TIMEOUT)
+        assert isinstance(error, (*CANCELLED, GeneratorExit))
+        assert not delivery.cancelled()
+        with pytest.raises(type(error)) as caught:
             delivery.result(TIMEOUT)
-    assert hears.failures == []
+        assert caught.value is error
+        assert pool.drain(TIMEOUT)
+        stats = pool.stats()
+        assert (stats.submitted, stats.failed, stats.cancelled) == (1, 1, 0)
+        # What comes after it is not held up, in its lane or elsewhere.
+        assert WAYS[way](ignores, pool)[0][1].result(TIMEOUT) is None
+    assert hears.errors == [error]
+    assert [r.levelname for r in caplog.records if r.name == "tsignals"] == ["ERROR"]
+
+
+@pytest.mark.parametrize("stray", STRAY_RECEIVERS)
+@pytest.mark.parametrize("tracked", [False, True])
+def test_so_it_is_in_other_executors(stray: str, tracked: bool) -> None:
+    with ThreadPoolExecutor(1) as executor, told() as hears:
+        signal = Signal(executor=executor)
+        signal.connect(STRAY_RECEIVERS[stray], weak=False, tracked=tracked)
+        [(_, delivery)] = signal.send_async(None)
+        error = delivery.exception(TIMEOUT)
+        assert isinstance(error, (*CANCELLED, GeneratorExit))
+        assert not delivery.cancelled()
+        wait_until(lambda: hears.failures)  # told by a callback, which follows
+    assert hears.errors == [error]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_delivery_whose_task_is_cancelled_by_another_before_it_begins_has_failed(
+    ordered: bool, pool: WorkerPool
+) -> None:
+    async def cancels_all_others(**named: Any) -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    signal, gate = Signal(executor=pool), AsyncGate()
+    signal.connect(cancels_all_others)
+    signal.connect(gate, ordered=ordered)
+    with told() as hears:
+        [(_, first), (_, second)] = signal.send_async(None)
+        assert first.result(TIMEOUT) is None
+        assert isinstance(second.exception(TIMEOUT), asyncio.CancelledError)
+        assert pool.drain(TIMEOUT)
+    assert gate.calls == 0
+    assert hears.errors == [second.exception()]
+    assert (pool.stats().failed, pool.stats().cancelled) == (1, 0)
+
+
+@pytest.mark.parametrize("stray", [name for name in STRAYS if "raises" not in name])
+def test_failed_cancellation_keeps_nothing_alive(
+    stray: str, pool: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "tsignals")  # whoever collects the log holds the error
+    thing = Thing()
+    references: list[weakref.ref[Any]] = [weakref.ref(thing)]
+    with uncollected():
+        deliveries = signal_to(STRAYS[stray], pool).send_async(None, thing=thing)
+        assert deliveries.wait(TIMEOUT)
+        references.append(weakref.ref(deliveries[0][1]))
+        del deliveries, thing
+        wait_until(lambda: not any(reference() for reference in references))
+
+
+def test_receiver_that_is_cancelled_as_asked_and_fails_then_has_failed(pool: WorkerPool) -> None:
+    gate = AsyncGate()
+
+    async def fails(**named: Any) -> None:
+        try:
+            await gate()
+        finally:
+            raise Boom
+
+    [(_, delivery)] = signal_to(fails, pool).send_async(None)
+    assert gate.entered.wait(TIMEOUT)
+    with told() as hears:
+        assert delivery.cancel()
+        assert isinstance(delivery.exception(TIMEOUT), Boom)
+    assert hears.errors == [delivery.exception()]
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+@pytest.mark.parametrize("tracked", [False, True])
+def test_send_robust_collects_it(stray: str, tracked: bool) -> None:
+    signal, ear = Signal(), Ear(response="heard")
+    connection = signal.connect(STRAYS[stray], weak=False, tracked=tracked)
+    signal.connect(ear)
+    signal.connect(ignores)
+    with told() as hears:
+        outcomes = signal.send_robust(None)
+    [(receiver, error)] = outcomes.errors
+    assert isinstance(error, CANCELLED)
+    assert outcomes == [(ear, "heard"), (receiver, error), (ignores, None)]
+    assert receiver is connection.receiver
+    assert [(f.exception, f.mode) for f in hears.failures] == [(error, "send_robust")]
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+@pytest.mark.parametrize("tracked", [False, True])
+def test_send_raises_it_and_has_the_others_cancelled(stray: str, tracked: bool) -> None:
+    signal, gate = Signal(), AsyncGate()
+    signal.connect(gate)
+    signal.connect(STRAYS[stray], weak=False, tracked=tracked)
+    with pytest.raises(CANCELLED) as caught:
+        signal.send(None)
+    assert gate.cancelled.is_set()
+    if "by hand" in stray:
+        assert caught.value.args == ("by hand",)
 
 
 # Room
@@ -1198,11 +1332,7 @@ def test_around_cannot_swallow_what_the_receiver_raises(error: BaseException) ->
 
     with WorkerPool(1, around=around) as pool:
         [(_, delivery)] = signal_to(async_raiser(error), pool).send_async(None)
-        if isinstance(error, Boom):
-            assert delivery.exception(TIMEOUT) is error
-        else:
-            with pytest.raises(CancelledError):
-                delivery.result(TIMEOUT)
+        assert delivery.exception(TIMEOUT) is error
 
 
 def test_initializer_is_called_in_the_loops_thread() -> None:

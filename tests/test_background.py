@@ -2,20 +2,26 @@
 
 import asyncio
 import contextvars
+import copy
+import functools
 import gc
 import inspect
+import itertools
 import logging
 import pickle
 import threading
+import types
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import blinker
 import django.dispatch
 import pytest
-from helpers import TIMEOUT, Boom, Gate, Thing, assert_gone, awaited, ignore
+from helpers import TIMEOUT, Boom, Ear, Gate, Thing, assert_gone, awaited, ignore
 from pools import held, told
 
 from tsignals import Delivery, Signal, WorkerPool, background, receiver, set_default_executor
@@ -176,6 +182,186 @@ def test_ordered_one_runs_one_at_a_time_in_the_order_of_the_calls(
     for delivery in deliveries:
         delivery.result(TIMEOUT)
     assert heard == list(range(50))
+
+
+class Lane:
+    """A receiver that notes when it is entered twice at a time, and remembers the order."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+        self.overlaps = 0
+        self._inside = threading.Lock()
+
+    def hear(self, n: int) -> None:
+        alone = self._inside.acquire(blocking=False)
+        self.overlaps += not alone
+        self.heard.append(n)
+        if alone:
+            self._inside.release()
+
+
+def in_async_lane(lane: Lane) -> Any:
+    async def hears(sender: Any, *, n: int, **named: Any) -> None:
+        before = len(lane.heard)
+        lane.heard.append(n)
+        await asyncio.sleep(0)
+        lane.overlaps += len(lane.heard) != before + 1
+
+    return hears
+
+
+class Shop(Thing):
+    """Its methods are receivers, under other names than their own, too."""
+
+    def __init__(self, lane: Lane) -> None:
+        super().__init__()
+        self.lane = lane
+
+    def _hear(self, sender: Any, *, n: int, **named: Any) -> None:
+        self.lane.hear(n)
+
+    @background(ordered=True)
+    def hear(self, sender: Any, *, n: int, **named: Any) -> None:
+        self.lane.hear(n)
+
+    alias = background(_hear, ordered=True)
+    lanes: Lane
+
+    @classmethod
+    @background(ordered=True)
+    def hear_all(cls, sender: Any, *, n: int, **named: Any) -> None:
+        cls.lanes.hear(n)
+
+
+def of_a_class(lane: Lane) -> Any:
+    class Mine(Shop):
+        lanes = lane
+
+    return Mine.hear_all
+
+
+ORDERED: dict[str, Callable[[Lane], Any]] = {
+    "function": lambda lane: background(lambda sender, n, **_: lane.hear(n), ordered=True),
+    "partial": lambda lane: background(
+        functools.partial(lambda sender, n, other, **_: lane.hear(n), other=1), ordered=True
+    ),
+    "bound method inside": lambda lane: background(Shop(lane)._hear, ordered=True),
+    "method": lambda lane: Shop(lane).hear,
+    "method by another name": lambda lane: Shop(lane).alias,
+    "class method": of_a_class,
+    "method bound by hand": lambda lane: types.MethodType(Shop.hear, Shop(lane)),
+    "async function": lambda lane: background(in_async_lane(lane), ordered=True),
+}
+EVERY_VERB = ["send", "send_robust", "asend", "asend_robust", "send_async"]
+
+
+@pytest.mark.parametrize("kind", ORDERED)
+@pytest.mark.parametrize("verbs", [*([verb] for verb in EVERY_VERB), EVERY_VERB], ids=str)
+def test_ordered_one_keeps_its_order_in_every_way_to_send_and_across_them(
+    verbs: list[str], kind: str
+) -> None:
+    """Its lane is one, whichever way and through whichever signal it was sent."""
+    lane = Lane()
+    hears = ORDERED[kind](lane)
+    with WorkerPool(4) as pool:
+        signals = [Signal(executor=pool), Signal(executor=pool)]
+        for signal in signals:
+            signal.connect(hears, weak=False)
+        turns = itertools.cycle(verbs)
+
+        async def main() -> list[Any]:
+            deliveries = list[Any]()
+            for n, verb in zip(range(150), turns, strict=False):
+                pairs = getattr(signals[n % 7 % 2], verb)(None, n=n)
+                deliveries += await pairs if verb.startswith("a") else pairs
+            return deliveries
+
+        deliveries = asyncio.run(main())
+        for receiver, delivery in deliveries:
+            delivery.result(TIMEOUT)
+            assert receiver == hears
+            assert delivery.receiver == hears
+        assert pool._engine.lanes == {}
+    assert lane.heard == list(range(150))
+    assert lane.overlaps == 0
+
+
+@pytest.mark.parametrize("kind", ORDERED)
+def test_and_across_the_signals_of_all_libraries(kind: str) -> None:
+    lane = Lane()
+    hears = ORDERED[kind](lane)
+    if kind == "method bound by hand":
+        pytest.skip("blinker's do not show that it is bound")
+    with WorkerPool(4) as pool:
+        set_default_executor(pool)
+        signals = [TheirSignal(library) for library in ("tsignals", "django", "blinker")]
+        for signal in signals:
+            signal.connect(hears, weak=False)
+        ours = signals[0].signal
+        with held(pool, 4):
+            deliveries = list[Any]()
+            for n in range(90):
+                if n % 4 == 3:
+                    deliveries += [delivery for _, delivery in ours.send_async(None, n=n)]
+                else:
+                    deliveries += signals[n % 4].send(None, n=n)
+            assert len(pool._engine.lanes) == 1
+        for delivery in deliveries:
+            delivery.result(TIMEOUT)
+        set_default_executor(None)
+    assert lane.heard == list(range(90))
+    assert lane.overlaps == 0
+
+
+def test_methods_of_several_objects_have_a_lane_each() -> None:
+    shops = [Shop(Lane()), Shop(Lane())]
+    with WorkerPool(2) as pool, held(pool, 2):
+        signal = Signal(executor=pool)
+        for shop in shops:
+            signal.connect(shop.hear)
+            signal.connect(shop.alias)
+        for n in range(5):
+            signal.send(None, n=n)
+            signal.send_async(None, n=n)
+        assert len(pool._engine.lanes) == 4
+
+
+@pytest.mark.parametrize("kind", ["plain", *ORDERED])
+def test_connect_cannot_order_it(kind: str) -> None:
+    """That would hold in ``send_async`` only."""
+    signal = Signal()
+    hears = {**ORDERED, "plain": lambda _: background(thread_name)}[kind](Lane())
+    with pytest.raises(ValueError, match=r"background\(function, ordered=True\)"):
+        signal.connect(hears, ordered=True, weak=False)
+    assert signal.receivers == []
+    assert signal.connect(hears, weak=False).connected
+
+
+def test_method_cannot_be_ordered_by_connect_either() -> None:
+    signal, listener = Signal(), Listener()
+    with pytest.raises(ValueError, match="background"):
+        signal.connect(listener.hear, ordered=True)
+    assert signal.receivers == []
+
+
+@pytest.mark.parametrize("kind", ORDERED)
+def test_ordered_one_needs_a_pool(kind: str, theirs: TheirSignal) -> None:
+    """Wherever it is called; before anything is queued."""
+    lane = Lane()
+    hears = ORDERED[kind](lane)
+    theirs.connect(hears, weak=False)
+    with ThreadPoolExecutor(1) as executor:
+        set_default_executor(executor)
+        try:
+            with pytest.raises(TypeError, match=r"ordered.*WorkerPool.*nothing was queued"):
+                theirs.send(None, n=1)
+            if theirs.library == "tsignals":
+                with pytest.raises(TypeError, match=r"ordered.*WorkerPool.*nothing was queued"):
+                    theirs.signal.send_async(None, n=1)
+        finally:
+            set_default_executor(None)
+        assert executor.submit(int).result(TIMEOUT) == 0
+    assert lane.heard == []
 
 
 def test_async_function_is_not_itself_async(theirs: TheirSignal, default: WorkerPool) -> None:
@@ -339,10 +525,178 @@ def test_what_is_not_callable_is_refused(wrong: Any) -> None:
         background(ignore, executor=wrong)
 
 
+# Its names
+
+
+class Silent:
+    """What will not say its name."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__name__", "__qualname__"):
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+    def __call__(self, **named: Any) -> None:
+        pass
+
+
+class Misnamed(Silent):
+    __name__: Any = 3
+    __qualname__: Any
+
+    def __getattribute__(self, name: str) -> Any:
+        return 3 if name in ("__name__", "__qualname__") else super().__getattribute__(name)
+
+
+class Refusing(Silent):
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__qualname__":
+            raise Boom
+        return super().__getattribute__(name)
+
+
+class Busy(Thing):
+    """Its attributes are called as those of background's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.function = self.executor = self.terms = self.ordered = self._method = "mine"
+
+    def __call__(self, **named: Any) -> Any:
+        return self.function
+
+
+NAMES: dict[str, tuple[Any, str, str]] = {
+    "function": (ignore, "ignore", "ignore"),
+    "partial": (functools.partial(ignore), "ignore", "ignore"),
+    "nested partial": (functools.partial(functools.partial(ignore, a=1), b=2), "ignore", "ignore"),
+    "bound method": (Ear().hear, "hear", "Ear.hear"),
+    "partial of a method": (functools.partial(Ear().hear, a=1), "hear", "Ear.hear"),
+    "object": (Ear(), "Ear", "Ear"),
+    "partial of an object": (functools.partial(Ear(), a=1), "Ear", "Ear"),
+    "builtin": (print, "print", "print"),
+    "method of a builtin type": ({}.update, "update", "dict.update"),
+    "class": (dict, "dict", "dict"),
+    "silent": (Silent(), "Silent", "Silent"),
+    "misnamed": (Misnamed(), "Misnamed", "Misnamed"),
+    "refusing": (Refusing(), "Refusing", "Refusing"),
+    "busy": (Busy(), "Busy", "Busy"),
+    "mock": (mock.Mock(), "Mock", "Mock"),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_it_has_the_name_of_what_it_wraps(kind: str) -> None:
+    inner, name, qualname = NAMES[kind]
+    hears = background(inner)
+    assert (hears.__name__, hears.__qualname__) == (name, qualname)
+    assert repr(hears) == f"<background {qualname}>"
+
+    class Host(Thing):
+        attribute = hears
+
+    method = Host().attribute
+    assert (method.__name__, method.__qualname__) == (name, qualname)
+    assert inner is hears.function
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NAMES if kind not in ("builtin", "class")])
+def test_whatever_its_kind_it_runs_on_every_signal(
+    kind: str, theirs: TheirSignal, default: WorkerPool
+) -> None:
+    inner, name, _ = NAMES[kind]
+    if theirs.library == "blinker" and kind != "mock":
+        inner = keywords_only(inner)
+    hears = background(inner)
+    theirs.connect(hears, weak=False)
+    [delivery] = theirs.send(None)
+    delivery.result(TIMEOUT)
+    assert delivery.receiver is hears
+    if theirs.library != "blinker":
+        assert name in repr(delivery)
+
+
+def keywords_only(function: Any) -> Any:
+    """For blinker, which passes the sender by its place."""
+    return lambda sender, **named: function(sender=sender, **named)
+
+
+def test_attributes_of_an_object_do_not_take_the_place_of_its_own(pool: WorkerPool) -> None:
+    busy = Busy()
+    signal = Signal(executor=pool)
+    signal.connect(background(busy), weak=False)
+    assert signal.send(None)[0][1].result(TIMEOUT) == "mine"
+    assert signal.send_async(None).results(TIMEOUT)[0][1] == "mine"
+
+
+async def asynchronous(**named: Any) -> str:
+    return "async"
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, functools.partial], ids=["function", "partial"])
+@pytest.mark.parametrize("marked", [False, True])
+def test_no_mark_makes_it_async(wrap: Any, marked: bool) -> None:
+    async def function(**named: Any) -> None: ...
+
+    for mark in ("_is_coroutine_marker", "_is_coroutine_mark"):
+        if marked:
+            setattr(function, mark, getattr(inspect, mark, object()))
+    if marked:
+        function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    for hears in (background(wrap(function)), type("Host", (), {"f": background(function)})().f):
+        assert not inspect.iscoroutinefunction(hears)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.14
+            assert not asyncio.iscoroutinefunction(hears)
+
+
+# Copies and pickles
+
+
 @background
 def of_this_module(**named: Any) -> None:
     pass
 
 
+by_another_name = background(asynchronous, ordered=True)
+of_a_partial = background(functools.partial(ignore, n=1))
+
+
+class Keeper(Thing):
+    @background
+    def hear(self, **named: Any) -> str:
+        return self.name
+
+
 def test_it_is_pickled_by_reference() -> None:
     assert pickle.loads(pickle.dumps(of_this_module)) is of_this_module
+    assert pickle.loads(pickle.dumps(Keeper.hear)) is Keeper.hear
+
+
+@pytest.mark.parametrize("hears", [by_another_name, of_a_partial], ids=repr)
+def test_it_is_pickled_with_what_it_wraps_where_its_own_name_leads_elsewhere(hears: Any) -> None:
+    loaded = pickle.loads(pickle.dumps(hears))
+    assert (loaded.__qualname__, loaded.ordered) == (hears.__qualname__, hears.ordered)
+    if hears is by_another_name:
+        assert loaded.function is asynchronous
+
+
+def test_method_is_pickled_with_its_object(default: WorkerPool) -> None:
+    loaded = pickle.loads(pickle.dumps(Keeper("keeper").hear))
+    assert loaded.__self__.name == "keeper"
+    assert loaded(signal=None, sender=None).result(TIMEOUT) == "keeper"
+
+
+def test_what_cannot_be_pickled_says_so() -> None:
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(background(lambda **named: None))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copies_are_the_same(duplicate: Any) -> None:
+    for hears in (of_this_module, of_a_partial, background(Busy())):
+        assert duplicate(hears) is hears
+    keeper = Keeper("keeper")
+    method = duplicate(keeper.hear)
+    assert method.__func__ is keeper.hear.__func__
+    assert method.__self__.name == "keeper"

@@ -1,12 +1,13 @@
 """Connection: the handle that connect returns, and the list of them in ``Signal.receivers``."""
 
+import functools
 import weakref
 from typing import Any
 
 import pytest
-from helpers import Boom, Ear, Thing, assert_gone, heard, ignore
+from helpers import Boom, Ear, Thing, assert_gone, heard, ignore, uncollected, wait_until
 
-from tsignals import Signal
+from tsignals import Signal, background
 
 
 def test_connection_tells_what_was_connected() -> None:
@@ -206,6 +207,29 @@ def test_has_listeners_counts_the_live_receivers_a_send_would_call() -> None:
     signal.disconnect(ear)
     del ear
     assert signal.has_listeners(sender) is False
+
+
+def test_repr_of_a_handle_names_receiver_signal_and_state() -> None:
+    signal, ear = Signal(name="shop.order_placed"), Ear()
+    connection = signal.connect(ear.hear, Thing(), weak=False)
+    assert repr(connection) == "<Connection of Ear.hear for 'shop.order_placed', disconnected>"
+    connection = signal.connect(ear.hear)
+    assert repr(connection) == "<Connection of Ear.hear for 'shop.order_placed', connected>"
+    assert "ignore" in repr(signal.connect(functools.partial(ignore, a=1), weak=False))
+    assert "Ear.hear" in repr(signal.connect(background(Ear().hear), weak=False))
+    del ear
+    gone = "<Connection of a dead receiver for 'shop.order_placed', disconnected>"
+    wait_until(lambda: repr(connection) == gone)
+
+
+def test_handle_and_its_repr_keep_no_signal_alive() -> None:
+    signal = Signal(name="shop.order_placed")
+    connection, reference = signal.connect(ignore), weakref.ref(signal)
+    assert "shop.order_placed" in repr(connection)
+    with uncollected():
+        del signal
+        assert reference() is None
+    assert repr(connection) == "<Connection of ignore for a dead signal, disconnected>"
 
 
 def test_repr_of_a_handle_names_the_receiver_and_its_state() -> None:

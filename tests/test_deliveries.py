@@ -37,7 +37,7 @@ from helpers import (
 )
 from pools import add_up, held
 
-from tsignals import Deliveries, DeliveryDropped, Outcomes, Signal, WorkerPool
+from tsignals import Deliveries, DeliveryDropped, Outcomes, Signal, WorkerPool, _naming
 
 
 @pytest.fixture
@@ -666,14 +666,165 @@ def test_only_its_pool_resolves_a_delivery(pool: WorkerPool) -> None:
     assert add_up(pool.stats())
 
 
-def test_repr_tells_the_state(pool: WorkerPool) -> None:
-    gate = Gate()
-    [(_, delivery)] = signal_of(pool, gate).send_async(None)
-    assert gate.entered.wait(TIMEOUT)
-    assert "running" in repr(delivery)
-    gate.opened.set()
+TERMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "ordered": {"ordered": True},
+    "tracked": {"tracked": True},
+}
+
+
+def mail(gate: Gate, error: Exception | None = None) -> Callable[..., Any]:
+    def mail(**named: Any) -> None:
+        gate()
+        if error is not None:
+            raise error
+
+    mail.__qualname__ = "mail"
+    return mail
+
+
+def async_mail(gate: AsyncGate, error: Exception | None = None) -> Callable[..., Any]:
+    async def mail(**named: Any) -> None:
+        await gate()
+        if error is not None:
+            raise error
+
+    mail.__qualname__ = "mail"
+    return mail
+
+
+@pytest.mark.parametrize("terms", TERMS)
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("error", [None, Boom("secret")])
+def test_repr_names_receiver_signal_and_state(
+    terms: str, kind: str, error: Exception | None
+) -> None:
+    gate: Gate = Gate() if kind == "sync" else AsyncGate()
+    make: Any = mail if kind == "sync" else async_mail
+    with WorkerPool(1) as pool:
+        signal = Signal(name="shop.order_placed", executor=pool)
+        receiver = make(gate, error)
+        signal.connect(receiver, **TERMS[terms])
+        with held(pool):
+            [(_, delivery)] = signal.send_async(None)
+            if kind == "sync":
+                assert repr(delivery) == "<Delivery of mail for 'shop.order_placed', pending>"
+        assert gate.entered.wait(TIMEOUT)
+        assert repr(delivery) == "<Delivery of mail for 'shop.order_placed', running>"
+        gate.opened.set()
+        delivery.exception(TIMEOUT)
+        end = "finished" if error is None else "finished, raised Boom"
+        assert repr(delivery) == f"<Delivery of mail for 'shop.order_placed', {end}>"
+        with held(pool):
+            deliveries = signal.send_async(None)
+            if deliveries.cancel():
+                wait_until(deliveries[0][1].done)
+        expected = "<Delivery of mail for 'shop.order_placed', cancelled>"
+        assert repr(deliveries[0][1]) == expected or kind == "async"
+
+
+class Unnameable:
+    """What will not be asked for anything."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__qualname__":
+            raise Boom(name)
+        return super().__getattribute__(name)
+
+    def __repr__(self) -> str:
+        raise Boom
+
+    def __call__(self, /, **named: Any) -> None:
+        pass
+
+
+def test_repr_neither_raises_nor_asks_for_more_than_a_name(pool: WorkerPool) -> None:
+    signal = Signal(executor=pool)
+    odd = Unnameable()
+    connection = signal.connect(functools.partial(odd), weak=False)
+    [(_, delivery)] = signal.send_async(odd, value=odd)
     delivery.result(TIMEOUT)
-    assert "finished" in repr(delivery)
+    assert repr(delivery).startswith("<Delivery of <Unnameable> for ")
+    assert repr(connection).startswith("<Connection of <Unnameable> for ")
+
+
+def test_repr_searches_no_modules_again(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that is nowhere to be found is not looked for each time."""
+    searches, find = list[object](), _naming.find
+
+    def counting(signal: object, first: str) -> Any:
+        searches.append(signal)
+        return find(signal, first)
+
+    monkeypatch.setattr(_naming, "find", counting)
+    signal = signal_of(pool, Ear())
+    [(_, delivery)] = signal.send_async(None)
+    for _ in range(3):
+        assert "made at" in repr(delivery)
+        assert "made at" in repr(signal.receivers[0])
+    assert len(searches) == 1
+
+
+# asyncio
+
+
+def test_deliveries_are_hashed_by_identity_and_compared_as_lists(pool: WorkerPool) -> None:
+    signal = signal_of(pool, Ear())
+    first, second = signal.send_async(None), signal.send_async(None)
+    same = Deliveries(first)
+    assert {first: 1, second: 2, same: 3}[first] == 1
+    assert len({first, second, same, first}) == 3
+    assert first == same == list(first)
+    assert first != second
+    assert len({Signal().send_async(None), Signal().send_async(None)}) == 2
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_asyncio_takes_deliveries_as_it_takes_any_awaitable(count: int, pool: WorkerPool) -> None:
+    """Also several of nothing, which are equal."""
+    ears = [Ear(response=n) for n in range(count)]
+    signal = signal_of(pool, *ears)
+    expected = [(ear, n) for n, ear in enumerate(ears)]
+
+    async def main() -> None:
+        def some() -> list[Deliveries]:
+            return [signal.send_async(None) for _ in range(3)]
+
+        assert await asyncio.gather(*some()) == [expected] * 3
+        again = signal.send_async(None)
+        assert await asyncio.gather(again, again) == [expected] * 2
+        assert await asyncio.wait_for(signal.send_async(None), TIMEOUT) == expected
+        assert await asyncio.shield(signal.send_async(None)) == expected
+        completed = asyncio.as_completed(some(), timeout=TIMEOUT)
+        assert [await each for each in completed] == [expected] * 3
+        tasks = [asyncio.ensure_future(deliveries) for deliveries in some()]
+        done, pending = await asyncio.wait(tasks, timeout=TIMEOUT)
+        assert ([task.result() for task in done], pending) == ([expected] * 3, set())
+        async with asyncio.TaskGroup() as group:
+            made = [group.create_task(awaiting(deliveries)) for deliveries in some()]
+        assert [task.result() for task in made] == [expected] * 3
+
+    async def awaiting(deliveries: Deliveries) -> Any:
+        return await deliveries
+
+    asyncio.run(main())
+
+
+def test_gather_raises_a_failed_ones_error_and_waits_no_longer(pool: WorkerPool) -> None:
+    error, gate = Boom(), Gate()
+
+    async def main() -> None:
+        failing, slow = signal_of(pool, raiser(error)), signal_of(pool, gate)
+        with pytest.raises(Boom) as caught:
+            await asyncio.gather(failing.send_async(None), slow.send_async(None))
+        assert caught.value is error
+        sent = slow.send_async(None)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sent, 0.01)
+        assert not sent[0][1].cancelled()  # who stops waiting cancels nothing
+        gate.opened.set()
+
+    asyncio.run(main())
 
 
 def test_done_delivery_and_its_error_leave_no_cycle(pool: WorkerPool) -> None:

@@ -3,13 +3,14 @@
 import contextlib
 import contextvars
 import gc
+import itertools
 import logging
 import os
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from helpers import (
     ignore,
     raiser,
     together,
+    uncollected,
     wait_until,
 )
 from pools import Watch, add_up, held, signal_to, told
@@ -45,6 +47,7 @@ def pool() -> Iterator[WorkerPool]:
     "wrong",
     [
         {"max_workers": 0},
+        {"max_workers": False},
         {"max_workers": -1},
         {"max_pending": 0},
         {"max_pending": -5},
@@ -58,6 +61,12 @@ def pool() -> Iterator[WorkerPool]:
 def test_arguments_out_of_range_raise_value_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         WorkerPool(**wrong)
+
+
+def test_no_workers_at_all_are_refused_as_the_standard_pool_does() -> None:
+    for make in (WorkerPool, ThreadPoolExecutor):
+        with pytest.raises(ValueError, match=r"^max_workers must be greater than 0$"):
+            make(max_workers=0)
 
 
 @pytest.mark.parametrize("name", ["max_workers", "max_pending"])
@@ -121,6 +130,166 @@ def test_map_keeps_its_timeout(pool: WorkerPool) -> None:
     with pytest.raises(TimeoutError):
         next(results)
     gate.opened.set()
+
+
+def executors() -> Any:
+    """Ours, and that of the standard library where it has a buffersize."""
+    standard = sys.version_info >= (3, 14)
+    return [WorkerPool, *([ThreadPoolExecutor] if standard else [])]
+
+
+every_executor = pytest.mark.parametrize("make", executors())
+
+
+class Source:
+    """Numbers without end, which counts those that were taken."""
+
+    def __init__(self, end: float = float("inf")) -> None:
+        self.taken = 0
+        self.end = end
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        if self.taken >= self.end:
+            raise StopIteration
+        self.taken += 1
+        return self.taken - 1
+
+
+@every_executor
+@pytest.mark.parametrize("size", [1, 2, 5, True])
+def test_map_with_a_buffersize_takes_only_as_results_are_asked_for(make: Any, size: int) -> None:
+    source = Source()
+    with make(2) as executor:
+        results = executor.map(str, source, buffersize=size)
+        assert source.taken == size
+        for n in range(20):
+            assert next(results) == str(n)
+            assert source.taken == n + 1 + size  # so many are taken and not yielded
+        results.close()
+        assert source.taken == 20 + size
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_no_more_than_the_buffersize_wait_or_run_or_have_results(size: int) -> None:
+    """What was not asked for is not called, however long the caller takes."""
+    most, inside = list[int](), threading.Semaphore(0)
+    with WorkerPool(8) as pool:
+
+        def called(n: int) -> int:
+            inside.release()
+            stats = pool.stats()
+            most.append(stats.pending + stats.running)
+            return n
+
+        results = pool.map(called, itertools.count(), buffersize=size)
+        for n in range(30):
+            assert next(results) == n
+        for _ in range(30 + size):
+            assert inside.acquire(timeout=TIMEOUT)
+        assert pool.drain(TIMEOUT)
+        assert pool.stats().submitted == 30 + size
+        results.close()  # type: ignore[attr-defined]
+    assert max(most) <= size
+
+
+@every_executor
+@pytest.mark.parametrize("size", [None, 1, 2, 4, 5, 100])
+@pytest.mark.parametrize("length", [0, 1, 4])
+def test_map_gives_all_of_the_shortest_whatever_its_buffersize(
+    make: Any, size: int | None, length: int
+) -> None:
+    with make(2) as executor:
+        if size is not None or make is WorkerPool:
+            results = executor.map(pow, Source(length), itertools.repeat(2, 7), buffersize=size)
+            assert list(results) == [n * n for n in range(length)]
+            assert list(executor.map(pow, buffersize=size)) == []
+
+
+@every_executor
+@pytest.mark.parametrize("wrong", ["3", 1.5, [1], b"1"])
+def test_map_refuses_a_buffersize_that_is_no_int(make: Any, wrong: Any) -> None:
+    source = Source(3)
+    with make(1) as executor:
+        with pytest.raises(TypeError, match=r"^buffersize must be an integer or None$"):
+            executor.map(str, source, buffersize=wrong)
+        assert source.taken == 0
+
+
+@every_executor
+@pytest.mark.parametrize("wrong", [0, -1, False])
+def test_map_refuses_a_buffersize_below_one(make: Any, wrong: Any) -> None:
+    source = Source(3)
+    with make(1) as executor:
+        with pytest.raises(ValueError, match=r"^buffersize must be None or > 0$"):
+            executor.map(str, source, buffersize=wrong)
+        assert source.taken == 0
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_map_raises_a_calls_error_in_its_turn_and_cancels_the_rest(size: int | None) -> None:
+    gate, error = Gate(), Boom()
+
+    def called(n: int) -> Any:
+        if n == 1:
+            raise error
+        return gate() if n == 2 else n
+
+    with WorkerPool(1) as pool:
+        results = pool.map(called, range(9), buffersize=size)
+        assert next(results) == 0
+        assert gate.entered.wait(TIMEOUT)
+        try:
+            with pytest.raises(Boom) as caught:
+                next(results)
+            assert caught.value is error
+            assert list(results) == []
+        finally:
+            gate.opened.set()
+        assert pool.drain(TIMEOUT)
+        stats = pool.stats()
+        assert (stats.completed, stats.failed) == (2, 1)
+        assert stats.cancelled == stats.submitted - 3
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_map_passes_on_what_its_iterables_raise(size: int | None, pool: WorkerPool) -> None:
+    def source() -> Iterator[int]:
+        yield 0
+        yield 1
+        yield 2
+        raise Boom
+
+    with pytest.raises(Boom):
+        for result in pool.map(str, source(), buffersize=size):
+            assert result in "01"
+
+
+def test_map_that_finds_no_room_cancels_what_it_has_submitted() -> None:
+    """Nobody could ask for it."""
+    with WorkerPool(1, max_pending=2, overflow="raise") as pool, held(pool):
+        with pytest.raises(QueueFull):
+            pool.map(str, range(3))
+        assert (pool.stats().pending, pool.stats().cancelled) == (0, 2)
+
+
+def test_map_with_a_buffersize_goes_on_though_nobody_refers_to_its_pool() -> None:
+    assert list(WorkerPool(1).map(str, range(20), buffersize=2)) == [str(n) for n in range(20)]
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_results_of_map_keep_neither_their_calls_nor_errors_alive(size: int | None) -> None:
+    with WorkerPool(1) as pool, uncollected():
+        for function in (lambda n: Thing(), lambda n: 1 // n):
+            results, references = pool.map(function, range(4), buffersize=size), list[Any]()
+            with contextlib.suppress(ZeroDivisionError):
+                for result in results:
+                    references.append(weakref.ref(result))
+                    del result
+            del results
+            wait_until(lambda: not any(reference() for reference in references))
 
 
 def test_submitted_functions_run_outside_the_senders_context(pool: WorkerPool) -> None:

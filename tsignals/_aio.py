@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import sys
 import time
 import types
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterator
@@ -39,7 +40,10 @@ async def respond(
 ) -> Any:
     """Await the response of an async receiver; ``SKIPPED`` behind a closed gate."""
     if gate is None:
-        return await receiver(*arguments, **keywords)
+        response = await receiver(*arguments, **keywords)
+        if _is_cancelled():
+            await asyncio.sleep(0)  # where it has cancelled itself, it hears of that only now
+        return response
     call = Call(asyncio.current_task())
     try:
         if gate.enter(call):
@@ -51,6 +55,11 @@ async def respond(
         except BaseException:  # interrupted
             gate.leave(call)
             raise
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()  # no local of a coroutine: an error's traceback would hold it
+    return task is not None and task.cancelling() > 0
 
 
 @types.coroutine
@@ -74,77 +83,207 @@ def _inside(call: Call, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, A
             step = functools.partial(coroutine.throw, error)
 
 
-class _Failed:
-    """In place of a response: what the receiver raised; it has been told."""
+class _Raised:
+    """In place of a response: what the receiver raised, for the sender to raise."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
-async def _respond_robust(
-    receiver: Receiver, gate: Gate | None, keywords: Named, named: Named, mode: str, tell: Tell
-) -> Any:
-    started = time.perf_counter()
-    try:
-        return await respond(receiver, gate, (), keywords)
-    except Exception as error:
-        ran = time.perf_counter() - started
-        tell(keywords["signal"], keywords["sender"], receiver, error, mode, 0.0, ran, named)
+class _Failed(_Raised):
+    """The same, for the sender to collect; it has been told."""
+
+
+class _Plainly:
+    """How ``send`` and ``asend`` await a receiver."""
+
+    def __init__(self, signal: Any, sender: Any, named: Named) -> None:
+        self.keywords = {"signal": signal, "sender": sender, **named}
+
+    async def respond(self, receiver: Receiver, gate: Gate | None, group: "_Group") -> Any:
+        try:
+            if gate is None:  # as nearly always: one coroutine less
+                return await receiver(**self.keywords)
+            return await respond(receiver, gate, (), self.keywords)
+        except asyncio.CancelledError as error:
+            if group.cancels():
+                raise
+            return _Raised(error)  # raised, it would be taken for a cancellation of the task
+
+    def failed(self, receiver: Receiver, error: BaseException, ran: float) -> _Raised:
+        """What is in place of the response of a receiver that has failed."""
+        return _Raised(error)
+
+
+class _Robustly(_Plainly):
+    """How ``send_robust`` and ``asend_robust`` do."""
+
+    def __init__(self, signal: Any, sender: Any, named: Named, mode: str, tell: Tell) -> None:
+        super().__init__(signal, sender, named)
+        self.named = named
+        self.mode = mode
+        self.tell = tell
+
+    async def respond(self, receiver: Receiver, gate: Gate | None, group: "_Group") -> Any:
+        started = time.perf_counter()
+        try:
+            return await respond(receiver, gate, (), self.keywords)
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and group.cancels():
+                raise
+            return self.failed(receiver, error, time.perf_counter() - started)
+
+    def failed(self, receiver: Receiver, error: BaseException, ran: float) -> _Raised:
+        signal, sender = self.keywords["signal"], self.keywords["sender"]
+        self.tell(signal, sender, receiver, error, self.mode, 0.0, ran, self.named)
         return _Failed(error)
 
 
 # -- The async receivers of a send --
 
-Respond = Callable[[Receiver, Gate | None], Coroutine[Any, Any, Any]]
 Pair = tuple[Receiver, "Future[Any]"]
 
 
-async def _together(later: Live, context: contextvars.Context, each: Respond) -> Pairs:
+async def _together(later: Live, context: contextvars.Context, each: _Plainly) -> Pairs:
     """Await the responses of all at once, in one ``context``; in the end none is left running.
 
     The first to raise has the others cancelled, and is raised; if some of these raise as well, all
     are raised as a group.
     """
-    tasks, errors = await _group(later, context, each)
+    responses, errors = await _Group(each).run(later, context)
     if errors:
         try:
             if len(errors) == 1:
                 raise errors[0]
             raise BaseExceptionGroup(f"{len(errors)} receivers failed", errors)
         finally:
-            del errors  # or the traceback, this frame and the error form a cycle
+            del responses, errors  # or the traceback, this frame and the error form a cycle
     return [
         (receiver, response)
-        for receiver, task in tasks
-        if (response := task.result()) is not SKIPPED
+        for (_, receiver), response in zip(later, responses, strict=True)
+        if response is not SKIPPED
     ]
 
 
-async def _group(
-    later: Live, context: contextvars.Context, each: Respond
-) -> "tuple[list[tuple[Receiver, asyncio.Task[Any]]], tuple[BaseException, ...]]":
-    tasks = []
-    try:
-        async with asyncio.TaskGroup() as group:
-            for row, receiver in later:
-                task = group.create_task(each(receiver, row.terms.gate), context=context)
-                tasks.append((receiver, task))
-                if task.done() and not task.cancelled() and task.exception() is not None:
-                    break  # tasks of this loop start eagerly, and the group takes no more
-    except BaseExceptionGroup as raised:
-        raised.__traceback__ = None  # a frame in it holds the group: a cycle
-        return [], raised.exceptions
-    return tasks, ()
+class _Group:
+    """The async receivers of one send, each in a task of its own.
 
+    Not a ``TaskGroup``: that would take a ``CancelledError`` for a cancellation whoever has raised
+    it, and, where the sender was cancelled before (it sends in a ``finally``), cancel it again.
+    """
 
-def _respond_plainly(signal: Any, sender: Any, named: Named) -> Respond:
-    keywords = {"signal": signal, "sender": sender, **named}
-    return lambda receiver, gate: respond(receiver, gate, (), keywords)
+    def __init__(self, each: _Plainly) -> None:
+        self.each = each
+        self.sender = asyncio.current_task()
+        self.cancelled_before = 0 if self.sender is None else self.sender.cancelling()
+        self.ends = False  # one has failed, or the sender was cancelled
+        self.tasks: dict[asyncio.Task[Any], Receiver] = {}
+        self.left = 0  # how many have not ended
+        self.over: asyncio.Future[None] | None = None
+        self.errors: list[BaseException] = []  # the first to fail first
+        self.responses: dict[asyncio.Task[Any], Any] = {}  # in place of those of the tasks
 
+    def cancels(self) -> bool:
+        """Whether its tasks are cancelled. If not, a ``CancelledError`` is a receiver's own."""
+        sender = self.sender
+        return self.ends or (sender is not None and sender.cancelling() > self.cancelled_before)
 
-def _respond_robustly(signal: Any, sender: Any, named: Named, mode: str, tell: Tell) -> Respond:
-    keywords = {"signal": signal, "sender": sender, **named}
-    return lambda receiver, gate: _respond_robust(receiver, gate, keywords, named, mode, tell)
+    def end(self) -> None:
+        """Cancel all; once, for a second time would disturb receivers that tidy up."""
+        if not self.ends:
+            self.ends = True
+            for task in self.tasks:
+                task.cancel()
+
+    async def run(
+        self, later: Live, context: contextvars.Context
+    ) -> tuple[list[Any], list[BaseException]]:
+        """Await all; return the responses, or what was raised.
+
+        Raises ``CancelledError`` when the sender is cancelled, unless a receiver raises something
+        then: that comes first, and the sender hears of its cancellation at the next occasion.
+        """
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            self.start(later, context)
+            while self.left:
+                self.over = asyncio.get_running_loop().create_future()
+                try:
+                    await self.over
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    self.end()
+            if self.errors:
+                if cancelled and self.sender is not None and sys.version_info >= (3, 13):
+                    # As a TaskGroup. Before, nothing could take that back.
+                    self.sender.uncancel()
+                    self.sender.cancel()
+                return [], self.errors
+            if cancelled is not None:
+                raise cancelled
+            instead = self.responses
+            return [instead[task] if task in instead else task.result() for task in self.tasks], []
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed under it
+                self.end()
+            raise
+        finally:
+            # The errors' tracebacks hold the frames that hold this, and so does the sender's.
+            del cancelled
+            self.sender = None
+            self.tasks, self.errors, self.responses = {}, [], {}
+
+    def start(self, later: Live, context: contextvars.Context) -> None:
+        create, respond, note = asyncio.get_running_loop().create_task, self.each.respond, self.note
+        for row, receiver in later:
+            response = respond(receiver, row.terms.gate, self)
+            try:
+                task = create(response, context=context)
+            except BaseException as error:  # of a task factory
+                response.close()
+                self.errors.append(error)
+                self.end()
+                return
+            self.tasks[task] = receiver
+            self.left += 1
+            if task.done():  # tasks of this loop start eagerly
+                note(task)
+                if self.ends:
+                    return
+            else:
+                task.add_done_callback(note, context=context)
+
+    def note(self, task: "asyncio.Task[Any]") -> None:
+        """A task has ended."""
+        try:
+            if task.cancelled():
+                if not self.cancels():
+                    self.note_stray(task)
+            elif (error := task.exception()) is not None:
+                self.fail(error)
+            elif type(raised := task.result()) is _Raised:
+                self.fail(raised.error)
+        finally:
+            error = raised = None  # an error's traceback may hold this frame
+            self.left -= 1
+            if not self.left and self.over is not None and not self.over.done():
+                self.over.set_result(None)
+
+    def note_stray(self, task: "asyncio.Task[Any]") -> None:
+        """It was cancelled by somebody else before it began, or at its very end."""
+        response = None
+        try:
+            task.result()
+        except asyncio.CancelledError as error:
+            response = self.responses[task] = self.each.failed(self.tasks[task], error, 0.0)
+            if type(response) is _Raised:
+                self.fail(response.error)
+        finally:
+            del response  # as above
+
+    def fail(self, error: BaseException) -> None:
+        self.errors.append(error)
+        self.end()
 
 
 def _add(outcomes: Outcomes, responses: Pairs) -> Outcomes:
@@ -184,7 +323,7 @@ def send(live: Live, signal: Any, sender: Any, named: Named) -> Pairs:
     _refuse_running_loop(signal, "send")
     pairs = call_each(live, signal, sender, named)
     with _SharedContext() as context:
-        each = _respond_plainly(signal, sender, named)
+        each = _Plainly(signal, sender, named)
         pairs += run(_together, _async_ones(live), context, each)
     return pairs
 
@@ -194,7 +333,7 @@ def send_robust(live: Live, signal: Any, sender: Any, named: Named, tell: Tell) 
     _refuse_running_loop(signal, "send_robust")
     outcomes = call_each_robust(live, signal, sender, named, "send_robust", tell)
     with _SharedContext() as context:
-        each = _respond_robustly(signal, sender, named, "send_robust", tell)
+        each = _Robustly(signal, sender, named, "send_robust", tell)
         return _add(outcomes, run(_together, _async_ones(live), context, each))
 
 
@@ -253,7 +392,7 @@ async def asend(live: Live, signal: Any, sender: Any, named: Named, around: Arou
         if len(later) < len(live):
             pairs = await _aside(context, call_each, live, signal, sender, named, around)
         if later:
-            pairs += await _together(later, context, _respond_plainly(signal, sender, named))
+            pairs += await _together(later, context, _Plainly(signal, sender, named))
     return pairs
 
 
@@ -267,12 +406,16 @@ async def asend_robust(
     with _SharedContext() as context:
         if len(later) < len(live):
             outcomes = await _aside(
-                context, call_each_robust, live, signal, sender, named, mode, tell, around
+                context, _call_each_robust, live, signal, sender, named, mode, tell, around
             )
         if later:
-            each = _respond_robustly(signal, sender, named, mode, tell)
+            each = _Robustly(signal, sender, named, mode, tell)
             _add(outcomes, await _together(later, context, each))
     return outcomes
+
+
+# On their thread nobody cancels the sender: a CancelledError is a receiver's own.
+_call_each_robust = functools.partial(call_each_robust, catch=(Exception, asyncio.CancelledError))
 
 
 class _SyncCalls:

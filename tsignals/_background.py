@@ -1,6 +1,8 @@
 """``background``: a receiver that, called by a plain ``send``, runs in a pool."""
 
+import contextlib
 import functools
+import sys
 import types
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -8,7 +10,7 @@ from typing import Any, overload
 
 from tsignals._connection import Terms
 from tsignals._default import get_default_executor
-from tsignals._definition import is_async
+from tsignals._definition import is_async, names_of
 from tsignals._delivery import Sending
 from tsignals._dispatch import deliver
 from tsignals._pool import check_executor
@@ -68,20 +70,41 @@ class BackgroundReceiver(Background):
         if not callable(function):
             raise TypeError(f"background needs a callable, not {type(function).__name__!r}")
         check_executor(executor)
-        self.function = function
-        self.__name__: str
-        self.__qualname__: str
-        self.executor = executor
-        self.terms = Terms(ordered=ordered, is_async=is_async(function))
-        functools.update_wrapper(self, function)
-        for mark in ("_is_coroutine_marker", "_is_coroutine"):  # of the function; this is not async
+        self.__wrapped__ = function
+        with contextlib.suppress(Exception):  # what some objects will not say
+            functools.update_wrapper(self, function)
+        for mark in _ASYNC_MARKS:
             self.__dict__.pop(mark, None)
+        # Only now: an object's attributes were copied, whatever they are called.
+        self.function = function
+        self.executor = executor
+        self.ordered = ordered
+        self.terms = Terms(ordered=bool(ordered), is_async=is_async(function))
+        self.__name__, self.__qualname__ = names_of(function)
+        self._method: list[BackgroundMethod] = []  # the first counts
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        if not self._method:
+            self._method.append(BackgroundMethod(self))
         # A real bound method: signals hold those weakly by their object.
-        return self if instance is None else types.MethodType(self, instance)
+        return types.MethodType(self._method[0], instance)
 
     def __call__(self, /, *arguments: Any, **keywords: Any) -> "Future[Any]":
+        # What a class method binds, or a caller by hand, is seen by the arguments: Django and
+        # tsignals name both signal and sender, and blinker passes one sender.
+        if "signal" in keywords:
+            bound = bool(arguments)
+        else:
+            bound = len(arguments) > 1 and isinstance(arguments[0], type)
+        receiver = types.MethodType(self, arguments[0]) if bound else self
+        return self.deliver(receiver, arguments, keywords)
+
+    def deliver(
+        self, receiver: Receiver, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> "Future[Any]":
+        """Have the function called with these; ``receiver`` is this one as it was connected."""
         signal = keywords.get("signal")
         executor = self.executor
         if executor is None and isinstance(signal, Signal):
@@ -92,14 +115,46 @@ class BackgroundReceiver(Background):
         sender = keywords["sender"] if "sender" in keywords else (arguments or (None,))[-1]
         sending = BackgroundSending(signal, sender, keywords, tell)
         sending.arguments, sending.target = arguments, self
-        [(_, future)] = deliver(executor, [(self, self._receiver(arguments))], sending)
+        [(_, future)] = deliver(executor, [(self, receiver)], sending)
         return future
 
-    def _receiver(self, arguments: tuple[Any, ...]) -> Receiver:
-        """This receiver as it was connected: bound, where it is called with an instance."""
-        if arguments and getattr(type(arguments[0]), self.__name__, None) is self:
-            return types.MethodType(self, arguments[0])
+    def __repr__(self) -> str:
+        return f"<background {self.__qualname__}>"
+
+    def __copy__(self) -> "BackgroundReceiver":
         return self
 
-    def __reduce__(self) -> str:
-        return str(self.__qualname__)  # by reference, as functions are
+    def __deepcopy__(self, memo: Any) -> "BackgroundReceiver":
+        return self
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """By reference, as functions are, where its own name leads to it; else by what it wraps."""
+        found: Any = sys.modules.get(self.__module__)
+        for name in self.__qualname__.split("."):
+            found = getattr(found, name, None)
+        if found is self:
+            return str(self.__qualname__)
+        make = functools.partial(BackgroundReceiver, executor=self.executor, ordered=self.ordered)
+        return make, (self.function,)
+
+
+class BackgroundMethod(Background):
+    """The function of bound methods, which is told what it is bound to."""
+
+    # In a class, what a name leads to may be called otherwise; and with blinker's signals the
+    # arguments would not show what is the instance.
+
+    def __init__(self, whole: BackgroundReceiver) -> None:
+        functools.update_wrapper(self, whole)
+        self.whole = whole
+
+    def __call__(self, instance: Any, /, *arguments: Any, **keywords: Any) -> "Future[Any]":
+        receiver = types.MethodType(self, instance)
+        return self.whole.deliver(receiver, (instance, *arguments), keywords)
+
+    def __repr__(self) -> str:
+        return repr(self.whole)
+
+
+_ASYNC_MARKS = ("_is_coroutine_marker", "_is_coroutine_mark", "_is_coroutine")
+"""How a function is marked as async, which what runs it in the background is not."""

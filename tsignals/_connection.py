@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tsignals._definition import name_of
 from tsignals._gate import Gate, check_wait, wait_for
 from tsignals._receiver import Hold, Receiver, Strong, Tether
+from tsignals._telling import for_signal
 
 if TYPE_CHECKING:
     from tsignals._registry import Registry
@@ -189,7 +190,9 @@ class Connection:
         return self
 
     def __repr__(self) -> str:
-        receiver = self.receiver
-        what = "dead" if receiver is None else name_of(receiver)
+        receiver, registry = self.receiver, self._registry()
+        what = "a dead receiver" if receiver is None else name_of(receiver)
+        signal = None if registry is None else registry.signal()
+        where = " for a dead signal" if signal is None else for_signal(signal)
         state = "connected" if self.connected else "disconnected"
-        return f"<Connection of {what}, {state}>"
+        return f"<Connection of {what}{where}, {state}>"

@@ -1,6 +1,7 @@
 """The executor of signals that have none of their own."""
 
 from concurrent.futures import Executor
+from typing import Any
 
 from tsignals._pool import WorkerPool, check_executor
 
@@ -9,11 +10,13 @@ from tsignals._pool import WorkerPool, check_executor
 _holder: list[Executor] = []
 
 
-def get_default_executor() -> Executor:
+def get_default_executor() -> "WorkerPool | Any":
     """The executor of signals without one of their own: a ``WorkerPool`` made at first use.
 
     Thread safety: from any thread; all get the same.
     """
+    # Most often a WorkerPool, whose methods a type checker then knows; and any executor where the
+    # program has set one, which it would else have to tell apart at each call.
     holder = _holder
     if not holder:
         holder.append(WorkerPool())

@@ -64,6 +64,19 @@ def name_of(thing: object) -> str:
     return f"<{one_line(type(thing).__name__)}>"
 
 
+def names_of(function: Any) -> tuple[str, str]:
+    """``__name__`` and ``__qualname__`` for what wraps ``function``: always there, and text."""
+    for _ in range(DEEPEST):
+        function = behind_partials(function)
+        if type(function) is not MethodType:
+            break
+        function = function.__func__
+    name, qualname = stored(function, "__name__"), stored(function, "__qualname__")
+    if not isinstance(qualname, str):
+        qualname = name if isinstance(name, str) else type(function).__qualname__
+    return name if isinstance(name, str) else qualname.rpartition(".")[2], qualname
+
+
 def one_line(text: str) -> str:
     """``text`` with what would break a line, or hide in it, written out."""
     return text if text.isprintable() else repr(text)[1:-1]

@@ -10,11 +10,13 @@ from typing import Any
 
 from tsignals._around import drop_frame, surrounded
 from tsignals._critical import foreign
+from tsignals._definition import name_of
 from tsignals._engine import Engine
 from tsignals._gate import Call, enclosing
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver, direct
-from tsignals._telling import unless_own
+from tsignals._telling import for_signal, unless_own
+from tsignals._timeouts import seconds
 from tsignals._work import SKIPPED, Work
 
 
@@ -150,6 +152,12 @@ class Delivery(Work):
             if interrupt is not None:  # raised once this delivery has its own error
                 self._pool.cell.defer(interrupt)
 
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled() else self._phase.lower()
+        if state == "finished" and self._exception is not None:
+            state += f", raised {type(self._exception).__name__}"
+        return f"<Delivery of {name_of(self.receiver)}{for_signal(self.signal)}, {state}>"
+
     def forget(self) -> None:
         """Let go of what is needed only to run."""
         self.sending = None
@@ -190,6 +198,10 @@ class Deliveries(list[Pair]):
     """
 
     __slots__ = ()
+
+    # For asyncio, which keeps what it awaits in sets and as keys. By identity, though lists compare
+    # by what is in them: equal ones then are two keys, and each is awaited.
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
     @property
     def futures(self) -> "list[futures.Future[Any]]":
@@ -238,7 +250,13 @@ class Deliveries(list[Pair]):
         return outcomes
 
     def as_completed(self, timeout: float | None = None) -> Iterator[Pair]:
-        """Yield ``(receiver, delivery)`` pairs as they are done."""
+        """Yield ``(receiver, delivery)`` pairs as they are done.
+
+        The time runs from when the first is asked for.
+        """
+        return self._as_completed(seconds(timeout))  # a wrong one raises now
+
+    def _as_completed(self, timeout: float | None) -> Iterator[Pair]:
         pairs: dict[futures.Future[Any], Pair] = {pair[1]: pair for pair in self}
         for future in futures.as_completed(pairs, timeout):
             yield pairs[future]
@@ -265,6 +283,7 @@ class Deliveries(list[Pair]):
 
 def _countdown(timeout: float | None) -> Callable[[], float | None]:
     """A function that returns how many of ``timeout`` seconds are left."""
+    timeout = seconds(timeout)
     if timeout is None:
         return lambda: None
     deadline = time.monotonic() + timeout

@@ -6,12 +6,13 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, Protocol, cast
 
 from tsignals._connection import Terms
+from tsignals._definition import name_of
 from tsignals._delivery import Deliveries, Delivery, Sending, TermsDelivery
 from tsignals._engine import Engine
 from tsignals._gate import Call, Gate, enclosing
 from tsignals._pool import WorkerPool, check_executor
 from tsignals._receiver import Receiver, direct
-from tsignals._telling import unless_own
+from tsignals._telling import for_signal, unless_own
 
 
 class HasTerms(Protocol):
@@ -106,12 +107,11 @@ class Elsewhere:
 
 def _deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deliveries:
     check_executor(executor)  # it may have been assigned to the signal
-    for row, _ in live:
+    for row, receiver in live:
         if row.terms.ordered:
             raise TypeError(
-                "an ordered receiver needs a WorkerPool, and signal "
-                f"{getattr(sending.signal, 'label', sending.signal)} has "
-                f"a {type(executor).__name__}; nothing was queued"
+                f"an ordered receiver needs a WorkerPool, and the one of {name_of(receiver)}"
+                f"{for_signal(sending.signal)} is a {type(executor).__name__}; nothing was queued"
             )
     deliveries = Deliveries()
     for row, receiver in live:

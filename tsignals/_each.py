@@ -94,6 +94,7 @@ def call_each_robust(
     mode: str,
     tell: Tell,
     around: Around | None = None,
+    catch: type[Exception] | tuple[type[BaseException], ...] = Exception,
 ) -> Outcomes:
     """Call the sync receivers of ``live``; what they raise is told and becomes the response.
 
@@ -101,7 +102,7 @@ def call_each_robust(
     """
 
     def failed(error: BaseException) -> None:
-        if issubclass(type(error), Exception):
+        if issubclass(type(error), catch):
             ran = time.perf_counter() - started
             tell(signal, sender, receiver, error, mode, 0.0, ran, named)
 
@@ -120,7 +121,7 @@ def call_each_robust(
                 response = receiver(signal=signal, sender=sender, **named)
             else:
                 response = _inside(around, failed, receiver, signal=signal, sender=sender, **named)
-        except Exception as error:
+        except catch as error:
             ended = time.perf_counter()
             outcomes.add_error(receiver, error)
             if around is None:

@@ -28,6 +28,7 @@ from typing import Any
 
 from tsignals._critical import critical, foreign, refuse_if_critical, refuse_if_deep
 from tsignals._telling import log_safely
+from tsignals._timeouts import seconds
 
 _log = logging.getLogger("concurrent.futures")
 
@@ -65,6 +66,7 @@ class Errand(threading.Event):
         self.woken.put(None)
 
     def wait(self, timeout: float | None = None) -> bool:
+        timeout = seconds(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.is_set():
             elsewhere = []
@@ -390,6 +392,8 @@ class PoolFuture(Future[Any]):
         ``timeout``: seconds; None waits. Raises ``TimeoutError``, ``CancelledError``, and
         ``RuntimeError`` where waiting could never end.
         """
+        if timeout is not None:
+            timeout = seconds(timeout)
         if self._phase not in _DONE:
             self._pool.await_done(self, timeout)
         try:
@@ -403,6 +407,8 @@ class PoolFuture(Future[Any]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the work raised, or ``None``; otherwise as ``result``."""
+        if timeout is not None:
+            timeout = seconds(timeout)
         if self._phase not in _DONE:
             self._pool.await_done(self, timeout)
         if self.cancelled():

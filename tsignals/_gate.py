@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from tsignals._critical import refuse_if_critical
+from tsignals._timeouts import no_less_than_zero, seconds
 
 if TYPE_CHECKING:
     import asyncio
@@ -75,11 +76,10 @@ def check_wait(wait: object, tracked: bool) -> None:
     """
     if wait is False:
         return
+    if wait is None:
+        raise TypeError("wait must be True, False or a number of seconds, not None")
     if wait is not True:
-        if isinstance(wait, bool) or not isinstance(wait, (int, float)):
-            raise TypeError(f"wait must be True, False or seconds, not {type(wait).__name__!r}")
-        if not wait >= 0:
-            raise ValueError(f"wait must be at least 0 seconds, not {wait!r}")
+        no_less_than_zero(wait, "wait")
     if not tracked:
         raise ValueError(
             "wait needs a tracked connection, and this one is not; connect with tracked=True"
@@ -195,12 +195,11 @@ class Gate:
                     "use await asyncio.to_thread(connection.disconnect, wait=True)"
                 )
 
-    def wait(self, seconds: float | bool) -> None:
+    def wait(self, deadline: float | None, timeout: object) -> None:
         """Wait until no call is inside but those that cannot end before this wait does.
 
-        ``seconds``: ``True`` waits for ever. Raises ``TimeoutError``.
+        Raises ``TimeoutError`` at the deadline, when ``timeout`` is over.
         """
-        deadline = None if seconds is True else time.monotonic() + seconds
         wait = _Wait(self)
         _waits[wait] = None
         try:
@@ -215,7 +214,7 @@ class Gate:
                     wait.wake.get(timeout=left)
                 except queue.Empty:
                     raise TimeoutError(
-                        f"the receiver still runs after {seconds} seconds; "
+                        f"the receiver still runs after {timeout} seconds; "
                         "it is disconnected and will not be called again"
                     ) from None
         finally:
@@ -234,12 +233,16 @@ def _cancel(delivery: Any) -> None:
     getattr(delivery, "cancel_unstarted", delivery.cancel)()
 
 
-def wait_for(gates: list[Gate], seconds: float | bool) -> None:
-    """Close ``gates`` and wait for all of them; as ``Gate.wait``."""
-    deadline = None if seconds is True else time.monotonic() + seconds
+def wait_for(gates: list[Gate], wait: float | bool) -> None:
+    """Close ``gates`` and wait for all of them: ``True`` for ever, else so many seconds.
+
+    Raises ``TimeoutError``.
+    """
+    left = None if wait is True else seconds(wait, "wait")
+    deadline = None if left is None else time.monotonic() + left
     for gate in gates:
         gate.close()
-        gate.wait(True if deadline is None else max(0.0, deadline - time.monotonic()))
+        gate.wait(deadline, wait)
 
 
 def _ends_after(call: Call, wait: _Wait, waits: list[_Wait], seen: set[Call]) -> bool:

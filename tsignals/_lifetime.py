@@ -8,7 +8,6 @@ runs in the exiting thread; the worker threads are daemons, so one that hangs is
 import atexit
 import collections
 import logging
-import math
 import os
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 
 from tsignals._definition import name_of
 from tsignals._telling import log_safely, name_signal
+from tsignals._timeouts import seconds
 
 _engines: "dict[int, weakref.ref[Any]]" = {}
 _ended: list[bool] = []  # not empty once this process has ended its pools
@@ -63,10 +63,8 @@ def hook_multiprocessing() -> None:
 def budget() -> float:
     """Seconds that pending work may take at exit: ``TSIGNALS_EXIT_SECONDS``, default 10."""
     try:
-        seconds = float(os.environ.get("TSIGNALS_EXIT_SECONDS", "10"))
-        if math.isnan(seconds):
-            raise ValueError
-        return min(max(0.0, seconds), threading.TIMEOUT_MAX)
+        left = seconds(float(os.environ.get("TSIGNALS_EXIT_SECONDS", "10")))
+        return threading.TIMEOUT_MAX if left is None else max(0.0, left)
     except ValueError:
         log_safely(
             logging.WARNING,

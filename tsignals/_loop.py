@@ -99,6 +99,7 @@ class AsyncDelivery(TermsDelivery):
 
     async def _main(self, sending: Message) -> tuple[Any, BaseException | None]:
         """Call the receiver; tell of its failure."""
+        me = _running()
         gate, around = self.gate, self._pool.around
         target = sending.target_for(self.receiver)
         call: Any = None
@@ -111,14 +112,14 @@ class AsyncDelivery(TermsDelivery):
             if around is None:
                 response = await respond(*call)
             else:
-                failed = functools.partial(self._failed, sending, started)
+                failed = functools.partial(self._failed, sending, started, me)
                 defer = self._pool.cell.defer
                 response = await surrounded_async(around, failed, defer, respond, *call)
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
         except BaseException as error:
+            if self._is_ended_by(error, me):
+                raise
             if around is None:
-                self._failed(sending, started, error)
+                self._failed(sending, started, me, error)
             else:  # it has been told
                 drop_frame(error)
             return None, error
@@ -126,10 +127,16 @@ class AsyncDelivery(TermsDelivery):
             del self, sending, call, failed  # see drop_frame
         return (None, SKIPPED) if response is SKIPPED else (response, None)
 
-    def _failed(self, sending: Message, started: float, error: BaseException) -> None:
-        """Tell of what its receiver has raised, unless it was cancelled."""
-        cancelled = issubclass(type(error), (asyncio.CancelledError, GeneratorExit))
-        if not cancelled and self.sending is not None:
+    def _is_ended_by(self, error: BaseException, task: int) -> bool:
+        """Whether ``error`` came from outside: anything else makes the receiver fail."""
+        if issubclass(type(error), asyncio.CancelledError):
+            return self._cancelling  # somebody has asked for it
+        # Where it does not run in its task, what is left of a loop is collected.
+        return issubclass(type(error), GeneratorExit) and _running() != task
+
+    def _failed(self, sending: Message, started: float, task: int, error: BaseException) -> None:
+        """Tell of what its receiver has raised, unless that came from outside."""
+        if self.sending is not None and not self._is_ended_by(error, task):
             self.fail(sending, started, error)
 
     # On the thread that ends it:
@@ -141,8 +148,13 @@ class AsyncDelivery(TermsDelivery):
         assert self._task is not None
         try:
             return self._task.result()
-        except asyncio.CancelledError:
-            return None, SKIPPED
+        except asyncio.CancelledError as error:
+            if self._cancelling:
+                return None, SKIPPED
+            # By somebody else, before it could begin or at its very end: else it would have seen.
+            if self.sending is not None:
+                self.fail(self.sending, time.perf_counter(), error)
+            return None, error
 
     def _have_it_run(self) -> None:
         ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -157,6 +169,11 @@ class AsyncDelivery(TermsDelivery):
         super().forget()
         if self._task is not None and self._task.done():
             self._task = None  # one that still runs, after an interruption, is to be cancelled
+
+
+def _running() -> int:
+    """The id of the task that runs in this thread; 0 if none does."""
+    return id(asyncio.current_task()) if asyncio._get_running_loop() is not None else 0
 
 
 class LoopThread:

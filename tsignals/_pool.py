@@ -1,8 +1,11 @@
 """``WorkerPool``: the executor that deliveries run in, as its users see it."""
 
 import functools
+import itertools
 import os
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -11,7 +14,8 @@ from tsignals import _lifetime, _state
 from tsignals._around import Around
 from tsignals._critical import refuse_if_critical
 from tsignals._engine import Engine
-from tsignals._future import PoolFuture
+from tsignals._future import PoolFuture, left_until
+from tsignals._timeouts import no_less_than_zero, seconds
 from tsignals._work import Submitted
 from tsignals._workers import Initializer
 
@@ -43,6 +47,35 @@ class PoolStats(NamedTuple):
     failed: int
     cancelled: int
     dropped: int
+
+
+def _results(
+    futures: "deque[Future[T]]", more: "Iterator[Future[T]]", deadline: float | None
+) -> Iterator[T]:
+    """Yield the results of ``futures`` and ``more`` in order; in the end cancel what is left."""
+    try:
+        while futures:
+            yield _next_result(futures, more, deadline)
+    finally:
+        _cancel_all(futures)
+
+
+def _next_result(
+    futures: "deque[Future[T]]", more: "Iterator[Future[T]]", deadline: float | None
+) -> T:
+    future = futures.popleft()
+    try:
+        result = future.result(left_until(deadline))
+    finally:
+        future.cancel()  # where the time was up
+        del future  # or the traceback, the error and the future form a cycle
+    futures.extend(itertools.islice(more, 1))
+    return result
+
+
+def _cancel_all(futures: "deque[Future[T]]") -> None:
+    for future in futures:
+        future.cancel()
 
 
 class WorkerPool(Executor):
@@ -85,13 +118,11 @@ class WorkerPool(Executor):
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
         if max_workers < 1:
-            raise ValueError(f"max_workers must be at least 1, not {max_workers!r}")
+            raise ValueError("max_workers must be greater than 0")  # as ThreadPoolExecutor
         if max_pending is not None and max_pending < 1:
             raise ValueError(f"max_pending must be at least 1 or None, not {max_pending!r}")
         if overflow not in _POLICIES:
             raise ValueError(f"overflow must be one of {', '.join(_POLICIES)}, not {overflow!r}")
-        if block_timeout is not None and not block_timeout >= 0:
-            raise ValueError(f"block_timeout must be at least 0 seconds, not {block_timeout!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be callable, not {type(initializer).__name__!r}")
         if around is not None and not callable(around):
@@ -100,7 +131,7 @@ class WorkerPool(Executor):
             max_workers=max_workers,
             max_pending=max_pending,
             overflow=overflow,
-            block_timeout=block_timeout,
+            block_timeout=no_less_than_zero(block_timeout, "block_timeout"),
             thread_name_prefix=thread_name_prefix,
             initializer=initializer,
             initargs=initargs,
@@ -126,9 +157,32 @@ class WorkerPool(Executor):
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
+        buffersize: int | None = None,
     ) -> Iterator[T]:
-        """As ``concurrent.futures.Executor.map``; ``chunksize`` is ignored."""
-        return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize)
+        """As ``concurrent.futures.Executor.map`` of Python 3.14; ``chunksize`` is ignored.
+
+        ``timeout``: seconds from now until the last result; None waits. ``buffersize``: take from
+        ``iterables`` only as results are asked for, and let no more than so many calls wait, run,
+        or have results that were not; None takes all at once.
+        """
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        left = seconds(timeout)
+        deadline = None if left is None else time.monotonic() + left
+        calls = zip(*iterables, strict=False)
+        futures: deque[Future[T]] = deque()
+        try:
+            for arguments in itertools.islice(calls, buffersize):
+                futures.append(self.submit(fn, *arguments))
+        except BaseException:  # nobody could ask for their results
+            _cancel_all(futures)
+            raise
+        # The results keep the pool only where they have more for it to do: a pool nobody else
+        # refers to would be closed meanwhile.
+        more = (self.submit(fn, *arguments) for arguments in calls) if buffersize else iter(())
+        return _results(futures, more, deadline)
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until nothing is pending or running, deliveries made meanwhile included.
@@ -136,6 +190,7 @@ class WorkerPool(Executor):
         ``timeout``: seconds; None waits. Returns False when the time is up. Changes no state.
         Raises ``RuntimeError`` from a worker of this pool, which could never see its end.
         """
+        timeout = seconds(timeout)
         if self._inside():
             raise RuntimeError("cannot drain a pool from one of its own threads")
         return self._engine.drain(timeout)

@@ -104,6 +104,21 @@ class Background:
     """Base of receivers that run in a pool by themselves, so that who is in one can tell."""
 
     function: Receiver
+    ordered: Any  # the order of its deliveries, as ``connect`` takes it
+
+
+def own_order(receiver: Any, ordered: Any) -> Any:
+    """The order of a receiver that ``background`` wraps; ``ordered`` was given to ``connect``.
+
+    One that ``connect`` gave would not hold where the receiver puts itself into a pool.
+    """
+    if ordered:
+        raise ValueError(
+            "a background receiver is ordered by itself, in every way to send: "
+            "use background(function, ordered=True), without ordered in connect"
+        )
+    of: Any = receiver.__func__ if type(receiver) is MethodType else receiver
+    return of.ordered
 
 
 def direct(receiver: Receiver) -> Receiver:
@@ -197,7 +212,7 @@ def hold_receiver(
     kept = False  # whether it is a method whose function the class keeps alive
     if type(receiver) is MethodType:
         owner, function = receiver.__self__, receiver.__func__
-        kept = is_kept_by_class(owner, function)
+        kept = is_kept_by_class(owner, function) or issubclass(type(function), Background)
     if not kept and is_made_anew(receiver):
         raise TypeError(
             f"cannot hold {name_of(receiver)} weakly (its owner makes it anew at each access, "

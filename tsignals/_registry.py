@@ -131,9 +131,10 @@ class Registry:
     Thread safety: every method may be called from any thread, at any point of any other.
     """
 
-    __slots__ = ("__weakref__", "_pins", "_rows", "epoch", "gates", "on_death", "ref")
+    __slots__ = ("__weakref__", "_pins", "_rows", "epoch", "gates", "on_death", "ref", "signal")
 
-    def __init__(self) -> None:
+    def __init__(self, signal: object) -> None:
+        self.signal = weakref.ref(signal)  # for the names of its connections
         self._rows: dict[Hashable, Connection] = {}
         self.epoch = STALE
         self._pins: dict[int, list[object]] = {}  # R5; by id, for a list compares what is in it

@@ -33,6 +33,7 @@ from tsignals._receiver import (
     direct,
     hold_receiver,
     hold_sender,
+    own_order,
 )
 from tsignals._registry import Registry
 from tsignals._telling import failure, unless_own, write_log
@@ -76,7 +77,7 @@ class Signal:
         self.use_caching = use_caching
         self.name = name
         self._executor = executor
-        self._registry = Registry()
+        self._registry = Registry(self)
         self._address = _naming.Address(self, sys._getframe().f_back)
 
     @property
@@ -138,6 +139,8 @@ class Signal:
                 f"receiver_failed cannot await the async receiver {name_of(receiver)}: "
                 "it is sent wherever a failure happens; connect background(receiver) instead"
             )
+        if wrapped:
+            ordered = own_order(receiver, ordered)
         if type(priority) is not int and not isinstance(priority, int):
             raise TypeError(f"priority must be an int, not {type(priority).__name__!r}")
         registry = self._registry

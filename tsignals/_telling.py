@@ -30,6 +30,11 @@ def traceback_of(error: BaseException) -> TracebackType | None:
     return found
 
 
+def for_signal(signal: object) -> str:
+    """`` for`` and the name of a signal; nothing where there is none, as with blinker's."""
+    return "" if signal is None else f" for {name_signal(signal)}"
+
+
 def name_signal(signal: object) -> str:
     """How logs call a signal: ours, or another one that a ``background`` receiver hears."""
     try:

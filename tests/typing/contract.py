@@ -120,6 +120,8 @@ def sending_async() -> None:
         delivery.receiver(signal=delivery.signal, sender=delivery.sender)
         futures: list[Future[Any]] = [delivery]
         futures.clear()
+    keys: dict[Deliveries, int] = {deliveries: 1}
+    keys.clear()
     assert_type(deliveries.wait(), bool)
     assert_type(deliveries.cancel(), int)
     assert_type(deliveries.outcomes(1.5), Outcomes)
@@ -142,6 +144,9 @@ async def awaiting() -> None:
         assert_type(response, Any)
     for delivery in deliveries.futures:
         await asyncio.wrap_future(delivery)
+    [first, second] = await asyncio.gather(saved.send_async(None), saved.send_async(None))
+    await asyncio.wait_for(deliveries, 1)
+    del first, second
 
 
 def pools() -> None:
@@ -162,6 +167,7 @@ def pools() -> None:
         assert_type(pool.submit(int, "3").result(), int)
         pool.submit(int, [])  # type: ignore[arg-type]
         assert_type(pool.map(str, [1, 2]), Iterator[str])
+        assert_type(pool.map(str, [1, 2], timeout=1, buffersize=2), Iterator[str])
         assert_type(pool.drain(3), bool)
         stats = pool.stats()
         assert_type(stats, PoolStats)
@@ -179,7 +185,14 @@ def pools() -> None:
             assert_type(count, int)
         pool.shutdown(wait=False, cancel_futures=True)
     WorkerPool(overflow=3)  # type: ignore[arg-type]
-    assert_type(get_default_executor(), Executor)
+    assert_type(get_default_executor().drain(timeout=1), bool | Any)
+    assert_type(get_default_executor().stats(), PoolStats | Any)
+    get_default_executor().submit(print)
+    default: Executor = get_default_executor()
+    default.shutdown()
+    get_default_executor().drain(timeout="1")  # type: ignore[arg-type]
+    ordinary: Executor = ThreadPoolExecutor()
+    ordinary.drain()  # type: ignore[attr-defined]
     former = set_default_executor(executor)
     if former is not None:
         former.shutdown()
