@@ -7,10 +7,11 @@ Lock
 """
 
 import itertools
-import os
 import queue
 import threading
 from collections.abc import Callable
+
+from tsignals import _process
 
 PATIENCE = 1.0
 """Seconds that a thread waits for more work."""
@@ -23,7 +24,12 @@ _idle: "dict[_Aside, None]" = {}
 
 class _Aside(threading.Thread):
     def __init__(self) -> None:
-        super().__init__(name=f"tsignals-asend_{next(_numbers)}", daemon=True)
+        super().__init__(
+            name=f"tsignals-asend_{next(_numbers)}",
+            # Any other interpreter would end the process with a daemon thread still there.
+            daemon=_process.in_main_interpreter(),
+            **_process.empty_context(),
+        )
         self.inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
 
     def run(self) -> None:
@@ -49,6 +55,8 @@ def run_aside(work: Callable[[], object], report: Callable[[], object]) -> None:
 
     Raises ``RuntimeError`` when no thread can be started.
     """
+    if not _process.page[0]:
+        _process.notice()
     try:
         thread, _ = _idle.popitem()
     except KeyError:
@@ -62,5 +70,4 @@ def _after_fork() -> None:
     _idle = {}
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_process.in_child(_after_fork)

@@ -10,6 +10,7 @@ from tsignals._delivery import Deliveries, Delivery, Sending, TermsDelivery
 from tsignals._engine import Engine
 from tsignals._gate import Call, Gate, enclosing
 from tsignals._pool import WorkerPool, check_executor
+from tsignals._process import notice, page
 from tsignals._receiver import Receiver, direct
 
 
@@ -59,6 +60,8 @@ def async_delivery(engine: Engine, *arguments: Any) -> Delivery:
     """A delivery on the event loop of ``engine``, which runs from now on."""
     from tsignals._loop import AsyncDelivery, ensure_loop  # imports asyncio
 
+    if not page[0]:
+        notice()
     engine.refuse_if_not_open()
     ensure_loop(engine)
     return AsyncDelivery(engine, *arguments)

@@ -16,6 +16,8 @@ import time
 import weakref
 from typing import Any
 
+from tsignals import _process
+
 log = logging.getLogger("tsignals")
 
 _engines: "dict[int, weakref.ref[Any]]" = {}
@@ -30,6 +32,8 @@ class _Watch(weakref.ref[Any]):
 
 def watch(engine: Any) -> None:
     """Include ``engine`` in what is done at fork and exit."""
+    if not _process.page[0]:
+        _process.notice()  # first: what is made here is not made anew
     watch = _Watch(engine, _forget)
     watch.key = id(watch)
     _engines[watch.key] = watch
@@ -72,6 +76,8 @@ def budget() -> float:
 
 def finish() -> None:
     """At exit: give all open pools together ``budget()`` seconds, then lose what is left."""
+    if not _process.page[0]:
+        _process.notice()
     deadline = time.monotonic() + budget()
     try:
         # A delivery stays among the unresolved until its callbacks have run.
@@ -115,5 +121,4 @@ def _after_fork() -> None:
 
 
 atexit.register(finish)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_process.in_child(_after_fork)
