@@ -26,7 +26,7 @@ class _Aside(threading.Thread):
     def __init__(self) -> None:
         super().__init__(
             name=f"tsignals-asend_{next(_numbers)}",
-            # Any other interpreter would end the process with a daemon thread still there.
+            # A subinterpreter that ends with a daemon thread still there aborts the process.
             daemon=_process.in_main_interpreter(),
             **_process.empty_context(),
         )
@@ -44,6 +44,9 @@ class _Aside(threading.Thread):
             work()
             if idle is not _idle:
                 return  # this is a forked child: who waits for the report is in the parent
+            if not self.daemon:
+                report()
+                return  # the interpreter may end, and would have to wait
             # Idle before it reports: what comes next should find this thread, not start another.
             idle[self] = None
             report()

@@ -9,6 +9,7 @@ from tsignals._connection import Terms
 from tsignals._delivery import Deliveries, Delivery, Sending, TermsDelivery
 from tsignals._engine import Engine
 from tsignals._gate import Call, Gate, enclosing
+from tsignals._parcel import Parcel, for_interpreter
 from tsignals._pool import WorkerPool, check_executor
 from tsignals._process import notice, page
 from tsignals._receiver import Receiver, direct
@@ -134,7 +135,8 @@ def _submit(
         future.set_running_or_notify_cancel()
         return future
     try:
-        future = executor.submit(Elsewhere(receiver, sending, call, terms.on_loop))
+        task: Any = Elsewhere(receiver, sending, call, terms.on_loop)
+        future = executor.submit(Parcel(task, receiver) if for_interpreter(executor) else task)
     except Exception as error:
         future = Future()
         future.set_exception(error)
