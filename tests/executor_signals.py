@@ -43,6 +43,18 @@ def in_background(value: int, **named: Any) -> tuple[int, int]:
     return 2 * value, os.getpid()
 
 
+def sends(value: int, **named: Any) -> list[Any]:
+    """What a plain signal answers there, and what a pool does."""
+    inner = Signal()
+    inner.connect(doubles)
+    answers = [response for _, response in inner.send(None, value=value)]
+    try:
+        inner.send_async(None, value=value)
+    except RuntimeError as error:
+        answers.append(str(error))
+    return answers
+
+
 def dies_once(path: str, **named: Any) -> str:
     """Kill the process the first time; afterwards all is well."""
     try:

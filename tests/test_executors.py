@@ -6,7 +6,6 @@ import contextlib
 import contextvars
 import multiprocessing
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -328,20 +327,6 @@ def test_tracked_receiver_is_waited_for(processes: ProcessPoolExecutor) -> None:
         assert connection.disconnect(wait=TIMEOUT) is True
         assert delivery.done()
         assert delivery.cancelled() or delivery.result(0) == 10
-
-
-# Interpreters
-
-
-@pytest.mark.skipif(
-    not hasattr(concurrent.futures, "InterpreterPoolExecutor"), reason="needs Python 3.14"
-)
-def test_receivers_run_in_other_interpreters() -> None:
-    executor_type: Any = concurrent.futures.InterpreterPoolExecutor  # type: ignore[attr-defined]
-    with executor_type(1) as executor:
-        executor.submit(sys.path.extend, sys.path).result(TIMEOUT)
-        with connected(executor, executor_signals.doubles) as signal:
-            assert signal.send_async(None, value=5).results(TIMEOUT)[0][1] == 10
 
 
 # A cluster

@@ -1,6 +1,7 @@
 """What a fork leaves in the child and in the parent. Each test is a script in a new process."""
 
 import os
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -854,4 +855,206 @@ def test_forks_while_threads_connect_and_send() -> None:
         assert len(heard) == len(sent)
         stats = others.stats()
         assert stats.submitted == stats.completed + stats.cancelled
+    """)
+
+
+# A fork made in C that runs none of Python's hooks, as some web servers make it
+
+UNTOLD = (
+    PREAMBLE
+    + """
+import asyncio, ctypes
+from tsignals import _process
+
+def fork(function):
+    # With the GIL held, or it might be another thread's in the child, for ever.
+    pid = ctypes.PyDLL(None).fork()
+    if pid:
+        return pid
+    end(function)
+"""
+)
+
+untold = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    reason="no other system tells, and no free-threaded interpreter itself survives such a fork",
+)
+
+
+def succeeds_untold(script: str, **environment: str) -> None:
+    done = processes.run(script, UNTOLD, **{"TSIGNALS_EXIT_SECONDS": "1", **environment})
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+RECEIVERS = {
+    "plain": "connect(receives)",
+    "ordered": "connect(receives, ordered=True)",
+    "tracked": "connect(receives, tracked=True)",
+    "async": "connect(receives_async)",
+    "background": "connect(background(receives), weak=False)",
+    "elsewhere, with around": "connect(receives)",
+}
+
+
+@untold
+@pytest.mark.parametrize("kind", RECEIVERS)
+def test_child_that_nobody_told_of_the_fork_loses_nothing_and_repeats_nothing(kind: str) -> None:
+    """Though the parent's idle workers seem to be there."""
+    around = "nullcontext" if "around" in kind else "None"
+    succeeds_untold(f"""
+        from contextlib import nullcontext
+        order = Signal(executor=WorkerPool(4, around={around}))
+        def receives(n, **named): return note(n)
+        async def receives_async(n, **named): return note(n)
+        order.{RECEIVERS[kind]}
+
+        def send(words):
+            for deliveries in [order.send_async(None, n=word) for word in words]:
+                deliveries.results(WAIT)
+
+        def child():
+            send(f"child{{n}}" for n in range(300))
+            assert order.executor.stats().completed == 300
+            assert all(word in {{f"child{{n}}" for n in range(300)}} for word, _ in heard())
+
+        def heard():
+            return [pair for pair in notes() if pair[1] == os.getpid()]
+
+        send(f"before{{n}}" for n in range(8))
+        assert order.executor.drain(WAIT)
+        assert len(notes()) == 8
+        check(fork(child), fork(child))
+        send(f"after{{n}}" for n in range(8))
+        assert [pid for _, pid in notes()] == [os.getpid()] * 8
+    """)
+
+
+FIRST_USES = {
+    "send_async": "assert responses(saved.send_async(None, n='first')) == ['first']",
+    "submit": "assert pool.submit(note, 'first').result(WAIT) == 'first'",
+    "result": "assert is_lost(running)",
+    "concurrent.futures.wait": "assert not futures.wait([pending, running], WAIT).not_done",
+    "as_completed": "assert len([*futures.as_completed([pending, running], WAIT)]) == 2",
+    "a callback": "running.add_done_callback(calls.append); assert calls == [running]",
+    "await": "assert isinstance(asyncio.run(failed(saved_before)), DeliveryLost)",
+    "drain": "assert pool.drain(WAIT)",
+    "stats": "assert pool.stats() == PoolStats(*[0] * len(PoolStats._fields))",
+    "shutdown": "pool.shutdown()",
+    "disconnect": "assert connection.disconnect(wait=WAIT)",
+    "asend": "asyncio.run(other.asend(None))",
+    "a tracked receiver": "assert other.send(None) == [(ignores, None)]",
+    "a new pool": "assert WorkerPool(1).submit(note, 'first').result(WAIT) == 'first'",
+}
+
+
+@untold
+@pytest.mark.parametrize("use", FIRST_USES)
+def test_fork_that_nobody_told_of_is_noticed_at_the_first_use(use: str) -> None:
+    """What the parent had in hand is lost here, and runs there."""
+    succeeds_untold(f"""
+        calls = []
+        def ignores(**named): pass
+        other = Signal()
+        other.connect(ignores, tracked=True)
+        asyncio.run(other.asend(None))  # its thread is idle from now on
+        slow = Signal(executor=pool)
+        connection = slow.connect(wait, tracked=True)
+        [(_, running)] = slow.send_async(None)
+        assert entered.wait(WAIT)
+        pending = pool.submit(note, "pending")
+        saved_before = saved.send_async(None, n="lost")
+
+        async def failed(deliveries):
+            try:
+                await deliveries
+            except Exception as error:
+                return error
+
+        def child():
+            {FIRST_USES[use]}
+            assert _process.page[0]
+            assert is_lost(pending) and is_lost(running)
+            if {use != "shutdown"}:
+                assert responses(saved.send_async(None, n="sent")) == ["sent"]
+                assert pool.drain(WAIT)
+
+        pids = [fork(child)]
+        check(*pids)
+        opened.set()
+        assert pool.drain(WAIT)
+        mine = sorted(word for word, pid in notes() if pid == os.getpid())
+        assert mine == ["lost", "pending"], mine
+    """)
+
+
+@untold
+def test_many_threads_may_be_the_first_to_notice_a_fork() -> None:
+    succeeds_untold("""
+        def child():
+            barrier, done = threading.Barrier(8), []
+            def send(thread):
+                barrier.wait(WAIT)
+                for n in range(20):
+                    done.append(responses(saved.send_async(None, n=f"{thread}-{n}"))[0])
+            senders = [threading.Thread(target=send, args=[n]) for n in range(8)]
+            for sender in senders:
+                sender.start()
+            for sender in senders:
+                sender.join(WAIT)
+            assert sorted(done) == sorted(f"{t}-{n}" for t in range(8) for n in range(20))
+            assert pool.stats().completed == 160
+
+        for _ in range(5):
+            pool.submit(note, "parent").result(WAIT)
+            assert pool.drain(WAIT)
+            check(fork(child))
+    """)
+
+
+@untold
+def test_child_that_only_exits_runs_nothing_of_the_parents() -> None:
+    """Nor does it wait for that."""
+    succeeds_untold("""
+        import atexit
+        from tsignals import _lifetime
+        hold()
+        pending = pool.submit(note, "pending")
+
+        def child():
+            os.environ["TSIGNALS_EXIT_SECONDS"] = "1000"
+            _lifetime.finish()
+            assert is_lost(pending)
+
+        check(fork(child))
+        opened.set()
+        assert pool.drain(WAIT)
+        assert notes() == [("pending", os.getpid())]
+    """)
+
+
+@untold
+def test_interrupt_while_a_fork_is_noticed_leaves_it_to_the_next_use() -> None:
+    succeeds_untold("""
+        pool.submit(note, "parent").result(WAIT)
+
+        def interrupt():
+            if interrupts:
+                raise interrupts.pop()
+
+        interrupts = []
+        _process.in_child(interrupt)
+
+        def child():
+            interrupts.append(KeyboardInterrupt())
+            try:
+                saved.send_async(None, n="interrupted")
+            except KeyboardInterrupt:
+                pass
+            else:
+                raise AssertionError
+            assert responses(saved.send_async(None, n="next")) == ["next"]
+            assert pool.stats().submitted == 1
+
+        assert pool.drain(WAIT)
+        check(fork(child))
     """)

@@ -7,10 +7,11 @@ Lock
 """
 
 import itertools
-import os
 import queue
 import threading
 from collections.abc import Callable
+
+from tsignals import _process
 
 PATIENCE = 1.0
 """Seconds that a thread waits for more work."""
@@ -23,7 +24,12 @@ _idle: "dict[_Aside, None]" = {}
 
 class _Aside(threading.Thread):
     def __init__(self) -> None:
-        super().__init__(name=f"tsignals-asend_{next(_numbers)}", daemon=True)
+        super().__init__(
+            name=f"tsignals-asend_{next(_numbers)}",
+            # A subinterpreter that ends with a daemon thread still there aborts the process.
+            daemon=_process.in_main_interpreter(),
+            **_process.empty_context(),
+        )
         self.inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
 
     def run(self) -> None:
@@ -38,6 +44,9 @@ class _Aside(threading.Thread):
             work()
             if idle is not _idle:
                 return  # this is a forked child: who waits for the report is in the parent
+            if not self.daemon:
+                report()
+                return  # the interpreter may end, and would have to wait
             # Idle before it reports: what comes next should find this thread, not start another.
             idle[self] = None
             report()
@@ -49,6 +58,8 @@ def run_aside(work: Callable[[], object], report: Callable[[], object]) -> None:
 
     Raises ``RuntimeError`` when no thread can be started.
     """
+    if not _process.page[0]:
+        _process.notice()
     try:
         thread, _ = _idle.popitem()
     except KeyError:
@@ -62,5 +73,4 @@ def _after_fork() -> None:
     _idle = {}
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_process.in_child(_after_fork)

@@ -10,7 +10,9 @@ from tsignals._definition import name_of
 from tsignals._delivery import Deliveries, Delivery, Sending, TermsDelivery
 from tsignals._engine import Engine
 from tsignals._gate import Call, Gate, enclosing
+from tsignals._parcel import Parcel, for_interpreter
 from tsignals._pool import WorkerPool, check_executor
+from tsignals._process import notice, page
 from tsignals._receiver import Receiver, direct
 from tsignals._telling import for_signal, unless_own
 
@@ -61,6 +63,8 @@ def async_delivery(engine: Engine, *arguments: Any) -> Delivery:
     """A delivery on the event loop of ``engine``, which runs from now on."""
     from tsignals._loop import AsyncDelivery, ensure_loop  # imports asyncio
 
+    if not page[0]:
+        notice()
     engine.refuse_if_not_open()
     ensure_loop(engine)
     return AsyncDelivery(engine, *arguments)
@@ -133,7 +137,8 @@ def _submit(
         return future
     elsewhere = Elsewhere(receiver, sending, call, terms.on_loop)
     try:
-        future = executor.submit(elsewhere)
+        task: Any = Parcel(elsewhere, receiver) if for_interpreter(executor) else elsewhere
+        future = executor.submit(task)
     except Exception as error:
         future = Future()
         future.set_exception(error)

@@ -25,6 +25,7 @@ from tsignals._critical import critical, foreign, refuse_if_critical, refuse_if_
 from tsignals._errors import DeliveryDropped, DeliveryLost, PoolClosed, QueueFull
 from tsignals._future import left_until
 from tsignals._lanes import join
+from tsignals._process import notice, page
 from tsignals._state import Blocked, Cell, Mode, State
 from tsignals._telling import log_safely
 from tsignals._waits import Waits, forget_sleepers, loop_runs_here
@@ -62,6 +63,8 @@ class Engine(Waits):
         ``undo`` takes the former back.
         ``kept``: ordered ones are not queued yet, for the caller runs them when their turn comes.
         """
+        if not page[0]:
+            notice()
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
         counted = False
         try:

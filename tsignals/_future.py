@@ -27,6 +27,7 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any
 
 from tsignals._critical import critical, foreign, refuse_if_critical, refuse_if_deep
+from tsignals._process import notice, page
 from tsignals._telling import log_safely
 from tsignals._timeouts import seconds
 
@@ -315,6 +316,8 @@ class PoolFuture(Future[Any]):
         return None
 
     def _meet(self) -> Meeting:
+        if not page[0]:
+            notice()
         while (meeting := self._met()) is None:
             if self._phase in _DONE:
                 return Meeting()  # nobody will look for it

@@ -10,7 +10,6 @@ close a circle, removes or adds itself and then wakes those announced. Waking is
 ``SimpleQueue.put``, which any thread may do at any point, twice as well as once.
 """
 
-import os
 import queue
 import sys
 import threading
@@ -19,15 +18,12 @@ from collections.abc import Hashable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from tsignals import _process
 from tsignals._critical import refuse_if_critical
 from tsignals._timeouts import no_less_than_zero, seconds
 
 if TYPE_CHECKING:
     import asyncio
-
-
-# Not the pid, which takes a system call: another object in each process.
-_process: list[object] = [object()]
 
 
 class Call:
@@ -36,9 +32,11 @@ class Call:
     __slots__ = ("process", "task", "thread", "void")
 
     def __init__(self, task: "asyncio.Task[Any] | None" = None, thread: int | None = None) -> None:
+        if not _process.page[0]:
+            _process.notice()
         self.thread = threading.get_ident() if thread is None else thread  # 0: not known yet
         self.task = task  # of an async receiver: the task it runs in
-        self.process = _process[0]
+        self.process = _process.here[0]
         self.void = False  # who made it was interrupted
 
     def begin(self) -> None:
@@ -200,6 +198,8 @@ class Gate:
 
         Raises ``TimeoutError`` at the deadline, when ``timeout`` is over.
         """
+        if not _process.page[0]:
+            _process.notice()
         wait = _Wait(self)
         _waits[wait] = None
         try:
@@ -224,7 +224,7 @@ class Gate:
         waits = [other for other in list(_waits) if other is not wait]
         for call in list(self.running):
             # A call that the parent of a fork was in does not run here.
-            if call.process is _process[0] and not _ends_after(call, wait, waits, set()):
+            if call.process is _process.here[0] and not _ends_after(call, wait, waits, set()):
                 yield call
 
 
@@ -270,10 +270,4 @@ def _current_task() -> "asyncio.Task[Any] | None":
     return task
 
 
-def _after_fork() -> None:
-    _process[0] = object()
-    _waits.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_process.in_child(_waits.clear)

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
+from tsignals import _process
 from tsignals._definition import name_of
 from tsignals._telling import log_safely, name_signal
 from tsignals._timeouts import seconds
@@ -32,6 +33,8 @@ class _Watch(weakref.ref[Any]):
 
 def watch(engine: Any) -> None:
     """Include ``engine`` in what is done at fork and exit."""
+    if not _process.page[0]:
+        _process.notice()  # first: what is made here is not made anew
     watch = _Watch(engine, _forget)
     watch.key = id(watch)
     _engines[watch.key] = watch
@@ -75,6 +78,8 @@ def budget() -> float:
 
 def finish() -> None:
     """At exit: give all open pools together ``budget()`` seconds, then lose what is left."""
+    if not _process.page[0]:
+        _process.notice()
     deadline = time.monotonic() + budget()
     try:
         # A delivery stays among the unresolved until its callbacks have run.
@@ -124,5 +129,4 @@ def _after_fork() -> None:
 
 
 atexit.register(finish)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_process.in_child(_after_fork)

@@ -30,6 +30,7 @@ from tsignals._around import drop_frame, surrounded_async
 from tsignals._delivery import Message, Sending, TermsDelivery
 from tsignals._engine import Engine
 from tsignals._future import Mark
+from tsignals._process import empty_context
 from tsignals._telling import log_safely
 from tsignals._work import SKIPPED
 
@@ -181,13 +182,18 @@ class LoopThread:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._context = contextvars.Context()  # not that of whoever happens to hand work over
-        self.loop = self._context.run(asyncio.new_event_loop)  # it keeps the one it is made in
+        # Not that of whoever happens to start it, or to hand work over: it is kept.
+        self._context = contextvars.Context()
+        self.loop = self._context.run(asyncio.new_event_loop)
         self._stopped = False
         self._forked = False
         contract: list[bool] = []
         self.thread = threading.Thread(
-            target=self._run, args=(contract,), name=f"{engine.name}_loop", daemon=True
+            target=self._run,
+            args=(contract,),
+            name=f"{engine.name}_loop",
+            daemon=True,
+            **empty_context(),
         )
         try:
             self.thread.start()
@@ -276,6 +282,11 @@ class LoopThread:
         _abandoned.append(self)
         self._forked = True
         if self.runs_here():
+            # What was to run next is the parent's. Python has forgotten that this loop runs, and
+            # asyncio would complain of that after the step that has forked.
+            for handle in list(getattr(self.loop, "_ready", ())):
+                handle.cancel()
+            self.loop.set_exception_handler(lambda loop, context: None)
             self._stop()
 
 

@@ -15,6 +15,7 @@ from tsignals._around import Around
 from tsignals._critical import refuse_if_critical
 from tsignals._engine import Engine
 from tsignals._future import PoolFuture, left_until
+from tsignals._process import in_main_interpreter, notice, page
 from tsignals._timeouts import no_less_than_zero, seconds
 from tsignals._work import Submitted
 from tsignals._workers import Initializer
@@ -112,6 +113,12 @@ class WorkerPool(Executor):
         initargs: tuple[Any, ...] = (),
         around: Around | None = None,
     ) -> None:
+        if not in_main_interpreter():
+            raise RuntimeError(
+                f"cannot make pool {thread_name_prefix!r} in a subinterpreter, whose end would "
+                "abort the process with a worker thread still there; use send() there, or another "
+                "executor"
+            )
         for what, number in (("max_workers", max_workers), ("max_pending", max_pending)):
             if number is not None and not isinstance(number, int):
                 raise TypeError(f"{what} must be an int or None, not {type(number).__name__!r}")
@@ -201,6 +208,8 @@ class WorkerPool(Executor):
         ``wait``: until that is done, except from a worker of this pool. ``cancel_futures``:
         cancel what has not started. May be called again, as ``Executor.shutdown``.
         """
+        if not page[0]:
+            notice()
         engine = self._engine
         outside = not self._inside()
         if wait and outside:
@@ -221,6 +230,8 @@ class WorkerPool(Executor):
 
     def stats(self) -> PoolStats:
         """One consistent snapshot of the counters; takes no lock."""
+        if not page[0]:
+            notice()
         state = self._engine.cell.value
         return PoolStats(
             workers=state.workers,

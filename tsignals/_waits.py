@@ -16,6 +16,7 @@ from typing import Any
 from tsignals import _state
 from tsignals._critical import refuse_if_critical, refuse_if_deep
 from tsignals._future import left_until
+from tsignals._process import notice, page
 from tsignals._workers import Workers
 
 _asleep: "dict[int, tuple[Sequence[Any], bool]]" = {}
@@ -40,6 +41,8 @@ class Waits(Workers):
         deliveries that wait for deliveries nest on one stack.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        if not page[0]:
+            notice()
         if not self.works_here():
             if timeout is None or timeout > 0:
                 self.refuse_on_loop()
@@ -113,6 +116,8 @@ class Waits(Workers):
     def drain(self, timeout: float | None) -> bool:
         """Wait until nothing is pending or running and all that was is resolved."""
         refuse_if_critical("drain()")
+        if not page[0]:
+            notice()
         deadline = None if timeout is None else time.monotonic() + timeout
         woken: queue.SimpleQueue[None] = queue.SimpleQueue()
         idler = functools.partial(woken.put, None)

@@ -35,6 +35,7 @@ from tsignals._around import Around
 from tsignals._future import CANCELLED_AND_NOTIFIED, FINISHED, Mark
 from tsignals._lanes import PASSED, Lane
 from tsignals._outcomes import show
+from tsignals._process import empty_context
 from tsignals._state import Cell, Mode, State
 from tsignals._telling import log_safely
 from tsignals._work import SKIPPED, Entry, Work
@@ -114,7 +115,11 @@ class Workers:
                     return
                 name = f"{self.name}_{len(self.threads)}"
                 thread = threading.Thread(
-                    target=_work, args=(engine, cell, contract), name=name, daemon=True
+                    target=_work,
+                    args=(engine, cell, contract),
+                    name=name,
+                    daemon=True,
+                    **empty_context(),
                 )
                 self.threads[thread] = None
                 thread.start()

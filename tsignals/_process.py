@@ -1,0 +1,109 @@
+"""The process this is: what a fork changes, which interpreter runs here, how its threads start.
+
+A fork made in C runs Python's hooks only where its author saw to that; a web server written in C
+may not. Then a pool believes in workers that the child does not have. So ``page`` is memory that
+the kernel empties in every child. Who uses what a fork changes looks there first (``notice``),
+which takes no system call; whatever is made in the child is thus made after the fork was noticed.
+
+Lock
+    None. Of several threads that notice, the one that entered itself first does what is to be
+    done, and the others wait for it. A signal handler on its thread does not: to that, the fork is
+    being noticed.
+"""
+
+import contextvars
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+here: list[object] = [object()]
+"""Not the pid, which takes a system call: another object in each process."""
+
+_in_child: list[Callable[[], object]] = []
+_noticing: dict[int, list[int]] = {}  # by process id: the thread that does what is to be done
+
+
+def _wiped_on_fork() -> Any:
+    """A byte that is 1, and 0 in a forked child; always 1 where the system has no such memory."""
+    if sys.platform == "linux":
+        try:
+            import mmap
+
+            page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            page.madvise(18)  # MADV_WIPEONFORK, for which Python has no name
+            page[0] = 1
+            return page
+        except (ImportError, AttributeError, OSError, ValueError):
+            pass
+    return b"\x01"
+
+
+page = _wiped_on_fork()
+
+
+def in_child(function: Callable[[], object]) -> None:
+    """Have ``function()`` called in a forked child, after those that were named before."""
+    _in_child.append(function)
+
+
+def notice() -> None:
+    """Do what a fork asks for, if nobody has; for who finds ``page[0]`` to be 0."""
+    process, entry = os.getpid(), [threading.get_ident()]
+    while not page[0]:
+        try:
+            try:
+                first = _noticing.setdefault(process, entry)
+                if first is entry and not page[0]:
+                    _after_fork()
+            finally:
+                _withdraw(process, entry)
+        except BaseException:
+            _withdraw(process, entry)  # that may have been interrupted
+            raise
+        if first is not entry:
+            if first == entry:
+                return
+            time.sleep(0.001)  # another thread is about to have done it
+
+
+def _withdraw(process: int, entry: list[int]) -> None:
+    if _noticing.get(process) is entry:
+        del _noticing[process]
+
+
+def _after_fork() -> None:
+    here[0] = object()
+    for function in _in_child:
+        function()
+    if not page[0]:  # what never changes cannot be written to
+        page[0] = 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def in_main_interpreter() -> bool:
+    """Whether this is the first of the interpreters that may share the process."""
+    try:
+        from _thread import _is_main_interpreter  # type: ignore[attr-defined]
+    except ImportError:
+        pass
+    else:
+        return bool(_is_main_interpreter())
+    try:  # CPython 3.11
+        interpreters: Any = __import__("_xxsubinterpreters")
+    except ImportError:
+        return True  # nothing here makes others
+    return bool(interpreters.get_current() == interpreters.get_main())
+
+
+def empty_context() -> dict[str, Any]:
+    """What makes a ``Thread`` start in an empty context, which from 3.14 on is no matter of course.
+
+    Some interpreters give it the context of whoever starts it, to keep as long as it lives.
+    """
+    return {"context": contextvars.Context()} if sys.version_info >= (3, 14) else {}
