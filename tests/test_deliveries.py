@@ -38,6 +38,7 @@ from helpers import (
     uncollected,
     wait_until,
 )
+from points import Handler
 from pools import add_up, held
 
 from tsignals import Deliveries, DeliveryDropped, Outcomes, Signal, WorkerPool
@@ -336,6 +337,48 @@ def test_each_that_is_cancelled_costs_the_same(way: str, order: str) -> None:
             return count + looks.looks
 
     assert_linear(cancel, 60)
+
+
+@pytest.mark.unmeasured
+@pytest.mark.xfail(
+    strict=True,
+    reason="kind X12: tidy takes out what waits and puts it back behind what is sent meanwhile",
+)
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "async"])
+def test_what_is_sent_while_another_cancels_runs_after_what_was_sent_before(way: str) -> None:
+    """A handler sends in the middle of a cancel, at one point of it after another."""
+    at, reached = 1, True
+    while reached:
+        _, terms, arguments = WAYS[way]
+        ran = list[int]()
+
+        def receiver(n: int, ran: list[int] = ran, **named: Any) -> None:
+            ran.append(n)
+
+        with WorkerPool(1, max_pending=None, **arguments) as pool:
+
+            def send(n: int) -> Any:
+                if way == "submit":
+                    return pool.submit(ran.append, n)
+                signal = Signal(executor=pool)
+                # Each its own function: its own lane.
+                each = functools.partial(receiver)
+                signal.connect(each, weak=False, **terms)
+                return signal.send_async(None, n=n)[0][1]
+
+            with held(pool):
+                early = [send(n) for n in range(20)]
+                doomed = [send(-1) for _ in range(128)]
+                for future in doomed[1:]:
+                    future.cancel()
+                with Handler(at, lambda: send(20)) as handler:
+                    doomed[0].cancel()
+                reached = handler.reached
+            assert all(future.exception(TIMEOUT) is None for future in early)
+            assert pool.drain(TIMEOUT)
+        assert ran == [*range(20 + reached)], handler.where
+        at += 5
+    assert at > 20
 
 
 def test_cancelling_frees_room_at_once() -> None:
