@@ -640,9 +640,10 @@ def not_waited_for(workers: int, **arguments: Any) -> Iterator[WorkerPool]:
 
 def is_settled(pool: WorkerPool) -> bool:
     """Whether all has ended that was counted."""
-    stats = pool.stats()
-    drained = pool.drain(5.0 if (stats.pending or stats.running) else 0.0)
-    return drained and add_up(pool.stats()) and not pool._engine.lanes
+    if not pool.drain(5.0):
+        return False
+    wait_until(lambda: not pool._engine.lanes)  # one step later
+    return add_up(pool.stats())
 
 
 WAYS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]] = {

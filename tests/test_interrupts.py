@@ -18,6 +18,7 @@ import pytest
 from helpers import TIMEOUT, Gate, Running, Thing, ignore, uncollected, wait_until
 from points import Handler, Interrupter
 from pools import add_up, held
+from processes import run
 
 from tsignals import (
     Connection,
@@ -554,6 +555,73 @@ def test_what_is_run_while_its_sender_is_interrupted_is_not_taken_back(
         assert pool.drain(TIMEOUT)
         assert ran == [1]
         assert pool.stats()[2:] == (0, 0, 2, 2, 0, 0, 0)
+
+
+AFTER: dict[str, str] = {
+    "submit": "pool.submit(int)",
+    "send_async": "plain.send_async(None)",
+    "ordered": "ordered.send_async(None)",
+    "async": "on_loop.send_async(None)",
+}
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="CPython enters a lock and its block at once"
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.xfail(
+    strict=True,
+    reason="kind X21: the interrupted thread of the user holds the lock of threading's limbo",
+)
+@pytest.mark.parametrize("call", AFTER)
+def test_interrupt_in_the_start_of_a_thread_leaves_no_lock_of_threading_held(call: str) -> None:
+    """A handler raises as ``with lock`` has just taken it; only the main thread runs handlers."""
+    done = run(
+        f"""
+        from tsignals import Signal, WorkerPool
+
+        main, armed = threading.get_ident(), []
+
+        class Interrupted:
+            def __init__(self, lock):
+                self.acquire, self.release = lock.acquire, lock.release
+
+            def __enter__(self):
+                self.acquire()
+                if armed and threading.get_ident() == main:
+                    armed.pop()
+                    raise KeyboardInterrupt  # and there is no exit from what was not entered
+
+            def __exit__(self, *error):
+                self.release()
+
+        threading._active_limbo_lock = Interrupted(threading._active_limbo_lock)
+
+        async def hears(**named): ...
+
+        pool = WorkerPool(2)
+        plain, ordered, on_loop = (Signal(executor=pool) for _ in range(3))
+        plain.connect(lambda **named: None, weak=False)
+        ordered.connect(lambda **named: None, weak=False, ordered=True)
+        on_loop.connect(hears, weak=False)
+        armed.append(True)
+        try:
+            {AFTER[call]}
+        except KeyboardInterrupt:
+            pass
+        armed.clear()
+        assert threading._active_limbo_lock.acquire(timeout=3), "it is held"
+        threading._active_limbo_lock.release()
+        for send in (plain, ordered, on_loop):
+            assert send.send_async(None).wait(10)
+        assert pool.submit(int).result(10) == 0
+        threading.Thread(target=int).start()
+        assert pool.drain(10)
+        pool.shutdown()
+        print("all has run")
+        """
+    )
+    assert (done.stdout, done.returncode) == ("all has run\n", 0), done.stderr
 
 
 # A handler that waits
