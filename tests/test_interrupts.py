@@ -578,6 +578,7 @@ def test_interrupt_in_the_start_of_a_thread_leaves_no_lock_of_threading_held(cal
     """A handler raises as ``with lock`` has just taken it; only the main thread runs handlers."""
     done = run(
         f"""
+        import _thread, queue
         from tsignals import Signal, WorkerPool
 
         main, armed = threading.get_ident(), []
@@ -600,6 +601,7 @@ def test_interrupt_in_the_start_of_a_thread_leaves_no_lock_of_threading_held(cal
         async def hears(**named): ...
 
         pool = WorkerPool(2)
+        os.environ["TSIGNALS_EXIT_SECONDS"] = "0"
         plain, ordered, on_loop = (Signal(executor=pool) for _ in range(3))
         plain.connect(lambda **named: None, weak=False)
         ordered.connect(lambda **named: None, weak=False, ordered=True)
@@ -610,8 +612,13 @@ def test_interrupt_in_the_start_of_a_thread_leaves_no_lock_of_threading_held(cal
         except KeyboardInterrupt:
             pass
         armed.clear()
-        assert threading._active_limbo_lock.acquire(timeout=3), "it is held"
-        threading._active_limbo_lock.release()
+        lock, found = threading._active_limbo_lock, queue.SimpleQueue()
+
+        def take():  # not in the main thread, which may take it again
+            found.put(lock.acquire(timeout=3) and not lock.release())
+
+        _thread.start_new_thread(take, ())
+        assert found.get(timeout=20), "it is held"
         for send in (plain, ordered, on_loop):
             assert send.send_async(None).wait(10)
         assert pool.submit(int).result(10) == 0
