@@ -10,11 +10,15 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
+import tsignals
 from tsignals import Signal
 
 T = TypeVar("T")
+
+PACKAGE = tsignals.__path__[0]
 
 TIMEOUT = 60.0
 """Seconds after which a wait in a test has failed; never waited for when all is well."""
@@ -133,6 +137,32 @@ def in_new_process(function: Callable[..., object], *arguments: object) -> None:
         timeout=3 * TIMEOUT,
     )
     assert done.returncode == 0, done.stderr
+
+
+def steps(function: Callable[[], object]) -> int:
+    """How many lines of the package this thread executes in ``function()``."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def assert_linear(work: Callable[[int], int], n: int) -> None:
+    """Fail if ten times as much is much more than ten times the steps."""
+    few, many = work(n), work(10 * n)
+    assert many < 20 * few, f"{few} steps for {n}, {many} for {10 * n}"
 
 
 class Addresses:

@@ -30,11 +30,15 @@ from helpers import (
     Gate,
     Running,
     Thing,
+    assert_linear,
+    ignore,
     raiser,
+    steps,
     together,
     uncollected,
     wait_until,
 )
+from points import Handler
 from pools import add_up, held
 
 from tsignals import Deliveries, DeliveryDropped, Outcomes, Signal, WorkerPool, _naming
@@ -44,6 +48,25 @@ from tsignals import Deliveries, DeliveryDropped, Outcomes, Signal, WorkerPool, 
 def pool() -> Iterator[WorkerPool]:
     with WorkerPool(2) as pool:
         yield pool
+
+
+@contextlib.contextmanager
+def held_loop(pool: WorkerPool) -> Iterator[None]:
+    """Hold the pool's event loop up."""
+    entered, opened = threading.Event(), threading.Event()
+
+    async def holds(**named: Any) -> None:
+        entered.set()
+        assert opened.wait(TIMEOUT)
+
+    signal = signal_of(pool, holds)
+    holding = signal.send_async(None)
+    try:
+        assert entered.wait(TIMEOUT)
+        yield
+    finally:
+        opened.set()
+        assert holding.wait(TIMEOUT)
 
 
 def signal_of(pool: WorkerPool, *receivers: Callable[..., Any]) -> Signal:
@@ -245,6 +268,117 @@ def test_running_or_ended_delivery_cannot_be_cancelled(pool: WorkerPool) -> None
     assert delivery.cancel() is False
     assert not delivery.running()
     assert pool.stats().cancelled == 0
+
+
+async def hears(**named: Any) -> None: ...
+
+
+WAYS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]] = {
+    "plain": (ignore, {}, {}),
+    "ordered": (ignore, {"ordered": True}, {}),
+    "tracked": (ignore, {"tracked": True}, {}),
+    "around": (ignore, {}, {"around": contextlib.nullcontext}),
+    "async": (hears, {}, {}),
+    "submit": (ignore, {}, {}),
+}
+every_way = pytest.mark.parametrize("way", WAYS)
+ORDERS: dict[str, Callable[[list[Any]], list[Any]]] = {
+    "first to last": lambda futures: futures,
+    "last to first": lambda futures: futures[::-1],
+    "from the middle": lambda futures: futures[len(futures) // 2 :] + futures[: len(futures) // 2],
+    "from both ends": lambda futures: [f for two in zip(futures, futures[::-1]) for f in two],  # noqa: B905
+}
+
+
+class Counted(list[Any]):
+    """A list that counts what is looked at in it."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for each in super().__iter__():
+            self.looks += 1
+            yield each
+
+    def __reversed__(self) -> Iterator[Any]:
+        for each in super().__reversed__():
+            self.looks += 1
+            yield each
+
+
+def pending(pool: WorkerPool, way: str, n: int) -> list[Any]:
+    """``n`` deliveries, of one send where they are; none has started."""
+    if way == "submit":
+        return [pool.submit(int) for _ in range(n)]
+    receiver, terms, _ = WAYS[way]
+    signal = Signal(executor=pool)
+    for k in range(n):
+        signal.connect(receiver, weak=False, dispatch_uid=f"number {k}", **terms)
+    return list(signal.send_async(None).futures)
+
+
+@pytest.mark.unmeasured
+@every_way
+@pytest.mark.parametrize("order", ORDERS)
+def test_each_that_is_cancelled_costs_the_same(way: str, order: str) -> None:
+    def cancel(n: int) -> int:
+        _, _, arguments = WAYS[way]
+        with WorkerPool(1, max_pending=None, **arguments) as pool, contextlib.ExitStack() as stack:
+            stack.enter_context(held(pool))
+            if way == "async":
+                stack.enter_context(held_loop(pool))
+            futures = pending(pool, way, n)
+            looks = Counted()
+            if way == "plain":
+                sending = futures[0].sending
+                looks = sending.works = Counted(sending.works)
+            count = steps(lambda: [future.cancel() for future in ORDERS[order](futures)])
+            assert all(future.cancelled() for future in futures)
+            return count + looks.looks
+
+    assert_linear(cancel, 60)
+
+
+@pytest.mark.unmeasured
+@pytest.mark.xfail(
+    strict=True,
+    reason="kind X12: tidy takes out what waits and puts it back behind what is sent meanwhile",
+)
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "async"])
+def test_what_is_sent_while_another_cancels_runs_after_what_was_sent_before(way: str) -> None:
+    """A handler sends in the middle of a cancel, at one point of it after another."""
+    at, reached = 1, True
+    while reached:
+        _, terms, arguments = WAYS[way]
+        ran = list[int]()
+
+        def receiver(n: int, ran: list[int] = ran, **named: Any) -> None:
+            ran.append(n)
+
+        with WorkerPool(1, max_pending=None, **arguments) as pool:
+
+            def send(n: int) -> Any:
+                if way == "submit":
+                    return pool.submit(ran.append, n)
+                signal = Signal(executor=pool)
+                # Each its own function: its own lane.
+                each = functools.partial(receiver)
+                signal.connect(each, weak=False, **terms)
+                return signal.send_async(None, n=n)[0][1]
+
+            with held(pool):
+                early = [send(n) for n in range(20)]
+                doomed = [send(-1) for _ in range(128)]
+                for future in doomed[1:]:
+                    future.cancel()
+                with Handler(at, lambda: send(20)) as handler:
+                    doomed[0].cancel()
+                reached = handler.reached
+            assert all(future.exception(TIMEOUT) is None for future in early)
+            assert pool.drain(TIMEOUT)
+        assert ran == [*range(20 + reached)], handler.where
+        at += 5
+    assert at > 20
 
 
 def test_cancelling_frees_room_at_once() -> None:

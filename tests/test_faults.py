@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,11 +14,22 @@ from typing import Any
 import failing
 import pytest
 from event_loops import AsyncGate
-from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, raiser, together, wait_until
+from helpers import (
+    TIMEOUT,
+    BaseBoom,
+    Boom,
+    Ear,
+    Gate,
+    Running,
+    ignore,
+    raiser,
+    together,
+    wait_until,
+)
 from pools import add_up, held, signal_to, told
 from processes import run
 
-from tsignals import QueueFull, Signal, WorkerPool, receiver_failed
+from tsignals import QueueFull, Signal, WorkerPool, _gate, background, receiver_failed
 
 ERRORS = [Boom(), BaseBoom(), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration()]
 any_error = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -764,6 +776,214 @@ def _frames() -> Iterator[Any]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+LAST_FRAMES = [0, *range(20, 80)]
+
+
+def frames_before_the_end(frames: int, call: Callable[[], object]) -> str:
+    """Call ``call()`` where so many of the last 80 frames are used; what came of it."""
+
+    def deep(left: int) -> None:
+        if left:
+            deep(left - 1)
+        else:
+            call()
+
+    limit, hook = sys.getrecursionlimit(), sys.unraisablehook
+    sys.unraisablehook = bool  # an event loop that could not be made says so as it goes
+    sys.setrecursionlimit(len(list(_frames())) + 80)
+    try:
+        deep(frames)
+        return "took effect"
+    except RecursionError:
+        return "raised"
+    except QueueFull:
+        return "full"
+    finally:
+        sys.setrecursionlimit(limit)
+        sys.unraisablehook = hook
+
+
+async def hears(**named: Any) -> None: ...
+
+
+@contextlib.contextmanager
+def not_waited_for(workers: int, **arguments: Any) -> Iterator[WorkerPool]:
+    """A pool that is closed in the end, also one that has lost something and never rests."""
+    pool = WorkerPool(workers, **arguments)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False)
+
+
+def is_settled(pool: WorkerPool) -> bool:
+    """Whether all has ended that was counted."""
+    if not pool.drain(5.0):
+        return False
+    wait_until(lambda: not pool._engine.lanes)  # one step later
+    return add_up(pool.stats())
+
+
+WAYS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]] = {
+    "plain": (ignore, {}, {}),
+    "ordered": (ignore, {"ordered": True}, {}),
+    "tracked": (ignore, {"tracked": True}, {}),
+    "around": (ignore, {}, {"around": contextlib.nullcontext}),
+    "async": (hears, {}, {}),
+    "async and ordered": (hears, {"ordered": True}, {}),
+    "submit": (ignore, {}, {}),
+    "background": (ignore, {}, {}),
+}
+
+
+def sender(way: str, pool: WorkerPool) -> Callable[[], object]:
+    receiver, terms, _ = WAYS[way]
+    if way == "submit":
+        return lambda: pool.submit(int)
+    if way == "background":
+        signal = signal_to(background(receiver, executor=pool), None)
+        return lambda: signal.send(None)
+    signal = signal_to(receiver, pool, **terms)
+    return lambda: signal.send_async(None)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("state", ["new", "idle", "busy"])
+def test_send_at_the_end_of_the_stack_takes_effect_or_raises(way: str, state: str) -> None:
+    outcomes = set()
+    for frames in LAST_FRAMES:
+        with contextlib.ExitStack() as stack:
+            pool = stack.enter_context(not_waited_for(2, **WAYS[way][2]))
+            send = sender(way, pool)
+            if state != "new":
+                send()
+                assert pool.drain(TIMEOUT)
+            if state == "busy":
+                stack.enter_context(held(pool))
+            before = pool.stats().submitted
+            outcome = frames_before_the_end(frames, send)
+            outcomes.add(outcome)
+            sent = pool.stats().submitted - before
+            stack.pop_all().close() if state == "busy" else None
+            assert is_settled(pool), (frames, pool.stats())
+            assert sent == (outcome == "took effect"), frames
+    assert outcomes == {"took effect", "raised"}
+
+
+@pytest.mark.parametrize("way", ["plain", "ordered", "tracked", "async", "submit"])
+@pytest.mark.parametrize(
+    "overflow", ["block", "raise", "drop_newest", "drop_oldest", "caller_runs"]
+)
+def test_overflow_at_the_end_of_the_stack_takes_effect_or_raises(way: str, overflow: str) -> None:
+    outcomes = set()
+    for frames in LAST_FRAMES:
+        arguments = WAYS[way][2]
+        with not_waited_for(
+            1, max_pending=1, overflow=overflow, block_timeout=0, **arguments
+        ) as pool:
+            send = sender(way, pool)
+            with held(pool):
+                waiting = pool.submit(int)
+                outcomes.add(frames_before_the_end(frames, send))
+            assert is_settled(pool), (frames, pool.stats())
+            assert waiting.done()
+    assert "raised" in outcomes
+    assert len(outcomes) == 2
+
+
+@pytest.mark.parametrize("way", ["plain", "ordered", "tracked", "around", "async"])
+def test_cancelling_at_the_end_of_the_stack_takes_effect_or_raises(way: str) -> None:
+    outcomes = set()
+    for frames in LAST_FRAMES:
+        receiver, terms, arguments = WAYS[way]
+        with not_waited_for(1, **arguments) as pool:
+            signal = signal_to(receiver, pool, **terms)
+            signal.connect(receiver, weak=False, dispatch_uid="again", **terms)
+            with held(pool):
+                deliveries = signal.send_async(None)
+                outcomes.add(frames_before_the_end(frames, deliveries.cancel))
+            assert is_settled(pool), (frames, pool.stats())
+            assert all(delivery.done() for _, delivery in deliveries)
+    assert outcomes == {"took effect", "raised"}
+
+
+@pytest.mark.parametrize("tracked", [False, True], ids=["", "tracked"])
+def test_connecting_at_the_end_of_the_stack_takes_effect_or_raises(tracked: bool) -> None:
+    signal, outcomes = Signal(), set()
+    for frames in LAST_FRAMES:
+        for disconnect in (False, True):
+            call: Callable[[], object] = lambda: signal.connect(ignore, tracked=tracked)  # noqa: E731
+            if disconnect:
+                call = lambda: signal.disconnect(ignore, wait=tracked)  # noqa: E731
+            outcome = frames_before_the_end(frames, call)
+            outcomes.add(outcome)
+            heard = bool(signal.send(None))
+            assert heard == signal.has_listeners()
+            assert len(signal.receivers) == heard
+            if outcome == "took effect":
+                assert heard is not disconnect, frames
+    assert outcomes == {"took effect", "raised"}
+
+
+@pytest.mark.parametrize("verb", ["send", "send_robust", "send_async"])
+@pytest.mark.parametrize("waited", [False, True], ids=["", "waited for"])
+def test_tracked_receiver_on_the_last_frames_is_left(verb: str, waited: bool) -> None:
+    """Also where another thread waits by then: it is woken."""
+    outcomes = set()
+    for frames in LAST_FRAMES:
+        entered: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        opened: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+        def hears(*, _entered: Any = entered.put, _wait: Any = opened.get, **named: Any) -> None:
+            _entered(True)  # calls of C functions: they need no frame
+            _wait()
+
+        def stays_out(**named: Any) -> None: ...
+
+        def disconnect() -> None:
+            if entered.get():
+                waits = Running(connection.disconnect, wait=10.0)
+                wait_until(lambda: _gate._waits)
+                opened.put(True)
+                waits.result()
+
+        with not_waited_for(1, max_pending=1, overflow="caller_runs") as pool:
+            signal = Signal(executor=pool)
+            receiver = hears if waited else stays_out
+            connection = signal.connect(receiver, weak=False, tracked=True)
+            opened.put(True)
+            signal.send(None)  # what it makes for all sends to come goes deeper
+            if waited:
+                entered.get()
+            other = Running(disconnect)
+            with held(pool):
+                pool.submit(int)
+                call = lambda: getattr(signal, verb)(None)  # noqa: E731
+                outcome = frames_before_the_end(frames, call)
+            outcomes.add(outcome)
+            entered.put(False)
+            other.result()
+            # In another thread: this one would not wait for a call of its own.
+            Running(connection.disconnect, wait=10.0).result()
+            assert is_settled(pool), frames
+    assert outcomes == {"took effect", "raised"}
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "background"])
+def test_recursion_without_end_that_sends_leaves_nothing_pending(way: str) -> None:
+    with not_waited_for(2, max_pending=None, **WAYS[way][2]) as pool:
+        send = sender(way, pool)
+
+        def walk() -> None:
+            send()
+            walk()
+
+        assert frames_before_the_end(0, walk) == "raised"
+        assert pool.drain(TIMEOUT), pool.stats()
+        assert is_settled(pool)
+        assert pool.stats().completed > 0
 
 
 def test_drain_does_not_wait_for_a_callback_of_what_has_come_to_be_the_last() -> None:

@@ -6,6 +6,7 @@ A trace function raises at each of these points in turn (``points.py``).
 
 import concurrent.futures
 import contextlib
+import gc
 import signal as signals
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 from helpers import TIMEOUT, Gate, Running, Thing, ignore, uncollected, wait_until
 from points import Handler, Interrupter
 from pools import add_up, held
+from processes import run
 
 from tsignals import (
     Connection,
@@ -296,6 +298,79 @@ def test_send_that_is_interrupted_after_its_delivery_has_run_keeps_nothing_of_it
     assert world.pool.stats().completed == 1
 
 
+async def hears(**named: Any) -> None: ...
+
+
+LATER: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "plain": (ignore, {}),
+    "ordered": (ignore, {"ordered": True}),
+    "tracked": (ignore, {"tracked": True}),
+    "async": (hears, {}),
+    "submit": (ignore, {}),
+}
+
+
+def sends_of(world: World, way: str) -> Callable[[object], Any]:
+    """A way to send with a sender, which the delivery knows."""
+    if way == "submit":
+        return lambda sender: world.pool.submit(id, sender)
+    receiver, terms = LATER[way]
+    signal = Signal(name=way, executor=world.pool)
+    signal.connect(receiver, weak=False, **terms)
+    return lambda sender: signal.send_async(sender)[0][1]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above
+@pytest.mark.xfail(
+    strict=True,
+    reason="kind X18: frames of Cell._look, _replace and admit hold a node, and so all later ones",
+)
+@pytest.mark.parametrize("way", LATER)
+@pytest.mark.parametrize("overflow", ["block", "caller_runs"])
+def test_interrupts_that_are_kept_keep_nothing_of_what_is_sent_later(
+    way: str, overflow: str
+) -> None:
+    """Their tracebacks know frames of ours, and these what they looked at."""
+    world, kept, gone = World(max_pending=2, overflow=overflow), list[BaseException](), list[Any]()
+    send, raised = sends_of(world, way), True
+    send(None).result(TIMEOUT)
+    if overflow == "caller_runs":
+        world.hold(2)  # all is run here
+    at, most = 0, 400
+    while raised and at < most:
+        at += 2
+        with Interrupter(at) as interrupter:
+            try:
+                send(None)
+            except KeyboardInterrupt as interrupt:
+                kept.append(interrupt)
+        raised = interrupter.raised
+        if overflow == "block":
+            assert world.pool.drain(TIMEOUT)
+    world.gate.opened.set()
+    assert world.pool.drain(TIMEOUT)
+
+    def send_later(count: int) -> None:
+        for _ in range(count):
+            sender = Thing()
+            gone.append(weakref.ref(sender))
+            send(sender).result(TIMEOUT)
+
+    send_later(10)
+    gc.collect()
+    before = len(gc.get_objects())
+    send_later(60)
+    world.pool.submit(int).result(TIMEOUT)  # a worker lets go of one as it takes the next
+    gc.collect()
+    more = len(gc.get_objects()) - before - 60  # of the weak references
+    left = sum(reference() is not None for reference in gone)
+    world.check()
+    assert len(kept) > 10
+    kept.clear()
+    assert left <= 1, f"{left} senders are kept"
+    assert more < 50, f"{more} objects are kept"
+
+
 def interrupt_next_send(engine: Any, then: Callable[[], object]) -> None:
     """Call ``then``, and interrupt, when the next send has been queued."""
 
@@ -480,6 +555,80 @@ def test_what_is_run_while_its_sender_is_interrupted_is_not_taken_back(
         assert pool.drain(TIMEOUT)
         assert ran == [1]
         assert pool.stats()[2:] == (0, 0, 2, 2, 0, 0, 0)
+
+
+AFTER: dict[str, str] = {
+    "submit": "pool.submit(int)",
+    "send_async": "plain.send_async(None)",
+    "ordered": "ordered.send_async(None)",
+    "async": "on_loop.send_async(None)",
+}
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="CPython enters a lock and its block at once"
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.xfail(
+    strict=True,
+    reason="kind X21: the interrupted thread of the user holds the lock of threading's limbo",
+)
+@pytest.mark.parametrize("call", AFTER)
+def test_interrupt_in_the_start_of_a_thread_leaves_no_lock_of_threading_held(call: str) -> None:
+    """A handler raises as ``with lock`` has just taken it; only the main thread runs handlers."""
+    done = run(
+        f"""
+        import _thread, queue
+        from tsignals import Signal, WorkerPool
+
+        main, armed = threading.get_ident(), []
+
+        class Interrupted:
+            def __init__(self, lock):
+                self.acquire, self.release = lock.acquire, lock.release
+
+            def __enter__(self):
+                self.acquire()
+                if armed and threading.get_ident() == main:
+                    armed.pop()
+                    raise KeyboardInterrupt  # and there is no exit from what was not entered
+
+            def __exit__(self, *error):
+                self.release()
+
+        threading._active_limbo_lock = Interrupted(threading._active_limbo_lock)
+
+        async def hears(**named): ...
+
+        pool = WorkerPool(2)
+        os.environ["TSIGNALS_EXIT_SECONDS"] = "0"
+        plain, ordered, on_loop = (Signal(executor=pool) for _ in range(3))
+        plain.connect(lambda **named: None, weak=False)
+        ordered.connect(lambda **named: None, weak=False, ordered=True)
+        on_loop.connect(hears, weak=False)
+        armed.append(True)
+        try:
+            {AFTER[call]}
+        except KeyboardInterrupt:
+            pass
+        armed.clear()
+        lock, found = threading._active_limbo_lock, queue.SimpleQueue()
+
+        def take():  # not in the main thread, which may take it again
+            found.put(lock.acquire(timeout=3) and not lock.release())
+
+        _thread.start_new_thread(take, ())
+        assert found.get(timeout=20), "it is held"
+        for send in (plain, ordered, on_loop):
+            assert send.send_async(None).wait(10)
+        assert pool.submit(int).result(10) == 0
+        threading.Thread(target=int).start()
+        assert pool.drain(10)
+        pool.shutdown()
+        print("all has run")
+        """
+    )
+    assert (done.stdout, done.returncode) == ("all has run\n", 0), done.stderr
 
 
 # A handler that waits

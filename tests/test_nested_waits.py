@@ -1,5 +1,6 @@
 """Waiting for a delivery in a worker of its own pool: it runs there, or the wait says why not."""
 
+import asyncio
 import contextlib
 import sysconfig
 import threading
@@ -8,10 +9,10 @@ from concurrent import futures
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Boom, Gate, Running, raiser, wait_until
+from helpers import TIMEOUT, Boom, Gate, Running, assert_linear, raiser, steps, wait_until
 from pools import add_up, held, signal_to
 
-from tsignals import Deliveries, Delivery, Signal, WorkerPool, _future
+from tsignals import Deliveries, Delivery, Signal, WorkerPool, _future, _waits
 
 Wait = Callable[[Deliveries], object]
 
@@ -420,6 +421,110 @@ def test_tree_deeper_than_the_stack_raises_and_loses_nothing(pool: WorkerPool) -
     assert reached == list(range(400, -1, -1))
     assert 0 < len(refused) < 100
     assert pool.stats()[2:] == (0, 0, 401, 401, 0, 0, 0)
+
+
+# What it costs
+
+WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}),
+    "ordered": ({"ordered": True}, {}),
+    "tracked": ({"tracked": True}, {}),
+    "around": ({}, {"around": contextlib.nullcontext}),
+}
+
+
+@pytest.mark.unmeasured
+@pytest.mark.parametrize("way", WAYS)
+def test_each_that_is_completed_in_a_worker_costs_the_same(way: str) -> None:
+    terms, arguments = WAYS[way]
+
+    def complete(n: int) -> int:
+        with WorkerPool(1, max_pending=None, **arguments) as pool:
+            signal, heard = Signal(executor=pool), list[int]()
+            for k in range(n):
+                signal.connect(lambda k=k, **named: heard.append(k), weak=False, **terms)
+            waits = lambda **named: steps(lambda: all_completed(signal.send_async(None)))  # noqa: E731
+            [(_, count)] = signal_to(waits, pool).send_async(None).results(TIMEOUT)
+            assert heard == [*range(n)]
+            return int(count)
+
+    assert_linear(complete, 30)
+
+
+@pytest.mark.unmeasured
+def test_each_that_is_completed_elsewhere_costs_a_waiting_worker_the_same() -> None:
+    """On the event loop, one after the other: each ends once the one before it was yielded."""
+
+    def complete(n: int) -> int:
+        yielded = [threading.Event() for _ in range(n + 1)]
+
+        def receiver(k: int) -> Callable[..., Any]:
+            async def receives(**named: Any) -> int:
+                assert await asyncio.to_thread(yielded[k].wait, TIMEOUT)
+                return k
+
+            return receives
+
+        with WorkerPool(1, max_pending=None) as pool:
+            signal = Signal(executor=pool)
+            for k in range(n):
+                signal.connect(receiver(k), weak=False, ordered=True)
+
+            def waits(**named: Any) -> int:
+                deliveries = signal.send_async(None)
+
+                def complete() -> None:
+                    yielded[0].set()
+                    for k, (_, delivery) in enumerate(deliveries.as_completed(TIMEOUT)):
+                        assert delivery.result(0) == k
+                        yielded[k + 1].set()
+
+                return steps(complete)
+
+            [(_, count)] = signal_to(waits, pool).send_async(None).results(TIMEOUT)
+            return int(count)
+
+    assert_linear(complete, 8)
+
+
+@pytest.mark.unmeasured
+@pytest.mark.parametrize("wait", [all_completed, each_result], ids=["as_completed", "result"])
+def test_layers_of_workers_that_wait_for_two_each_cost_the_same_each(wait: Wait) -> None:
+    """The last to wait looks through all of them for a circle."""
+
+    def look(layers: int) -> int:
+        gate, known = Gate(), list[Deliveries]()
+        with WorkerPool(2 * layers + 1) as pool:
+            signal = signal_to(gate, pool)
+            signal.connect(gate, weak=False, dispatch_uid="the other")
+            known.append(signal.send_async(None))
+            wait_until(lambda: gate.calls == 2)
+            try:
+                for _ in range(layers - 1):
+                    below, signal = known[-1], Signal(executor=pool)
+                    for uid in ("one", "other"):
+                        signal.connect(
+                            lambda below=below, **named: wait(below),  # type: ignore[misc]
+                            weak=False,
+                            dispatch_uid=uid,
+                        )
+                    known.append(signal.send_async(None))
+                    asleep = 2 * len(known) - 2
+                    wait_until(lambda: len(_waits._asleep) == asleep)
+
+                def looks() -> int:
+                    def expires() -> None:
+                        with pytest.raises(TimeoutError):
+                            list(known[-1].as_completed(0.01))
+
+                    return steps(expires)
+
+                return pool.submit(looks).result(TIMEOUT)
+            finally:
+                gate.opened.set()
+
+    few, many = look(4), look(12)
+    assert many < 6 * few, f"{few} steps for 4 layers, {many} for 12"
 
 
 # Timeouts

@@ -20,8 +20,10 @@ from helpers import (
     Gate,
     Running,
     Thing,
+    assert_linear,
     ignore,
     raiser,
+    steps,
     together,
     uncollected,
     wait_until,
@@ -642,6 +644,217 @@ def test_drop_oldest_drops_nothing_when_room_comes_at_the_last_moment(
         second = pool.submit(int)
         assert (first.result(TIMEOUT), second.result(TIMEOUT)) == (0, 0)
         assert pool.stats().dropped == 0
+
+
+def stops_at(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, here: Callable[[], bool]
+) -> Gate:
+    """The next thread for which ``here()`` holds stops as it calls ``owner.name``."""
+    gate, function = Gate(), getattr(owner, name)
+
+    def stops(*arguments: Any) -> Any:
+        if here() and not gate.entered.is_set():
+            gate()
+        return function(*arguments)
+
+    monkeypatch.setattr(owner, name, stops)
+    return gate
+
+
+@contextlib.contextmanager
+def goes_on_when_looked_for(pool: WorkerPool, gate: Gate) -> Iterator[None]:
+    """Open ``gate`` once a sender has twice found nothing to drop; at the end at the latest."""
+    engine: Any = pool._engine
+    oldest, in_vain = engine.oldest, list[int]()
+
+    def looks() -> Any:
+        found = oldest()
+        if found is None:
+            in_vain.append(1)
+            if len(in_vain) == 2:
+                gate.opened.set()
+        return found
+
+    engine.oldest = looks
+    try:
+        yield
+    finally:
+        engine.oldest = oldest
+        gate.opened.set()
+
+
+@pytest.mark.parametrize("way", ["submit", "ordered", "around"])
+def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has taken the only one that waits, and has yet to count that."""
+    around = contextlib.nullcontext if way == "around" else None
+    with WorkerPool(1, max_pending=1, overflow="drop_oldest", around=around) as pool:
+        signal = signal_to(Ear(response="heard"), pool, ordered=way == "ordered")
+
+        def send() -> Any:
+            return pool.submit(str, "heard") if way == "submit" else signal.send_async(None)[0][1]
+
+        workers = pool._engine.threads
+        taken = stops_at(
+            monkeypatch, _engine.Engine, "count", lambda: threading.current_thread() in workers
+        )
+        first = send()
+        assert taken.entered.wait(TIMEOUT)
+        with goes_on_when_looked_for(pool, taken):
+            second = send()
+        assert [future.result(TIMEOUT) for future in (first, second)] == ["heard"] * 2
+        assert pool.drain(TIMEOUT)
+        assert pool.stats().dropped == 0
+
+
+def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room_for_plain_ones() -> None:
+    taken = Gate()
+
+    class Slow(list[int]):
+        def pop(self, *at: Any) -> int:
+            place = super().pop(*at)
+            taken()
+            return place
+
+    with WorkerPool(1, max_pending=1, overflow="drop_oldest") as pool:
+        signal = signal_to(Ear(response="heard"), pool)
+        with held(pool):
+            first: Any = signal.send_async(None)[0][1]
+            first.sending.stack = Slow(first.sending.stack)
+        assert taken.entered.wait(TIMEOUT)
+        with goes_on_when_looked_for(pool, taken):
+            second = signal.send_async(None)[0][1]
+        assert [future.result(TIMEOUT) for future in (first, second)] == ["heard"] * 2
+        assert pool.drain(TIMEOUT)
+        assert pool.stats().dropped == 0
+
+
+@pytest.mark.parametrize("way", ["plain", "submit", "ordered"])
+def test_drop_oldest_drops_what_another_sender_is_about_to_queue(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one has the room, and was there first."""
+
+    with WorkerPool(1, max_pending=1, overflow="drop_oldest") as pool, held(pool):
+        signal = signal_to(Ear(response="heard"), pool, ordered=way == "ordered")
+
+        def send() -> Any:
+            return pool.submit(str, "heard") if way == "submit" else signal.send_async(None)[0][1]
+
+        senders = list[int]()
+        late = stops_at(
+            monkeypatch, _engine, "perf_counter", lambda: threading.get_ident() in senders
+        )
+
+        def first_sender() -> Any:
+            senders.append(threading.get_ident())
+            return send()
+
+        first = Running(first_sender)
+        assert late.entered.wait(TIMEOUT)
+        with goes_on_when_looked_for(pool, late):
+            second = send()
+        assert type(first.result().exception(TIMEOUT)) is DeliveryDropped
+        assert not second.done()
+        assert pool.stats().dropped == 1
+    assert second.result(TIMEOUT) == "heard"
+
+
+def test_drop_oldest_in_a_handler_of_the_sender_itself_does_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What keeps the room is below it on the stack: nothing comes free before it returns."""
+    publish, sent, pauses = _engine.Engine.publish, list[Any](), list[float]()
+
+    def interrupted(engine: Any, *arguments: Any) -> None:
+        monkeypatch.setattr(_engine.Engine, "publish", publish)
+        monkeypatch.setattr(time, "sleep", pauses.append)
+        sent.append(pool.submit(int))
+        monkeypatch.undo()
+        publish(engine, *arguments)
+
+    with WorkerPool(1, max_pending=1, overflow="drop_oldest") as pool, held(pool):
+        monkeypatch.setattr(_engine.Engine, "publish", interrupted)
+        sent.append(pool.submit(int))
+        assert type(sent[0].exception(TIMEOUT)) is DeliveryDropped
+        assert pauses == []
+    assert sent[1].result(TIMEOUT) == 0
+
+
+class Passed(dict[Any, None]):
+    """Counts how often its holes at the start, as a dictionary's are, are passed."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.looks += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("way", ["plain", "submit", "ordered", "tracked"])
+def test_drop_oldest_finds_it_without_passing_all_that_was_dropped_before(way: str) -> None:
+    with WorkerPool(1, max_pending=50, overflow="drop_oldest") as pool, held(pool):
+        terms = {way: True} if way in ("ordered", "tracked") else {}
+        signal = signal_to(ignore, pool, **terms)
+
+        def send() -> Any:
+            return pool.submit(int) if way == "submit" else signal.send_async(None)[0][1]
+
+        pool._engine.unresolved = known = Passed(pool._engine.unresolved)
+        sent = [send() for _ in range(1050)]
+        assert [future.done() for future in sent] == [True] * 1000 + [False] * 50
+        assert known.looks < 100
+
+
+@pytest.mark.unmeasured
+def test_each_that_stands_in_line_costs_the_same() -> None:
+    def line_up(n: int) -> int:
+        cell = _state.Cell(_state.State(), 1)
+        assert cell.admit(_state.ADMITTED, 1)
+        woken = list[int]()
+        line = [
+            _state.Blocked(_state.ADMITTED, lambda k=k: woken.append(k))  # type: ignore[misc]
+            for k in range(n)
+        ]
+
+        def all_enter() -> None:
+            for blocked in line:
+                assert cell.update(_state.block, blocked, 1)
+            for _ in line:
+                assert cell.update(_state.shift, _state.RESOLVE["cancelled"], 1)
+
+        count = steps(all_enter)
+        assert woken == list(range(n))
+        assert cell.value.blocked == ()
+        return count
+
+    assert_linear(line_up, 40)
+
+
+@pytest.mark.unmeasured
+def test_each_that_leaves_the_line_when_the_pool_closes_costs_the_same() -> None:
+    def close(n: int) -> int:
+        cell = _state.Cell(_state.State(), 1)
+        assert cell.admit(_state.ADMITTED, 1)
+        woken = list[int]()
+        line = [
+            _state.Blocked(_state.ADMITTED, lambda k=k: woken.append(k))  # type: ignore[misc]
+            for k in range(n)
+        ]
+        for blocked in line:
+            assert cell.update(_state.block, blocked, 1)
+
+        def all_leave() -> None:
+            cell.update(_state.turn, _state.Mode.CLOSING)
+            for blocked in line:
+                assert cell.update(_state.unblock, blocked, 1)
+
+        count = steps(all_leave)
+        assert {*woken} == {*range(n)}
+        return count
+
+    assert_linear(close, 40)
 
 
 def test_drop_oldest_makes_room_for_an_oversize_fan_out_by_dropping_all() -> None:

@@ -1,14 +1,17 @@
 """drain, shutdown and the states of a pool."""
 
+import asyncio
 import contextlib
+import gc
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Boom, Ear, Gate, Running, raiser, together, wait_until
+from helpers import TIMEOUT, Boom, Ear, Gate, Running, Thing, raiser, together, wait_until
 from pools import Watch, add_up, held, signal_to
 
 from tsignals import PoolClosed, Signal, WorkerPool, _state
@@ -187,6 +190,102 @@ def test_shutdown_can_cancel_what_has_not_started(wait: bool) -> None:
     assert called == pending
     wait_until(lambda: workers_of(pool) == [])
     assert pool.stats() == (0, 0, 0, 0, 8, 1, 0, 7, 0)
+
+
+class Stops(Gate):
+    """A receiver that stops in the middle, in one way or another."""
+
+    def hear(self, **named: Any) -> str:
+        return self(**named)
+
+    async def listen(self, **named: Any) -> str:
+        return await asyncio.to_thread(self, **named)
+
+
+LANES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "ordered": ("hear", {}, {}),
+    "ordered and tracked": ("hear", {"tracked": True}, {}),
+    "ordered, around": ("hear", {}, {"around": contextlib.nullcontext}),
+    "ordered and async": ("listen", {}, {}),
+}
+CANCELS: dict[str, Callable[[WorkerPool, list[Any]], object]] = {
+    "by the pool": lambda pool, rest: pool.shutdown(wait=False, cancel_futures=True),
+    "then closed": lambda pool, rest: [f.cancel() for f in rest] and pool.shutdown(wait=False),
+    "the last first": lambda pool, rest: (
+        [f.cancel() for f in rest[::-1]] and pool.shutdown(wait=False)
+    ),
+    "once closed": lambda pool, rest: [pool.shutdown(wait=False), *[f.cancel() for f in rest]],
+}
+
+
+@pytest.mark.parametrize("way", LANES)
+@pytest.mark.parametrize("cancel", CANCELS)
+def test_closed_pool_keeps_nothing_of_a_lane_whose_rest_was_cancelled(
+    way: str, cancel: str
+) -> None:
+    method, terms, arguments = LANES[way]
+    pool, receiver = WorkerPool(2, **arguments), Stops()
+    signal = signal_to(getattr(receiver, method), pool, ordered=True, **terms)
+    senders = [Thing() for _ in range(4)]
+    gone = [weakref.ref(receiver), *map(weakref.ref, senders)]
+    [running, *rest] = [signal.send_async(sender)[0][1] for sender in senders]
+    assert receiver.entered.wait(TIMEOUT)
+    CANCELS[cancel](pool, rest)
+    assert all(future.cancelled() for future in rest)
+    receiver.opened.set()
+    assert running.result(TIMEOUT) == "through"
+    Running(pool.shutdown).result()
+    del receiver, senders, running, rest, signal
+    gc.collect()
+    wait_until(lambda: [reference() for reference in gone] == [None] * 5)
+    assert pool.stats()[2:] == (0, 0, 4, 1, 0, 3, 0)
+
+
+def fill_and_send(pool: WorkerPool, signal: Signal, sender: object) -> Any:
+    pool.submit(int)
+    return signal.send_async(sender)
+
+
+@pytest.mark.parametrize("overflow", ["block", "caller_runs"])
+def test_closed_pool_keeps_nothing_of_a_lane_in_which_a_caller_stood(overflow: str) -> None:
+    """What a full worker sends to a lane it runs itself, when its turn comes; it is cancelled."""
+    pool, receiver = WorkerPool(2, max_pending=1, overflow=overflow), Stops()
+    ordered = signal_to(receiver.hear, pool, ordered=True)
+    sender = Thing()
+    gone = [weakref.ref(receiver), weakref.ref(sender)]
+    running = ordered.send_async(None)[0][1]
+    assert receiver.entered.wait(TIMEOUT)
+    sending = pool.submit(fill_and_send, pool, ordered, sender)
+    wait_until(lambda: pool.stats().pending == 2)
+    pool.shutdown(wait=False, cancel_futures=True)
+    receiver.opened.set()
+    sent = sending.result(TIMEOUT)
+    assert sent[0][1].cancelled()
+    assert running.result(TIMEOUT) == "through"
+    Running(pool.shutdown).result()
+    del receiver, sender, sending, sent, running, ordered
+    gc.collect()
+    wait_until(lambda: [reference() for reference in gone] == [None] * 2)
+
+
+def test_pool_that_breaks_keeps_nothing_of_its_lanes() -> None:
+    gate = Gate()
+
+    def fails() -> None:
+        gate()
+        raise Boom
+
+    pool, receiver = WorkerPool(1, initializer=fails), Stops()
+    signal = signal_to(receiver.hear, pool, ordered=True)
+    gone = weakref.ref(receiver)
+    rest = [signal.send_async(None)[0][1] for _ in range(3)]
+    gate.opened.set()
+    assert all(isinstance(future.exception(TIMEOUT), BrokenExecutor) for future in rest)
+    wait_until(lambda: pool.stats().workers == 0)
+    assert not pool._engine.lanes
+    del receiver, signal, rest
+    gc.collect()
+    wait_until(lambda: gone() is None)
 
 
 def test_shutdown_may_be_called_again_and_do_more(pool: WorkerPool) -> None:

@@ -42,8 +42,16 @@ def foreign(function: _F) -> _F:
     return function
 
 
+# Before 3.12 calls of C functions count as well as frames: not twice as many, one may expect.
+_FRAMES_COUNT = 1 if sys.version_info >= (3, 12) else 3
+
+
 def refuse_if_deep(frames: int = 40) -> None:
     """Raise ``RecursionError`` here, where it does no harm, rather than a few frames further in."""
+    try:  # mostly there are so few that they need not be tried
+        sys._getframe((sys.getrecursionlimit() - frames - 10) // _FRAMES_COUNT)
+    except ValueError:
+        return
     if frames:
         refuse_if_deep(frames - 1)
 

@@ -258,7 +258,7 @@ class Deliveries(list[Pair]):
 
     def _as_completed(self, timeout: float | None) -> Iterator[Pair]:
         pairs: dict[futures.Future[Any], Pair] = {pair[1]: pair for pair in self}
-        for future in futures.as_completed(pairs, timeout):
+        for future in _as_completed(pairs, timeout):
             yield pairs[future]
 
     def cancel(self) -> int:
@@ -279,6 +279,19 @@ class Deliveries(list[Pair]):
         from tsignals._aio import Completed
 
         return Completed(self)
+
+
+def _as_completed(
+    pairs: "dict[futures.Future[Any], Pair]", timeout: float | None
+) -> "Iterator[futures.Future[Any]]":
+    for first in pairs:
+        if isinstance(first, Work) and first._pool.works_here():
+            engine = first._pool
+            if all(isinstance(future, Work) and future._pool is engine for future in pairs):
+                completed: Iterator[futures.Future[Any]] = engine.as_completed([*pairs], timeout)
+                return completed
+        break
+    return futures.as_completed(pairs, timeout)
 
 
 def _countdown(timeout: float | None) -> Callable[[], float | None]:

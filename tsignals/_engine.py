@@ -15,6 +15,7 @@ import os
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures.thread import BrokenThreadPool
 from time import perf_counter
@@ -32,6 +33,9 @@ from tsignals._waits import Waits, forget_sleepers, loop_runs_here
 from tsignals._work import Entry, Work, growth
 from tsignals._workers import Stamp
 
+_MOMENTS = [0.0] * 10 + [0.001] * 50
+"""Seconds that a sender gives another thread to finish its step, before it drops what is new."""
+
 
 class Engine(Waits):
     """A pool's queue and workers; ``WorkerPool`` documents the arguments."""
@@ -42,6 +46,7 @@ class Engine(Waits):
         Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and ``RuntimeError`` when no
         thread can be started to run them.
         """
+        refuse_if_deep()
         self.take(works, growth(works))
         self.note_drops()
 
@@ -67,6 +72,9 @@ class Engine(Waits):
             notice()
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
         counted = False
+        if together is not None and len(self.threads) < self.max_workers:
+            if cell.needs_workers(admitted):
+                refuse_if_deep()  # to start one, or to take all back, goes deeper than the rest
         try:
             # What a send mostly comes to is spelled out here: it is a matter of calls.
             counted = together is not None and cell.admit(admitted, len(works))
@@ -113,7 +121,7 @@ class Engine(Waits):
             elif (
                 self.overflow == "drop_newest"
                 or not cell.value.may_fit(len(works), self.limit)
-                or not (self.drop_oldest() or cell.value.fits(len(works), self.limit))
+                or not (self.drop_oldest() or self.comes_free(len(works), cell))
             ):
                 self.drop(works, cell)
                 return False
@@ -163,10 +171,12 @@ class Engine(Waits):
             unresolved[work] = None
             if work.on_loop:
                 put = for_loop.append
-            if work.ordered_receiver is None or (
-                join(self.lanes, work.ordered_receiver, work, kept).before is None and not kept
-            ):
+            if work.ordered_receiver is None:
                 put(work)
+            else:
+                if join(self.lanes, work.ordered_receiver, work, kept).before is None and not kept:
+                    put(work)
+                self.pass_over(work.futures()[0])  # it may have been resolved before it had a turn
         if for_loop:
             self.loops[0].take(for_loop)
 
@@ -326,10 +336,39 @@ class Engine(Waits):
 
     def oldest(self) -> Work | None:
         """Of what nobody runs or has resolved, what came first (E3)."""
+        # The start of ``unresolved`` is full of holes, which take long to pass. So all that is in
+        # there is looked up at once, and serves until it has ended.
+        elders, looked_up = self.elders, False
+        while True:
+            try:
+                elder = elders.popleft()
+            except IndexError:
+                if looked_up:
+                    return None
+                looked_up = True
+                elders.extend(map(weakref.ref, list(self.unresolved)))
+                continue
+            entry = elder()
+            work = None if entry is None else entry.oldest()
+            if work is not None:
+                elders.appendleft(elder)  # it may not be dropped, or have more
+                return work
+
+    def comes_free(self, count: int, cell: Cell) -> bool:
+        """Whether there is room, or something to drop, where there was neither a moment ago.
+
+        Then another thread is between two steps with what has the room: it has counted that and is
+        about to queue it, or has taken it and is about to count that.
+        """
         try:
-            return next((work for entry in self.unresolved if (work := entry.oldest())), None)
-        except RuntimeError:  # it has changed meanwhile
-            return next((work for entry in list(self.unresolved) if (work := entry.oldest())), None)
+            refuse_if_critical("a full queue", below=Engine.take)
+        except RuntimeError:
+            return False  # it may be this thread
+        for pause in _MOMENTS:
+            if cell.value.fits(count, self.limit) or self.oldest() is not None:
+                return True
+            time.sleep(pause)
+        return False
 
     def _dropped(self) -> DeliveryDropped:
         return DeliveryDropped(

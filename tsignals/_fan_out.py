@@ -138,7 +138,8 @@ def taking(frame: FrameType) -> bool:
 class Fates(dict[int, "list[Mark | Meeting]"]):
     """What has been asked about the deliveries of a fan-out, by place (F1, F2)."""
 
-    __slots__ = ()
+    __slots__ = ("last",)
+    last: int  # no delivery of a later place is left
 
     def __bool__(self) -> bool:
         return False  # among the works it is none that is left
@@ -147,7 +148,17 @@ class Fates(dict[int, "list[Mark | Meeting]"]):
 class FanOut(Message, Entry):
     """The deliveries of one send."""
 
-    __slots__ = ("call", "context", "fates", "named", "queued_at", "stack", "tell", "works")
+    __slots__ = (
+        "__weakref__",
+        "call",
+        "context",
+        "fates",
+        "named",
+        "queued_at",
+        "stack",
+        "tell",
+        "works",
+    )
     call: Caller  # calls one receiver with what was sent; see _call.BACKGROUND
     fates: Fates | None  # None: nobody has asked
     stack: list[int]  # the places of those that no worker has taken, the first one last
@@ -162,7 +173,9 @@ class FanOut(Message, Entry):
         """What somebody has asked about its deliveries, or may enter now."""
         fates = self.fates
         if fates is None:
-            self.works.append(Fates())
+            fates = Fates()
+            fates.last = len(self.works)
+            self.works.append(fates)
             # That of the first: all agree on it.
             fates = self.fates = next(w for w in self.works.copy() if isinstance(w, Fates))
         return fates
@@ -185,10 +198,20 @@ class FanOut(Message, Entry):
 
     def leave_if_over(self, engine: Engine) -> None:
         """Once all have ended, know nothing of the send: the entry may yet stay in the queue."""
-        self.works.extend(())  # F3
-        if not any(reversed(self.works)):  # these often end in their order
-            self.let_go()
-            engine.unresolved.pop(self, None)
+        works, fates = self.works, self.fates
+        works.extend(())  # F3
+        if fates is not None:
+            # Not all of them each time one ends: those behind this place have ended for ever.
+            place = min(fates.last, len(works) - 1)
+            while place >= 0 and not works[place]:
+                place -= 1
+            fates.last = place
+            if place >= 0:
+                return
+        elif any(reversed(works)):  # these often end in their order
+            return
+        self.let_go()
+        engine.unresolved.pop(self, None)
 
     @foreign
     def let_go(self) -> None:

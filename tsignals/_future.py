@@ -262,6 +262,11 @@ class PoolFuture(Future[Any]):
                 return entry
         return None
 
+    def ended_unrun(self) -> bool:
+        """Whether somebody resolves it, or has, without running it."""
+        owner = self.owner
+        return owner is not None and owner[0] != "run"
+
     def calls_back(self) -> bool:
         """Whether somebody wants to be called back at its end."""
         return (met := self._met()) is not None and bool(met.callbacks)

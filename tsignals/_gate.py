@@ -146,7 +146,11 @@ class Gate:
         self._table.pop(self._key, None)
 
     def enter(self, call: Call) -> bool:
-        """Let ``call`` in; False when the gate is closed, and then there is nothing to leave."""
+        """Let ``call`` in; False when the gate is closed, and then there is nothing to leave.
+
+        Raises ``RecursionError`` where the stack has no room to leave again.
+        """
+        _go_as_deep_as_leaving_does()
         self.running[call] = None
         if self.closed:
             self.leave(call)
@@ -226,6 +230,14 @@ class Gate:
             # A call that the parent of a fork was in does not run here.
             if call.process is _process.here[0] and not _ends_after(call, wait, waits, set()):
                 yield call
+
+
+def _go_as_deep_as_leaving_does() -> None:
+    _go_on()
+
+
+def _go_on() -> None:
+    len(())  # calls of C functions count, too, before 3.12
 
 
 def _cancel(delivery: Any) -> None:

@@ -45,8 +45,8 @@ class Turn:
         found.reverse()
         return found
 
-    def pass_on(self) -> Any:  # repeated, it does no harm
-        """End this turn; return the future whose turn has come, if it is to be queued."""
+    def pass_on(self) -> "Turn | None":  # repeated, it does no harm
+        """End this turn; return the one that has come."""
         if not self.after:
             self.after.append(None)
         following = self.after[0]
@@ -54,7 +54,7 @@ class Turn:
             self.lane.close()
             return None
         following.before = None
-        return None if following.kept else following.future
+        return following
 
 
 PASSED = Turn(None, None)

@@ -224,8 +224,8 @@ class LoopThread:
                 self.engine.count(_state.START_ON_LOOP, self.engine.cell)
                 work.begin(mark)
                 work.start(mark, functools.partial(self._ended, work, mark))
-            elif (owner := work.owner) is not None and owner[0] != "run":
-                self.engine.pass_on(work)  # its turn came after it was resolved unrun
+            elif work.ended_unrun():
+                self.engine.pass_on(work)  # its turn came after that
 
     def _ended(self, work: AsyncDelivery, mark: Mark, task: Task) -> None:
         if work.owner is not mark:

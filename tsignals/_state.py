@@ -274,8 +274,10 @@ class Cell:
         used = numbers & _MASK
         return used + blocked[0].count <= self.limit or not used
 
-    def needs_workers(self) -> bool:
+    def needs_workers(self, admitted: int = 0) -> bool:
         """Whether more wait for a worker than are idle: for one who has added to the former.
+
+        ``admitted``: what is about to be added.
 
         Accounts only lessen that, or else their worker asks in turn; so looked at first they do
         not hide what is wanted, and may change meanwhile, unlike for ``_look``. What a field then
@@ -285,7 +287,7 @@ class Cell:
         node = self.node
         while node[3]:  # as _last does
             node = node[3][0]
-        return node[0] + accounts >= WANTED
+        return node[0] + accounts + admitted >= WANTED
 
     def _replace(self, node: Node, successor: Node) -> bool:
         """Make ``successor`` follow ``node``; False if something else does."""
@@ -318,9 +320,11 @@ class Cell:
 
 def wake(before: State, after: State) -> None:
     """Wake whoever can go on after a change."""
+    first = after.blocked[0] if after.blocked and after.mode is before.mode else None
     for blocked in before.blocked:
-        if after.mode or blocked not in after.blocked:
-            blocked.wake()
+        if blocked is first:
+            break  # they enter in their order: nobody behind this one has (S3)
+        blocked.wake()
     if after.quiet:
         for idler in after.idlers:
             idler()
@@ -360,7 +364,8 @@ def unblock(state: State, blocked: Blocked, limit: int | None) -> State | None:
     """A sender leaves the line; not if it was admitted."""
     if blocked not in state.blocked:
         return None
-    left = tuple(other for other in state.blocked if other is not blocked)
+    at = state.blocked.index(blocked)
+    left = state.blocked[:at] + state.blocked[at + 1 :]
     return let_in(state._replace(blocked=left), limit)
 
 

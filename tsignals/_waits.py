@@ -10,7 +10,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from tsignals import _state
@@ -19,7 +20,7 @@ from tsignals._future import left_until
 from tsignals._process import notice, page
 from tsignals._workers import Workers
 
-_asleep: "dict[int, tuple[Sequence[Any], bool]]" = {}
+_asleep: "dict[int, tuple[Collection[Any], bool]]" = {}
 """By thread: what a worker waits for, which others run, and whether it needs every one of them.
 
 The same of async deliveries that await one, by what stands for a thread in their marks.
@@ -29,6 +30,23 @@ _CIRCLE = (
     "cannot wait for this delivery here: it can only run after the one that waits "
     "(they share an ordered receiver's lane, or wait for each other)"
 )
+
+
+_NOT_DONE = "the delivery is not done yet; it goes on"
+_TIME_UP = object()
+
+
+class _Teller:
+    """Among those who sleep until something ends; puts ``work`` into a queue then."""
+
+    __slots__ = ("_told", "_work")
+
+    def __init__(self, told: "queue.SimpleQueue[Any]", work: Any) -> None:
+        self._told = told
+        self._work = work
+
+    def put(self, _: None) -> None:
+        self._told.put(self._work)
 
 
 class Waits(Workers):
@@ -55,7 +73,7 @@ class Waits(Workers):
             if not before.done():
                 left = None if deadline is None else deadline - time.monotonic()
                 if not self.sleep([before], queue.SimpleQueue(), True, left):
-                    raise TimeoutError("the delivery is not done yet; it goes on")
+                    raise TimeoutError(_NOT_DONE)
         del work, before  # see drop_frame
 
     def sleep(
@@ -71,31 +89,102 @@ class Waits(Workers):
         up. Raises ``RuntimeError`` if they can only end after who waits.
         """
         refuse_if_critical("a worker")
+        try:
+            for work in works:
+                work.wake_at_end(woken)
+            if any(work.done() for work in works):
+                return True
+            return self.sleep_on(woken, works, every, timeout) is not _TIME_UP
+        finally:
+            for work in works:
+                work.let_sleep(woken)
+
+    def sleep_on(
+        self,
+        woken: "queue.SimpleQueue[Any]",
+        works: "Collection[Any]",
+        every: bool,
+        timeout: float | None,
+    ) -> Any:
+        """The same for who is told of the ends of ``works`` already; returns what it was told."""
         self.refuse_on_loop()
         me = threading.get_ident()
         try:
             _asleep[me] = (works, every)
             if works and (any if every else all)(_only_after(work, me) for work in works):
                 raise RuntimeError(_CIRCLE)
-            for work in works:
-                work.wake_at_end(woken)
-            if not any(work.done() for work in works):
-                woken.get(timeout=None if timeout is None else max(0.0, timeout))
+            return woken.get(timeout=None if timeout is None else max(0.0, timeout))
         except queue.Empty:
-            return False
+            return _TIME_UP
         finally:
             _asleep.pop(me, None)
+
+    def as_completed(self, works: "Sequence[Any]", timeout: float | None) -> Iterator[Any]:
+        """In a worker: yield ``works`` as they are done; run what has not started.
+
+        Raises ``TimeoutError``, and ``RuntimeError`` for a wait that cannot end.
+        """
+        refuse_if_critical("a worker")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        tellers = []
+        left = dict(zip(works, works, strict=True))  # with what each waits for: itself, or another
+        unseen = deque(works)
+        try:
             for work in works:
-                work.let_sleep(woken)
-        return True
+                tellers.append((work, _Teller(told, work)))
+                work.wake_at_end(tellers[-1][1])
+                if work.done():
+                    told.put(work)
+            while left:
+                if told.empty():
+                    remaining = None if deadline is None else deadline - time.monotonic()
+                    if remaining is not None and remaining < 0:
+                        raise TimeoutError(_NOT_DONE)
+                    if unseen:
+                        work = unseen.popleft()
+                        if work not in left:
+                            continue
+                        before = left[work] = self.run_up_to(work)
+                        if before is not work:
+                            tellers.append((before, _Teller(told, work)))
+                            before.wake_at_end(tellers[-1][1])
+                            if before.done():
+                                told.put(work)
+                        continue
+                    work = self.sleep_on(told, left.values(), False, remaining)
+                    if work is _TIME_UP:
+                        raise TimeoutError(_NOT_DONE)
+                else:
+                    work = told.get()
+                if work not in left:
+                    continue
+                if work.done():
+                    del left[work]
+                    yield work
+                else:  # something before it is
+                    unseen.append(work)
+        finally:
+            for work, teller in tellers:
+                work.let_sleep(teller)
+
+    def run_up_to(self, work: Any) -> Any:
+        """In a worker: run ``work`` and what stands before it, as far as these can start now.
+
+        Returns the first of them that runs elsewhere, or ``work``.
+        """
+        for before in with_those_before(work):
+            if before.owner is None:
+                refuse_if_deep()
+                before._pool.run(before)
+            if not before.done():
+                return before
+        return work
 
     def help(self, work: Any) -> None:
         """In a worker that is about to wait for ``work``: run it, as far as it can start now."""
         if self.works_here():
-            for before in with_those_before(work):
-                self.run(before)
-                if not before.done():
-                    return
+            self.run_up_to(work)
 
     def on_loop(self) -> bool:
         """Whether this is the event loop's thread."""
@@ -174,17 +263,38 @@ def with_those_before(work: Any) -> "list[Any]":
     return [work] if work.turn is None else [*work.turn.standing_before(), work]
 
 
-def _only_after(work: Any, me: int, seen: tuple[int, ...] = ()) -> bool:
+def _only_after(work: Any, me: int) -> bool:
     """Whether ``work`` can only end after ``me`` goes on: runs there, or waits for what does."""
+    start = _runner(work)
+    if start is None or start == me:
+        return start is not None
+    # Each is looked at once, however many wait for it.
+    wanted = {start: 0}  # by who waits: of how many more it must be true to be true of that one
+    waiting: dict[int, list[int]] = {}  # who waits for it
+    unseen = [start]
+    while unseen:
+        one = unseen.pop()
+        others, every = _asleep.get(one, ((), True))
+        wanted[one] = 1 if every else max(1, len(others))
+        for runner in map(_runner, list(others)):
+            if runner is not None:
+                waiting.setdefault(runner, []).append(one)
+                if runner != me and runner not in wanted:
+                    wanted[runner] = 0
+                    unseen.append(runner)
+    true = [me]
+    while true:
+        for one in waiting.pop(true.pop(), ()):
+            wanted[one] -= 1
+            if wanted[one] == 0:
+                true.append(one)
+    return wanted[start] <= 0
+
+
+def _runner(work: Any) -> int | None:
+    """Who runs ``work``, as its mark has it; None if nobody does, or it is done."""
     owner = work.owner
-    if owner is None or owner[1] in seen or work.done():
-        return False
-    if owner[1] == me:
-        return True
-    others, every = _asleep.get(owner[1], ((), True))
-    seen = (*seen, owner[1])
-    waits = [_only_after(other, me, seen) for other in others]
-    return any(waits) if every else bool(waits) and all(waits)
+    return None if owner is None or work.done() else owner[1]
 
 
 def loop_runs_here() -> bool:

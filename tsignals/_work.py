@@ -55,10 +55,9 @@ class Work(PoolFuture, Entry):
             del self  # see drop_frame
 
     def remains(self, engine: Any) -> bool:
-        owner = self.owner
-        if owner is not None and owner[0] != "run":
+        if self.ended_unrun():
             engine.pass_on(self)
-        return owner is None
+        return self.owner is None
 
     def futures(self) -> "list[Work]":
         return [self]

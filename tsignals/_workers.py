@@ -20,6 +20,7 @@ Fork: in the child every value here is made anew by ``start_over``; a thread tha
 replaced (``future.owner``) leaves all counts alone.
 """
 
+import contextlib
 import logging
 import queue
 import sys
@@ -85,6 +86,7 @@ class Workers:
         self.cell = Cell(state, self.limit)
         self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of Entry; None: go; see E4
         self.unresolved: dict[Entry, None] = {}  # E3
+        self.elders: deque[weakref.ref[Entry]] = deque()  # the oldest of them; see oldest
         self.overdue: list[None] = []  # as long as there may be entries too many; see tidy
         self.lanes: dict[Hashable, Lane] = {}
         self.hopeless: Callable[[], tuple[str, BaseException]] | None = None  # E3: how it all ends
@@ -166,8 +168,8 @@ class Workers:
         counted = here is not None  # with all that this thread runs
         try:
             if not work.claim(mark):
-                if (owner := work.owner) is not None and owner[0] != "run":
-                    self.pass_on(work)  # its turn came after it was resolved unrun
+                if work.ended_unrun():
+                    self.pass_on(work)  # its turn came after that
                 return
             if here is not None:
                 # Not before the claim: what is in there and unclaimed counts as pending.
@@ -299,6 +301,11 @@ class Workers:
                     work.end(*self.hopeless())
                 except BaseException as error:  # of a callback: the others end all the same
                     interrupt = error
+        if state.mode > Mode.CLOSING:
+            with contextlib.suppress(queue.Empty):
+                while True:  # nobody will take these, and they know what was sent
+                    self.queue.get_nowait()
+            self.let_go()  # perhaps a worker was to find that there
         if interrupt is not None:
             raise interrupt
 
@@ -310,6 +317,7 @@ class Workers:
     def wrap_up_unrun(self, work: Any) -> None:
         """After ``work`` was resolved without having run; its turn passes when it comes."""
         self.release(work)
+        self.pass_over(work)
         self.tidy()
         if self.cell.interrupts:
             self.cell.raise_interrupt()
@@ -351,13 +359,34 @@ class Workers:
         return [work for entry in list(self.unresolved) for work in entry.futures()]
 
     def pass_on(self, work: Work) -> None:
-        """End the turn of ``work``, if it has one, and queue the one whose turn comes."""
-        turn = work.turn
-        if turn is not None and turn is not PASSED:
+        """End the turn of ``work``, if it has one, and queue the one whose turn comes.
+
+        What has been resolved unrun is passed over: perhaps no worker will come for it.
+        """
+        passed = []
+        while (turn := work.turn) is not None and turn is not PASSED:
             following = turn.pass_on()
-            if following is not None:
-                self.queue_again(following)
+            passed.append(work)
+            if following is None:
+                break
+            work = following.future
+            work._fate.extend(())  # that its turn has come is seen before the look at its owner
+            if not work.ended_unrun():
+                if not following.kept:
+                    self.queue_again(work)
+                break
+        for work in reversed(passed):  # the first one last: interrupted, all of this is done again
             work.turn = PASSED
+
+    def pass_over(self, work: Work) -> None:
+        """Pass the turn of ``work`` on, if that has come and ``work`` was resolved unrun.
+
+        Who claims a future looks here afterwards whether its turn has come, and who passes turns
+        on looks afterwards for a claim: so one of them passes it on, or both do.
+        """
+        turn = work.turn
+        if turn is not None and turn.joined() and turn.before is None and work.ended_unrun():
+            self.pass_on(work)
 
     def queue_again(self, work: Work) -> None:
         """Put ``work`` into the queue, from where it may be taken more than once (E1)."""
