@@ -102,8 +102,9 @@ class Registry:
 
     __slots__ = ("__weakref__", "_rows", "epoch", "gates", "on_death", "ref", "signal")
 
-    def __init__(self, signal: object) -> None:
-        self.signal = weakref.ref(signal)  # for the names of its connections
+    def __init__(self, signal: object = None) -> None:
+        # For the names of its connections.
+        self.signal = (lambda: None) if signal is None else weakref.ref(signal)
         self._rows: dict[Hashable, Connection] = {}
         self.epoch = STALE
         # Of tracked connections, with their keys: connected, or gone but still running.
