@@ -133,8 +133,9 @@ class Registry:
 
     __slots__ = ("__weakref__", "_pins", "_rows", "epoch", "gates", "on_death", "ref", "signal")
 
-    def __init__(self, signal: object) -> None:
-        self.signal = weakref.ref(signal)  # for the names of its connections
+    def __init__(self, signal: object = None) -> None:
+        # For the names of its connections.
+        self.signal = (lambda: None) if signal is None else weakref.ref(signal)
         self._rows: dict[Hashable, Connection] = {}
         self.epoch = STALE
         self._pins: dict[int, list[object]] = {}  # R5; by id, for a list compares what is in it
