@@ -431,7 +431,7 @@ def append_looking_first(turn: Turn) -> Any:
     following = turn.after[0]
     assert following is not None
     following.before = None
-    return following.future
+    return following
 
 
 def ordered_caller_runs() -> str:
