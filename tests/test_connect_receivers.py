@@ -179,9 +179,60 @@ def test_async_mock_is_awaited() -> None:
     double.assert_awaited_once()
 
 
+class Field:
+    """A descriptor that knows classes, as those of models and forms do."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.owner = owner
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else self.kind()
+
+
+class Model:
+    size = Field(int)
+
+    @functools.cache  # noqa: B019
+    def cached(self, **named: Any) -> str:
+        return "heard"
+
+    @classmethod
+    @functools.cache
+    def cached_of_the_class(cls, **named: Any) -> str:
+        return "heard"
+
+    def watch(self) -> Callable[..., Any]:
+        return lambda **named: (self, __class__)  # type: ignore[name-defined]
+
+
+class SlottedBound:
+    __slots__ = ("__weakref__", "method")
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method = method
+
+    def __call__(self, **named: Any) -> Any:
+        return self.method(**named)
+
+
 @pytest.mark.parametrize(
     "keep",
     [
+        lambda: mock.MagicMock().handler,
+        lambda: mock.MagicMock()(),
+        lambda: mock.create_autospec(Decorated()).plain,
+        lambda: Model().watch(),
+        lambda: closure(Decorated.plain, Model.size),
+        lambda: functools.partial(Shelf.method, Model, Model.size),
+        lambda: Bound(Model, Model.size),  # type: ignore[arg-type]
+        lambda: Bound(int, Model()),
+        lambda: SlottedBound(Model().cached),
+        lambda: wraps(Model().cached),
+        lambda: wraps(Decorated().as_object),
+        lambda: functools.partial(Model().cached, size=1),
         lambda: functools.partial(Decorated().plain),
         lambda: functools.partial(Decorated.plain, Decorated()),
         lambda: closure(Decorated.plain, Decorated()),
@@ -193,13 +244,50 @@ def test_async_mock_is_awaited() -> None:
 )
 def test_receiver_that_somebody_may_keep_is_held_weakly(keep: Callable[[], Any]) -> None:
     signal, receiver = Signal(), keep()
-    signal.connect(receiver)
-    assert heard(signal) == [receiver]
+    assert signal.connect(receiver).receiver is receiver
     reference = weakref.ref(receiver)
     if receiver is not Shelf.static_method:
         del receiver
         assert_gone(reference)
         assert not signal.has_listeners()
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Decorated) if name[:3] in ("as_", "par")])
+def test_method_like_object_that_its_object_keeps_is_held_weakly(name: str) -> None:
+    signal, shop = Signal(), Decorated()
+    shop.keep = getattr(shop, name)  # type: ignore[attr-defined]
+    receiver = shop.keep  # type: ignore[attr-defined]
+    connection = signal.connect(receiver)
+    reference = weakref.ref(receiver)
+    del receiver
+    gc.collect()
+    assert connection.connected
+    del shop
+    assert_gone(reference)
+    assert not signal.has_listeners()
+
+
+def test_cached_method_of_a_class_is_held_as_any_method() -> None:
+    signal = Signal()
+    signal.connect(Model.cached_of_the_class)
+    gc.collect()
+    assert heard(signal) == [Model.cached_of_the_class]
+
+
+@pytest.mark.parametrize("wide", ["__new__", "__init__"])
+def test_class_is_judged_by_what_is_defined_nearest_of_new_and_init(wide: str) -> None:
+    def make(self: Any, size: int = 0) -> Any:
+        return object.__new__(self)
+
+    def make_any(self: Any, *arguments: Any, **named: Any) -> Any:
+        return object.__new__(self)
+
+    narrow = "__init__" if wide == "__new__" else "__new__"
+    base = type("Base", (), {narrow: make})
+    Signal().connect(type("Wide", (base,), {wide: make_any}))
+    base = type("Base", (), {wide: make_any})
+    with pytest.raises(ValueError, match="keyword arguments"):
+        Signal().connect(type("Narrow", (base,), {narrow: make}))
 
 
 class Watchful:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Gate, Running, Thing, ignore, uncollected, wait_until
+from helpers import TIMEOUT, Ear, Gate, Running, Thing, ignore, uncollected, wait_until
 from points import Handler, Interrupter
 from pools import add_up, held
 from processes import run
@@ -30,6 +30,7 @@ from tsignals import (
     _fan_out,
     _state,
 )
+from tsignals._connection import PLAIN
 
 MOST = 200
 """Of a call with more points, about so many will do here: every n-th."""
@@ -502,6 +503,39 @@ def test_interrupt_that_had_to_wait_is_raised_in_the_thread_that_it_befell() -> 
     thread.result()
     world.check()
     assert world.ran == [7, 7]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above
+@pytest.mark.parametrize("ask", ["send", "receivers"])
+def test_look_that_is_interrupted_keeps_nobody_alive_who_connects_later(ask: str) -> None:
+    at, raised = 0, True
+    while raised:
+        at += 1
+        signal, mortal, doomed = Signal(name="watched"), Ear(), list[Ear]()
+
+        class Trap:
+            """A weak reference in the middle of which another dies."""
+
+            def __call__(self, doomed: list[Ear] = doomed) -> Any:
+                doomed.clear()
+                return ignore
+
+        registry = signal._registry
+        trap: Any = Trap()
+        registry.add(Connection(registry.ref, "trap", trap, PLAIN))
+        signal.connect(mortal)
+        registry.current()
+        doomed.append(mortal)
+        del mortal
+        with Interrupter(at) as interrupter:
+            signal.send(None) if ask == "send" else signal.receivers
+        raised = interrupter.raised
+        late = Ear()
+        signal.connect(late)
+        reference = weakref.ref(late)
+        del late
+        assert reference() is None, f"at point {at}, {interrupter.where}"
+    assert at > 1
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above

@@ -128,13 +128,22 @@ def _class_takes_any_keywords(made: Any, left: int) -> bool:
     """Whether making an instance takes any keywords."""
     if not made.__flags__ & _HEAP_TYPE:
         return _builtin_takes_any_keywords(made)
-    for owner, name in ((type(made), "__call__"), (made, "__new__"), (made, "__init__")):
-        if type(_in_class(owner, name)) not in (*_BUILTIN, type(_MISSING)):
-            return _takes_any_keywords_in(owner, name, left)
+    if _is_defined(type(made), "__call__"):
+        return _takes_any_keywords_in(type(made), "__call__", left)
+    names = [name for name in ("__new__", "__init__") if _is_defined(made, name)]
+    for base in type.__dict__["__mro__"].__get__(made):  # the one that is nearer
+        for name in names:
+            if name in type.__dict__["__dict__"].__get__(base):
+                return _takes_any_keywords_in(made, name, left)
     # Nothing is defined: ``object`` takes no arguments, other bases may.
     return _in_class(made, "__init__") is not object.__init__ or (
         _in_class(made, "__new__") is not object.__new__
     )
+
+
+def _is_defined(owner: Any, name: str) -> bool:
+    """Whether a class, not a type in C, says what ``name`` does."""
+    return type(_in_class(owner, name)) not in (*_BUILTIN, type(_MISSING))
 
 
 def _builtin_takes_any_keywords(thing: Any) -> bool:
@@ -210,38 +219,50 @@ def is_made_anew(receiver: Any) -> bool:
     """
     kind = type(receiver)
     if kind is FunctionType:
-        if receiver.__closure__ is None and not hasattr(receiver, "__wrapped__"):
+        if receiver.__closure__ is None:
             return False
     elif kind is MethodType:
         function = receiver.__func__
         if type(function) is FunctionType and function.__closure__ is None:
             return False
-        return _is_bound([receiver.__self__, function, *_parts(function)])
+        return _is_bound(receiver, [receiver.__self__, function, *_parts(function)])
     else:
         owner = stored(receiver, "__self__")
         if owner is not _MISSING and owner is not None and type(owner) is not ModuleType:
-            return True
+            return not _has_attribute(owner, receiver)
         if kind in _BUILTIN:
             return False
-    return _is_bound(_parts(receiver))
+    return _is_bound(receiver, _parts(receiver))
 
 
-def _is_bound(parts: list[Any]) -> bool:
+def _is_bound(receiver: object, parts: list[Any]) -> bool:
     """Whether one of ``parts`` is an object, and another what a descriptor of its class uses."""
-    known = {id(part) for part in parts if callable(part)}
+    known = _callables(parts)
     for owner in parts:
         values = list(_namespace(owner))
         # What the class shows as it is may have been taken from there.
         hidden = known.difference(id(value) for value in values if type(value) is FunctionType)
+        hidden.discard(id(owner))  # a descriptor may know its object
         for descriptor in values:
             kind = type(descriptor)
             if kind in _BIND_AS_KNOWN or _in_class(kind, "__get__") is _MISSING:
                 continue
-            if any(part is descriptor for part in parts):
-                return True
-            if any(id(part) in hidden and callable(part) for part in _parts(descriptor)):
-                return True
+            used = _callables([descriptor, *_parts(descriptor)])
+            if not used.isdisjoint(hidden) or (used and any(part is descriptor for part in parts)):
+                return not _has_attribute(owner, receiver)
     return False
+
+
+def _callables(parts: list[Any]) -> set[int]:
+    """The ids of those that can be called. Not of classes: many things know some."""
+    return {id(part) for part in parts if callable(part) and not issubclass(type(part), type)}
+
+
+def _has_attribute(owner: object, value: object) -> bool:
+    """Whether ``value`` is kept in an attribute of ``owner``."""
+    own = stored(owner, "__dict__")
+    values = list(own.values()) if type(own) is dict else []
+    return any(each is value for each in values + gc.get_referents(owner))
 
 
 def is_kept_by_class(owner: Any, function: Any) -> bool:
@@ -255,7 +276,10 @@ def is_kept_by_class(owner: Any, function: Any) -> bool:
                 break
         if issubclass(type(owner), type) and type(found := _in_class(owner, name)) is classmethod:
             return found.__func__ is function
-    return any(value is function for value in _namespace(owner))
+    return any(
+        value is function or (type(value) is classmethod and value.__func__ is function)
+        for value in _namespace(owner)
+    )
 
 
 def _namespace(owner: Any) -> Iterator[Any]:
@@ -271,15 +295,18 @@ def _namespace(owner: Any) -> Iterator[Any]:
 def _parts(thing: Any) -> list[Any]:
     """What ``thing`` was made of, as far as that is little."""
     if type(thing) is FunctionType:
-        first: list[Any] = [*(thing.__closure__ or ()), *thing.__dict__.values()]
+        # Of its attributes only what it wraps: ``wraps`` copies there those of that.
+        first: list[Any] = [*(thing.__closure__ or ()), thing.__dict__.get("__wrapped__")]
     else:
         first = gc.get_referents(thing)
     parts: list[Any] = []
     for part in first:
-        if type(part) in (CellType, MethodType) or (
-            type(part) in (dict, tuple) and len(part) <= _MOST_PARTS
-        ):
+        if type(part) is CellType or (type(part) in (dict, tuple) and len(part) <= _MOST_PARTS):
             parts += gc.get_referents(part)
         parts.append(part)
+    for part in parts[: 4 * _MOST_PARTS]:
+        # What an object has as a method may have been taken from there.
+        if type(part) is MethodType and not is_kept_by_class(part.__self__, part.__func__):
+            parts += [part.__self__, part.__func__]
     own_class = type(thing)
     return [part for part in parts if part is not own_class][: 4 * _MOST_PARTS]

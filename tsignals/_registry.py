@@ -219,12 +219,13 @@ class Registry:
         if len(live) == len(rows) or self.plan(sender) is plan:
             return live
         pinned: list[object] = []
-        self._pins[id(pinned)] = pinned
+        key = id(pinned)
+        self._pins[key] = pinned
         try:
             pinned.append(self.plan(sender).resolve())
             return self.plan(sender).resolve()
         finally:
-            self._unpin(pinned)
+            self._pins.pop(key, None)  # one step: an interrupt before it would leave the list there
 
     @property
     def live(self) -> "list[Connection]":
@@ -233,17 +234,14 @@ class Registry:
         live = epoch.grips()
         if len(live) < len(epoch.shown) and self.current() is not epoch:
             pinned: list[object] = []
-            self._pins[id(pinned)] = pinned
+            key = id(pinned)
+            self._pins[key] = pinned
             try:
                 pinned.append(self.current().grips())
                 live = self.current().grips()
             finally:
-                self._unpin(pinned)
+                self._pins.pop(key, None)  # as in ``resolve``
         return [row for row, _ in live]
-
-    def _unpin(self, pinned: list[object]) -> None:
-        """Take the list out of ``_pins``."""
-        self._pins.pop(id(pinned), None)
 
     def _read(self) -> Rows:
         """The rows in call order; removes those of the dead that a callback has left behind.
