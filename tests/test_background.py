@@ -560,7 +560,7 @@ class Busy(Thing):
 
     def __init__(self) -> None:
         super().__init__()
-        self.function = self.executor = self.terms = self.ordered = self._method = "mine"
+        self.function = self.executor = self._terms = self.ordered = self._method = "mine"
 
     def __call__(self, **named: Any) -> Any:
         return self.function

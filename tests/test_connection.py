@@ -162,13 +162,13 @@ def test_receivers_of_a_sender_that_dies_meanwhile_are_listed_all_or_none() -> N
         signal.connect(last, senders[0]),
     ]
     assert signal.receivers == connections
-    hold = connections[1].hold
+    hold = connections[1]._hold
 
     def lets_the_sender_go() -> Any:
         senders.clear()
         return hold()
 
-    connections[1].hold = lets_the_sender_go  # type: ignore[assignment]
+    connections[1]._hold = lets_the_sender_go  # type: ignore[assignment]
     assert signal.receivers == connections
     assert signal.receivers == [connections[1]]
 

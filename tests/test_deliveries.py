@@ -330,7 +330,7 @@ def test_each_that_is_cancelled_costs_the_same(way: str, order: str) -> None:
             futures = pending(pool, way, n)
             looks = Counted()
             if way == "plain":
-                sending = futures[0].sending
+                sending = futures[0]._sending
                 looks = sending.works = Counted(sending.works)
             count = steps(lambda: [future.cancel() for future in ORDERS[order](futures)])
             assert all(future.cancelled() for future in futures)
@@ -1037,7 +1037,7 @@ def test_cancelling_in_vain_leaves_nothing_in_a_delivery_that_goes_on(
     delivery: Any
     [(_, delivery)] = signal_of(pool, gate).send_async(None)
     assert gate.entered.wait(TIMEOUT)
-    cancel = delivery.cancel if kind is Gate else delivery.cancel_unstarted
+    cancel = delivery.cancel if kind is Gate else delivery._cancel_unstarted
     for _ in range(1000):
         assert cancel() is False
     assert len(delivery._fate) < 100

@@ -167,7 +167,7 @@ def test_signal_made_where_no_python_code_calls_has_a_label_too() -> None:
     signal = Signal.__new__(Signal)
     _thread.start_new_thread(Signal.__init__, (signal,))
     wait_until(lambda: hasattr(signal, "_address"))
-    assert "?" in signal.label
+    assert "?" in signal._label
 
 
 def test_signals_that_are_nowhere_to_be_found_do_not_cost_a_search_each(

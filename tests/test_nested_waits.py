@@ -267,7 +267,7 @@ def test_finalizer_that_waits_for_what_its_worker_has_just_taken_is_refused() ->
     with WorkerPool(1) as pool:
         with held(pool):
             [delivery] = signal_to(lambda **named: "ran", pool).send_async(None).futures
-            delivery.sending.stack = Stack(delivery.sending.stack)
+            delivery._sending.stack = Stack(delivery._sending.stack)
         assert delivery.result(TIMEOUT) == "ran"
         assert "finalizer" in str(answers[0])
 

@@ -721,7 +721,7 @@ def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room_for_plai
         signal = signal_to(Ear(response="heard"), pool)
         with held(pool):
             first: Any = signal.send_async(None)[0][1]
-            first.sending.stack = Slow(first.sending.stack)
+            first._sending.stack = Slow(first.sending.stack)
         assert taken.entered.wait(TIMEOUT)
         with goes_on_when_looked_for(pool, taken):
             second = signal.send_async(None)[0][1]
@@ -874,9 +874,9 @@ def test_delivery_may_be_dropped_as_the_one_who_sends_it_notes_the_time() -> Non
     class Dropped(_delivery.Delivery):
         __slots__ = ()
 
-        sending = property(lambda self: looks.pop(0))  # type: ignore[assignment]
+        _sending = property(lambda self: looks.pop(0))  # type: ignore[assignment]
 
-    Dropped.__new__(Dropped).mark_queued(1.0)
+    Dropped.__new__(Dropped)._mark_queued(1.0)
     assert looks == [None]
 
 
@@ -1260,7 +1260,7 @@ def test_lane_mates_that_wait_for_each_other_do_not_count_twice() -> None:
 def test_what_a_caller_is_about_to_run_is_not_cancelled_as_if_it_waited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ran, claim = list[int](), _future.PoolFuture.claim
+    ran, claim = list[int](), _future.PoolFuture._claim
 
     def claims_late(future: Any, mark: Any) -> bool:
         if mark == ("run", threading.get_ident()):
@@ -1270,7 +1270,7 @@ def test_what_a_caller_is_about_to_run_is_not_cancelled_as_if_it_waited(
     with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
         with held(pool):
             waiting = pool.submit(int)
-            monkeypatch.setattr(_future.PoolFuture, "claim", claims_late)
+            monkeypatch.setattr(_future.PoolFuture, "_claim", claims_late)
             pool.submit(ran.append, 1)
             monkeypatch.undo()
         assert waiting.cancelled()

@@ -236,7 +236,7 @@ class _Group:
     def start(self, later: Live, context: contextvars.Context) -> None:
         create, respond, note = asyncio.get_running_loop().create_task, self.each.respond, self.note
         for row, receiver in later:
-            response = respond(receiver, row.terms.gate, self)
+            response = respond(receiver, row._terms.gate, self)
             try:
                 task = create(response, context=context)
             except BaseException as error:  # of a task factory
@@ -289,14 +289,14 @@ class _Group:
 def _add(outcomes: Outcomes, responses: Pairs) -> Outcomes:
     for receiver, response in responses:
         if isinstance(response, _Failed):
-            outcomes.add_error(receiver, response.error)
+            outcomes._add_error(receiver, response.error)
         else:
             outcomes.append((receiver, response))
     return outcomes
 
 
 def _async_ones(live: Live) -> Live:
-    return [pair for pair in live if pair[0].terms.is_async]
+    return [pair for pair in live if pair[0]._terms.is_async]
 
 
 class _SharedContext:
@@ -340,7 +340,7 @@ def send_robust(live: Live, signal: Any, sender: Any, named: Named, tell: Tell) 
 def _refuse_running_loop(signal: Any, verb: str) -> None:
     if asyncio._get_running_loop() is not None:
         raise RuntimeError(
-            f"cannot {verb} signal {signal.label} here: it has async receivers, and this thread "
+            f"cannot {verb} signal {signal._label} here: it has async receivers, and this thread "
             f"runs an event loop; use await signal.a{verb}(...). No receiver was called"
         )
 

@@ -79,7 +79,7 @@ class BackgroundReceiver(Background):
         self.function = function
         self.executor = executor
         self.ordered = ordered
-        self.terms = Terms(ordered=bool(ordered), is_async=is_async(function))
+        self._terms = Terms(ordered=bool(ordered), is_async=is_async(function))
         self.__name__, self.__qualname__ = names_of(function)
         self._method: list[BackgroundMethod] = []  # the first counts
 

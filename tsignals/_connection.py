@@ -77,69 +77,69 @@ class Connection:
     """
 
     # Few and small: there is one of these for each receiver.
-    __slots__ = ("_registry", "hold", "key", "terms")
+    __slots__ = ("_hold", "_key", "_registry", "_terms")
 
     def __init__(
         self, registry: "weakref.ref[Registry]", key: Hashable, hold: Hold, terms: Terms
     ) -> None:
         self._registry = registry
-        self.key = key
-        self.hold = hold
-        self.terms = terms
+        self._key = key
+        self._hold = hold
+        self._terms = terms
 
     @property
     def receiver(self) -> Receiver | None:
         """The receiver, or ``None`` once it is dead."""
-        receiver: Receiver | None = self.hold()
+        receiver: Receiver | None = self._hold()
         return receiver
 
     @property
     def sender(self) -> Any:
         """The sender it was connected to; ``None`` when it hears every sender, or once dead."""
-        held = self.terms.sender
+        held = self._terms.sender
         return None if held is None else held()
 
     @property
     def dispatch_uid(self) -> Any:
         """The ``dispatch_uid`` given to ``connect``, or ``None``."""
-        return self.terms.dispatch_uid
+        return self._terms.dispatch_uid
 
     @property
     def priority(self) -> int:
         """The ``priority`` given to ``connect``; higher is called first."""
-        return self.terms.priority
+        return self._terms.priority
 
     @property
     def weak(self) -> bool:
         """Whether the receiver is held weakly."""
-        return not isinstance(self.hold, Strong)
+        return not isinstance(self._hold, Strong)
 
     @property
     def ordered(self) -> bool:
         """Whether ``send_async`` runs this receiver's deliveries one at a time, in send order."""
-        return self.terms.ordered
+        return self._terms.ordered
 
     @property
     def tracked(self) -> bool:
         """Whether ``disconnect(wait=...)`` can wait until the receiver no longer runs."""
-        return self.terms.gate is not None
+        return self._terms.gate is not None
 
     @property
     def connected(self) -> bool:
         """Whether a send that starts now would call the receiver."""
         registry = self._registry()
-        return registry is not None and self.alive and self in registry.current().shown
+        return registry is not None and self._alive and self in registry.current().shown
 
     @property
-    def alive(self) -> bool:
+    def _alive(self) -> bool:
         """Whether receiver and sender both are; says nothing about being connected."""
-        held = self.terms.sender
-        return self.hold() is not None and (held is None or held() is not None)
+        held = self._terms.sender
+        return self._hold() is not None and (held is None or held() is not None)
 
-    def grip(self) -> tuple[Any, Any] | None:
+    def _grip(self) -> tuple[Any, Any] | None:
         """Receiver and sender, which live as long as this is held; ``None`` if one is dead."""
-        receiver, sender = self.hold(), self.sender
-        if receiver is None or (sender is None and self.terms.sender is not None):
+        receiver, sender = self._hold(), self.sender
+        if receiver is None or (sender is None and self._terms.sender is not None):
             return None
         return receiver, sender
 
@@ -157,13 +157,13 @@ class Connection:
         wait for, all before anything changes; ``TimeoutError`` when the time is up, with the
         connection gone.
         """
-        gate = self.terms.gate
+        gate = self._terms.gate
         check_wait(wait, tracked=gate is not None)
         if gate is not None and wait is not False:
             gate.refuse_on_its_loop()
         registry = self._registry()
-        grip = self.grip()  # what is alive now is so when it is removed
-        removed = registry.discard(self.key) if registry is not None else None
+        grip = self._grip()  # what is alive now is so when it is removed
+        removed = registry.discard(self._key) if registry is not None else None
         was_live = removed is not None and grip is not None
         del grip
         if gate is not None:

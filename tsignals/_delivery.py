@@ -68,25 +68,25 @@ class Delivery(Work):
     what the receiver raised; a worker of the same pool that waits runs it if it has not started.
     """
 
-    __slots__ = ("receiver", "sender", "sending", "signal")
+    __slots__ = ("_sending", "receiver", "sender", "signal")
 
-    gate: Any = None  # of a tracked receiver
+    _gate: Any = None  # of a tracked receiver
     receiver: Receiver
     sender: Any
-    sending: Message | None
+    _sending: Message | None
     signal: Any
 
-    def mark_queued(self, now: float) -> None:
+    def _mark_queued(self, now: float) -> None:
         # Looked at once: another thread may drop this delivery meanwhile.
-        sending: Any = self.sending
+        sending: Any = self._sending
         if sending is not None:
             sending.queued_at = now
 
     @foreign
-    def perform(self) -> tuple[Any, BaseException | None]:
+    def _perform(self) -> tuple[Any, BaseException | None]:
         """Call the receiver in its own copy of the sender's context; tell of its failure."""
         # In one piece: deliveries that wait for deliveries nest on one stack.
-        sending, gate, around = self.sending, self.gate, self._pool.around
+        sending, gate, around = self._sending, self._gate, self._pool.around
         call = None if gate is None else Call()
         assert sending is not None
         target = sending.target_for(self.receiver)
@@ -101,11 +101,11 @@ class Delivery(Work):
                     return None, SKIPPED
             if around is None:
                 return context.run(target, *arguments, **keywords), None
-            failed = functools.partial(self.fail, sending, started)
+            failed = functools.partial(self._fail, sending, started)
             defer = self._pool.cell.defer
             return context.run(surrounded, around, failed, defer, target, arguments, keywords)
         except BaseException as error:
-            self.fail(sending, started, error, context)
+            self._fail(sending, started, error, context)
             return None, error
         finally:
             if call is not None:
@@ -118,7 +118,7 @@ class Delivery(Work):
             del self, keywords, sending, context, failed
 
     @foreign
-    def fail(
+    def _fail(
         self,
         sending: Message,
         started: float,
@@ -158,10 +158,10 @@ class Delivery(Work):
             state += f", raised {type(self._exception).__name__}"
         return f"<Delivery of {name_of(self.receiver)}{for_signal(self.signal)}, {state}>"
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Let go of what is needed only to run."""
-        self.sending = None
-        gate = self.gate
+        self._sending = None
+        gate = self._gate
         if gate is not None:
             gate.dequeue(self)
 
@@ -169,7 +169,7 @@ class Delivery(Work):
 class TermsDelivery(Delivery):
     """That of a connection with terms: an ordered receiver, a tracked one."""
 
-    __slots__ = ("_fate", "gate", "ordered_receiver", "turn")
+    __slots__ = ("_fate", "_gate", "_ordered_receiver", "_turn")
 
     def __init__(
         self, engine: Engine, receiver: Receiver, sending: Sending, ordered: bool, gate: Any
@@ -178,10 +178,10 @@ class TermsDelivery(Delivery):
         self.signal = sending.signal
         self.sender = sending.sender
         self.receiver = receiver
-        self.sending = sending
-        self.turn = None
-        self.ordered_receiver = receiver if ordered else None
-        self.gate = gate
+        self._sending = sending
+        self._turn = None
+        self._ordered_receiver = receiver if ordered else None
+        self._gate = gate
 
 
 # Under an executor that is no WorkerPool, that executor's own futures stand in for deliveries.
@@ -246,7 +246,7 @@ class Deliveries(list[Pair]):
             if error is None:
                 outcomes.append((receiver, future.result(0)))
             else:
-                outcomes.add_error(receiver, error)
+                outcomes._add_error(receiver, error)
         return outcomes
 
     def as_completed(self, timeout: float | None = None) -> Iterator[Pair]:

@@ -20,7 +20,7 @@ from tsignals._telling import for_signal, unless_own
 class HasTerms(Protocol):
     """A connection, or what calls for a delivery without one."""
 
-    terms: Terms
+    _terms: Terms
 
 
 Live = Sequence[tuple[HasTerms, Receiver]]
@@ -36,7 +36,7 @@ def deliver(executor: Executor, live: Live, sending: Sending) -> Deliveries:
     on_loop: list[Delivery] = []  # these come last
     gated = False
     for row, receiver in live:
-        terms = row.terms
+        terms = row._terms
         if terms.gate is not None:
             gated = True
         if terms.on_loop:
@@ -52,10 +52,10 @@ def deliver(executor: Executor, live: Live, sending: Sending) -> Deliveries:
     if gated:
         # Not before: one that is cancelled must have been counted.
         for work in works:
-            if work.gate is not None:
-                work.gate.enqueue(work)
-                if work.owner is not None:
-                    work.gate.dequeue(work)  # it has started meanwhile
+            if work._gate is not None:
+                work._gate.enqueue(work)
+                if work._owner is not None:
+                    work._gate.dequeue(work)  # it has started meanwhile
     return deliveries
 
 
@@ -112,14 +112,14 @@ class Elsewhere:
 def _deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deliveries:
     check_executor(executor)  # it may have been assigned to the signal
     for row, receiver in live:
-        if row.terms.ordered:
+        if row._terms.ordered:
             raise TypeError(
                 f"an ordered receiver needs a WorkerPool, and the one of {name_of(receiver)}"
                 f"{for_signal(sending.signal)} is a {type(executor).__name__}; nothing was queued"
             )
     deliveries = Deliveries()
     for row, receiver in live:
-        future = _submit(executor, row.terms, receiver, sending)
+        future = _submit(executor, row._terms, receiver, sending)
         deliveries.append((receiver, cast(Delivery, future)))
     return deliveries
 

@@ -63,7 +63,7 @@ def call_each(
     """
     pairs: Pairs = []
     for row, receiver in live:
-        terms = row.terms
+        terms = row._terms
         if terms.is_async:
             continue
         gate = terms.gate
@@ -109,7 +109,7 @@ def call_each_robust(
     outcomes = Outcomes()
     started = time.perf_counter()
     for row, receiver in live:
-        terms = row.terms
+        terms = row._terms
         if terms.is_async:
             continue
         gate = terms.gate
@@ -123,7 +123,7 @@ def call_each_robust(
                 response = _inside(around, failed, receiver, signal=signal, sender=sender, **named)
         except catch as error:
             ended = time.perf_counter()
-            outcomes.add_error(receiver, error)
+            outcomes._add_error(receiver, error)
             if around is None:
                 failed(error)
             started = ended
@@ -144,7 +144,7 @@ def send_anyhow(plan: "Plan", signal: "Signal", sender: Any, named: Named) -> Pa
     check_names(named)
     registry = signal._registry
     live = registry.resolve(registry.plan(sender), sender)
-    if any(row.terms.is_async for row, _ in live):
+    if any(row._terms.is_async for row, _ in live):
         from tsignals import _aio
 
         return _aio.send(live, signal, sender, named)
@@ -158,7 +158,7 @@ def send_robust_anyhow(
     check_names(named)
     registry = signal._registry
     live = registry.resolve(registry.plan(sender), sender)
-    if any(row.terms.is_async for row, _ in live):
+    if any(row._terms.is_async for row, _ in live):
         from tsignals import _aio
 
         return _aio.send_robust(live, signal, sender, named, tell)

@@ -99,7 +99,7 @@ class Engine(Waits):
             raise
         finally:
             if self.cell is not cell:
-                self.disown(works if together is None else together.futures())
+                self.disown(works if together is None else together._futures())
             if cell.interrupts:
                 cell.raise_interrupt()
 
@@ -148,13 +148,13 @@ class Engine(Waits):
     ) -> None:
         """After an interruption: all of ``entries`` are queued, or none of them stays admitted."""
         # E3, and in this order: between the two looks it may be run, and leave.
-        if entries[0] not in self.unresolved and entries[0].oldest() is not None:
+        if entries[0] not in self.unresolved and entries[0]._oldest() is not None:
             cell.update(undo, admitted, self.limit)
             self.let_go()
             return
         self.publish(entries)  # E1
         for entry in entries:
-            left = entry.futures()
+            left = entry._futures()
             for work in left:
                 if work.done():
                     self.release(work)
@@ -167,16 +167,16 @@ class Engine(Waits):
         unresolved = self.unresolved
         for_loop: list[Entry] = []
         for work in entries:
-            work.mark_queued(now)
+            work._mark_queued(now)
             unresolved[work] = None
-            if work.on_loop:
+            if work._on_loop:
                 put = for_loop.append
-            if work.ordered_receiver is None:
+            if work._ordered_receiver is None:
                 put(work)
             else:
-                if join(self.lanes, work.ordered_receiver, work, kept).before is None and not kept:
+                if join(self.lanes, work._ordered_receiver, work, kept).before is None and not kept:
                     put(work)
-                self.pass_over(work.futures()[0])  # it may have been resolved before it had a turn
+                self.pass_over(work._futures()[0])  # it may have been resolved before it had a turn
         if for_loop:
             self.loops[0].take(for_loop)
 
@@ -187,7 +187,7 @@ class Engine(Waits):
         """
         for work in works:
             if not work.done():
-                work.forsake(_lost_by_fork())
+                work._forsake(_lost_by_fork())
             self.release(work)
 
     def stand_in_line(self, admitted: int, cell: Cell) -> bool:
@@ -236,7 +236,7 @@ class Engine(Waits):
 
         Async ones run on the pool's event loop all the same, and the thread waits for them.
         """
-        if works[-1].on_loop and loop_runs_here():
+        if works[-1]._on_loop and loop_runs_here():
             raise QueueFull(
                 f"cannot wait for async receivers, for which pool {self.name!r} has no room, on a "
                 "thread that runs an event loop; nothing was queued"
@@ -253,10 +253,10 @@ class Engine(Waits):
             for work in works:
                 if self.cell is not cell:
                     return  # forked meanwhile
-                if work.ordered_receiver is not None:
+                if work._ordered_receiver is not None:
                     self.run_in_turn(work)
                 else:
-                    work.mark_queued(perf_counter())
+                    work._mark_queued(perf_counter())
                     self.run(work, here=cell)
                 if work.done() and issubclass(type(work._exception), KeyboardInterrupt):
                     raise work._exception  # type: ignore[misc]
@@ -265,8 +265,8 @@ class Engine(Waits):
             rest = [
                 work
                 for work in works
-                if (work.ordered_receiver is None or work not in self.unresolved)
-                and work.owner is None
+                if (work._ordered_receiver is None or work not in self.unresolved)
+                and work._owner is None
             ]
             if started is not None and rest and self.cell is cell:
                 self.leave_to_workers(rest, cell)
@@ -282,10 +282,10 @@ class Engine(Waits):
         except RuntimeError as error:  # no thread can be started
             for work in works:
                 mark = ("failed", threading.get_ident())
-                if work.claim(mark):
-                    work.forget()
+                if work._claim(mark):
+                    work._forget()
                     self.count(_state.FINISH["failed"], cell)
-                    work.settle(None, error)
+                    work._settle(None, error)
                     self.wrap_up(work)
 
     def run_in_turn(self, work: Work) -> None:
@@ -299,7 +299,7 @@ class Engine(Waits):
                 growth([work]),
                 admit=self.put_back,
                 undo=_state.take_up,
-                kept=not work.on_loop,
+                kept=not work._on_loop,
             )
             with contextlib.suppress(RuntimeError):
                 self.await_done(work, None)
@@ -310,26 +310,26 @@ class Engine(Waits):
 
     def keep_no_longer(self, work: Work) -> None:
         """Leave ``work`` to the workers, if nobody has run it yet."""
-        if (turn := work.turn) is not None and work.owner is None:
+        if (turn := work._turn) is not None and work._owner is None:
             turn.kept = False
             if turn.before is None:
                 self.queue_again(work)
-            if not work.on_loop:
+            if not work._on_loop:
                 self.staff()
 
     def drop(self, works: "Sequence[Work]", cell: Cell) -> None:
         cell.update(_state.drop_new, len(works))
         for work in works:
-            work.forget()
-            if work.claim(("dropped", threading.get_ident())):
-                work.settle(None, self._dropped())
+            work._forget()
+            if work._claim(("dropped", threading.get_ident())):
+                work._settle(None, self._dropped())
                 self.release(work)
         self.drops.append(len(works))
 
     def drop_oldest(self) -> bool:
         """Drop the oldest delivery that waits; False when none does."""
         while (work := self.oldest()) is not None:
-            if work.end("dropped", self._dropped()):
+            if work._end("dropped", self._dropped()):
                 self.drops.append(1)
                 return True
         return False
@@ -349,7 +349,7 @@ class Engine(Waits):
                 elders.extend(map(weakref.ref, list(self.unresolved)))
                 continue
             entry = elder()
-            work = None if entry is None else entry.oldest()
+            work = None if entry is None else entry._oldest()
             if work is not None:
                 elders.appendleft(elder)  # it may not be dropped, or have more
                 return work
@@ -431,10 +431,10 @@ class Engine(Waits):
         lost, state = self.futures(), self.cell.value
         self.start_over(State(mode=state.mode))
         for work in lost:
-            work.forsake(_lost_by_fork())
-            work.forget()
-            if work.turn is not None:
-                work.turn = None
+            work._forsake(_lost_by_fork())
+            work._forget()
+            if work._turn is not None:
+                work._turn = None
             self.release(work)
         # The thread that forked may itself wait, below the signal handler that did it.
         for wake in (*(blocked.wake for blocked in state.blocked), *state.idlers):

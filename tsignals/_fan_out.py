@@ -55,64 +55,64 @@ COMPLETE_AND_IDLE = COMPLETE + IDLE
 class PlainDelivery(Delivery):
     """One that shares what it can with the others of its send."""
 
-    __slots__ = ("place", "taker")
-    sending: "FanOut"
-    place: int  # among them
-    taker: Mark  # the worker that has taken it without asking who else wants it
+    __slots__ = ("_place", "_taker")
+    _sending: "FanOut"
+    _place: int  # among them
+    _taker: Mark  # the worker that has taken it without asking who else wants it
 
     # Filled in by fan_out, field by field: to have a constructor called takes longer than that.
     __init__ = object.__init__
 
     @property
     def _fate(self) -> list[Mark | Meeting]:
-        sending = self.sending
+        sending = self._sending
         done = self.done()
-        fate = None if done else sending.ask().setdefault(self.place, [])
+        fate = None if done else sending.ask().setdefault(self._place, [])
         sending.works.extend(())  # F2
         if done and sending.fates is not None:  # nothing is decided there any more
-            fate = sending.fates.get(self.place)
+            fate = sending.fates.get(self._place)
         return [] if fate is None else fate
 
     @_fate.setter
     def _fate(self, fate: list[Mark | Meeting]) -> None:
-        self.sending.ask()[self.place] = fate
+        self._sending.ask()[self._place] = fate
 
     @property
-    def owner(self) -> Mark | None:
-        fates = self.sending.fates
-        for entry in () if fates is None else fates.get(self.place, ()):
+    def _owner(self) -> Mark | None:
+        fates = self._sending.fates
+        for entry in () if fates is None else fates.get(self._place, ()):
             if type(entry) is tuple:
                 return entry
-        taker: Mark | None = getattr(self, "taker", None)
-        return taker or (None if self.waits() else _SOMEBODY)
+        taker: Mark | None = getattr(self, "_taker", None)
+        return taker or (None if self._waits() else _SOMEBODY)
 
-    def waits(self) -> bool:
+    def _waits(self) -> bool:
         """Whether no worker has taken it from the stack."""
-        stack = self.sending.stack
+        stack = self._sending.stack
         stack.extend(())  # F1
         first = stack[-1:]  # of those that are left
-        return bool(first) and first[0] <= self.place
+        return bool(first) and first[0] <= self._place
 
-    def claim(self, mark: Mark) -> bool:
+    def _claim(self, mark: Mark) -> bool:
         fate = self._fate
-        if not self.waits():
+        if not self._waits():
             return False
         fate.append(mark)
-        return fate[0] is mark or self.owner is mark
+        return fate[0] is mark or self._owner is mark
 
-    def contend(self, mark: Mark) -> bool:
+    def _contend(self, mark: Mark) -> bool:
         """Whether the worker that has taken it, and found a fate, owns it."""
         self._fate.append(mark)
-        return self.owner is mark
+        return self._owner is mark
 
-    def forget(self) -> None:
-        self.sending.forget_if_last(self)
+    def _forget(self) -> None:
+        self._sending.forget_if_last(self)
 
-    def leave(self, engine: Any) -> None:
+    def _leave(self, engine: Any) -> None:
         engine.unresolved.pop(self, None)
-        sending, place = self.sending, self.place
+        sending, place = self._sending, self._place
         sending.works[place] = None
-        fates, owner = sending.fates, self.owner
+        fates, owner = sending.fates, self._owner
         if fates is not None and owner is not None and (meeting := self._met()) is not None:
             # It need not live as long as its siblings. Those who look through it see it to the end.
             if meeting.glances or meeting.waiters:
@@ -130,9 +130,9 @@ _TAKING = object()
 
 
 def taking(frame: FrameType) -> bool:
-    """Whether a worker in ``work_off`` has, perhaps, taken a delivery and not yet said so."""
+    """Whether a worker in ``_work_off`` has, perhaps, taken a delivery and not yet said so."""
     work = frame.f_locals.get("work")
-    return work is _TAKING or (isinstance(work, Work) and work.owner is _SOMEBODY)
+    return work is _TAKING or (isinstance(work, Work) and work._owner is _SOMEBODY)
 
 
 class Fates(dict[int, "list[Mark | Meeting]"]):
@@ -166,7 +166,7 @@ class FanOut(Message, Entry):
 
     __init__ = object.__init__  # as above
 
-    def mark_queued(self, now: float) -> None:
+    def _mark_queued(self, now: float) -> None:
         self.queued_at = now
 
     def ask(self) -> Fates:
@@ -180,20 +180,20 @@ class FanOut(Message, Entry):
             fates = self.fates = next(w for w in self.works.copy() if isinstance(w, Fates))
         return fates
 
-    def futures(self) -> list[Work]:
+    def _futures(self) -> list[Work]:
         return [work for work in self.works.copy() if isinstance(work, Work)]
 
-    def oldest(self) -> Work | None:
+    def _oldest(self) -> Work | None:
         works: Iterable[Any] = filter(None, self.works)
-        return next((work for work in works if work.owner is None), None)
+        return next((work for work in works if work._owner is None), None)
 
-    def remains(self, engine: Engine) -> bool:
+    def _remains(self, engine: Engine) -> bool:
         # What nobody has asked about can only have been taken by a worker.
-        return bool(self.stack) and (self.fates is None or self.oldest() is not None)
+        return bool(self.stack) and (self.fates is None or self._oldest() is not None)
 
     def forget_if_last(self, last: PlainDelivery) -> None:
         """Where all others have ended, let go of what was sent: now the last one will."""
-        if not self.stack and all(work is last or work.done() for work in self.futures()):
+        if not self.stack and all(work is last or work.done() for work in self._futures()):
             self.let_go()
 
     def leave_if_over(self, engine: Engine) -> None:
@@ -219,7 +219,7 @@ class FanOut(Message, Entry):
         self.named = self.context = None  # type: ignore[assignment]
 
     @critical_while(taking)
-    def work_off(self, worker: Any) -> None:
+    def _work_off(self, worker: Any) -> None:
         engine, cell, accounts, mine, mark = worker
         account = accounts[mine]
         stack, works, call = self.stack, self.works, self.call
@@ -239,8 +239,8 @@ class FanOut(Message, Entry):
                 if work is None:  # it has ended without having run
                     continue
                 if (fates := self.fates) is None or place not in fates:
-                    work.taker = mark
-                elif not work.contend(mark):
+                    work._taker = mark
+                elif not work._contend(mark):
                     continue
 
                 account += LEAVE_IDLE if idle else START
@@ -260,7 +260,7 @@ class FanOut(Message, Entry):
                     result = call(context, named, work.receiver, work.signal, work.sender)
                 except BaseException as raised:
                     error = raised
-                    work.fail(self, began, raised, context, named)
+                    work._fail(self, began, raised, context, named)
                 context = named = None
                 if engine.cell is not cell:  # the receiver has forked: the future is the parent's
                     break
@@ -290,7 +290,7 @@ class FanOut(Message, Entry):
                 node = None
                 works[place] = work  # as it was; and then the look (F2)
                 if (fates := self.fates) is not None and place in fates:
-                    meeting = work.resolve(work._result, None)
+                    meeting = work._resolve(work._result, None)
                     if meeting is not None and meeting.callbacks:
                         if not last and (cell.node[3] or not cell.node[2]):
                             engine.usher(cell)  # it may be the last now
@@ -301,7 +301,7 @@ class FanOut(Message, Entry):
                             engine.staff()  # for what was left to this worker meanwhile
                         meeting.call_back(work)
                     meeting = None
-                    work.leave(engine)
+                    work._leave(engine)
                 works[place] = work = None
             work = None
             if not idle:  # the last has ended otherwise
@@ -332,12 +332,12 @@ class FanOut(Message, Entry):
     def _make_good(self, work: Any, error: BaseException, worker: Any) -> None:
         """Bring to an end what a worker was interrupted in (E2)."""
         engine, cell, _, _, mark = worker
-        if work.owner is _SOMEBODY:  # taken by this worker, and it has come no further
-            work.taker = mark
-        if work.owner is not mark:
+        if work._owner is _SOMEBODY:  # taken by this worker, and it has come no further
+            work._taker = mark
+        if work._owner is not mark:
             return
         if work.done():
-            work.settle(work._result, work._exception)
+            work._settle(work._result, work._exception)
             engine.release(work)
             engine.usher(cell)  # perhaps it was that which was interrupted
         else:
@@ -380,8 +380,8 @@ def fan_out(
         work.signal = signal
         work.sender = sender
         work.receiver = receiver
-        work.sending = sending
-        work.place = place
+        work._sending = sending
+        work._place = place
         place += 1
         works.append(work)
         deliveries.append((receiver, work))
@@ -395,12 +395,12 @@ def fan_out(
     try:
         engine.take(works, admitted, sending)
     except BaseException:
-        known, left = engine.unresolved, sending.futures()
+        known, left = engine.unresolved, sending._futures()
         # In this order, as in make_good: between the looks they may be run, and leave.
         if (
             len(left) == place
             and sending not in known
-            and all(work not in known and work.owner is None for work in left)
+            and all(work not in known and work._owner is None for work in left)
         ):
             works.clear()  # none was accepted: they and it would be a cycle
         raise

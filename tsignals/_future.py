@@ -73,7 +73,7 @@ class Errand(threading.Event):
             elsewhere = []
             for future in self.futures:
                 for work in self.pool.needed_for(future):
-                    if work.owner is None:
+                    if work._owner is None:
                         refuse_if_deep()
                         work._pool.run(work)  # this thread may work in several pools
                         if self.is_set():
@@ -248,47 +248,47 @@ class PoolFuture(Future[Any]):
 
     # -- Deciding and resolving: for the pool --
 
-    def claim(self, mark: Mark) -> bool:
+    def _claim(self, mark: Mark) -> bool:
         """Whether the one who calls this may, and must, resolve the future."""
         fate = self._fate
         fate.append(mark)
-        return fate[0] is mark or self.owner is mark
+        return fate[0] is mark or self._owner is mark
 
     @property
-    def owner(self) -> Mark | None:
+    def _owner(self) -> Mark | None:
         """The mark of who resolves it; ``None`` while it only waits."""
         for entry in self._fate:
             if type(entry) is tuple:
                 return entry
         return None
 
-    def ended_unrun(self) -> bool:
+    def _ended_unrun(self) -> bool:
         """Whether somebody resolves it, or has, without running it."""
-        owner = self.owner
+        owner = self._owner
         return owner is not None and owner[0] != "run"
 
-    def calls_back(self) -> bool:
+    def _calls_back(self) -> bool:
         """Whether somebody wants to be called back at its end."""
         return (met := self._met()) is not None and bool(met.callbacks)
 
-    def begin(self, mark: Mark) -> None:
+    def _begin(self, mark: Mark) -> None:
         """It runs, unless a fork has taken it away: no other code comes between the two steps."""
         if mark in self._fate:
             self._phase = RUNNING
 
-    def settle(self, result: Any, exception: BaseException | None, phase: str = FINISHED) -> None:
+    def _settle(self, result: Any, exception: BaseException | None, phase: str = FINISHED) -> None:
         """Resolve; the owner's alone. Wakes who waits, then calls the callbacks.
 
         When interrupted, to be called again.
         """
-        meeting = self.resolve(result, exception, phase)
+        meeting = self._resolve(result, exception, phase)
         if meeting is not None:
             meeting.call_back(self)
 
-    def resolve(
+    def _resolve(
         self, result: Any, exception: BaseException | None, phase: str = FINISHED
     ) -> Meeting | None:
-        """The first part of ``settle``; returns whose callbacks are still to be called."""
+        """The first part of ``_settle``; returns whose callbacks are still to be called."""
         self._result = result
         self._exception = exception
         self._phase = phase
@@ -297,7 +297,7 @@ class PoolFuture(Future[Any]):
             meeting.announce(self)
         return meeting
 
-    def forsake(self, error: BaseException) -> None:
+    def _forsake(self, error: BaseException) -> None:
         """In a forked child: resolve with ``error``, unless it is done already.
 
         Who waited is gone, but for this thread, which may wait below a signal handler.
@@ -348,32 +348,32 @@ class PoolFuture(Future[Any]):
 
     def cancel(self) -> bool:
         """Cancel it if it has not started; return whether it is cancelled."""
-        if self.end("cancelled", None, CANCELLED_AND_NOTIFIED):
+        if self._end("cancelled", None, CANCELLED_AND_NOTIFIED):
             return True
-        owner = self.owner  # another thread may be about to cancel it
+        owner = self._owner  # another thread may be about to cancel it
         return self.cancelled() or (owner is not None and owner[0] == "cancelled")
 
     @critical
-    def end(self, counter: str, error: BaseException | None, phase: str = FINISHED) -> bool:
+    def _end(self, counter: str, error: BaseException | None, phase: str = FINISHED) -> bool:
         """Resolve it unrun, unless it has started or ended; return whether this call did."""
-        if self.owner is not None:
+        if self._owner is not None:
             return False
         refuse_if_deep()
         cell = self._pool.cell  # before the claim: see Workers.run
         mark = (counter if error is None else "refused", threading.get_ident())
         counted = False
         try:
-            if not self.claim(mark):
+            if not self._claim(mark):
                 return False
             self._pool.count_ended(self, counter, cell)
             counted = True
-            self.settle(None, error, phase)
+            self._settle(None, error, phase)
             self._pool.wrap_up_unrun(self)
         except BaseException:  # interrupted, or by a callback: what is left is done again
-            if self.owner is mark:
+            if self._owner is mark:
                 if not counted:
                     self._pool.count_ended(self, counter, cell)
-                self.settle(None, error, phase)
+                self._settle(None, error, phase)
                 self._pool.wrap_up_unrun(self)
             raise
         return True
@@ -423,25 +423,25 @@ class PoolFuture(Future[Any]):
             raise CancelledError
         return self._exception
 
-    def doze(self, timeout: float | None) -> None:
+    def _doze(self, timeout: float | None) -> None:
         """Wait until done, and only that."""
         refuse_if_critical("result()")
         sleeper: queue.SimpleQueue[None] = queue.SimpleQueue()
         try:
-            self.wake_at_end(sleeper)
+            self._wake_at_end(sleeper)
             if self._phase not in _DONE:
                 sleeper.get(timeout=None if timeout is None else max(0.0, timeout))
         except queue.Empty:
             raise TimeoutError("the delivery is not done yet; it goes on") from None
         finally:
-            self.let_sleep(sleeper)
+            self._let_sleep(sleeper)
 
-    def wake_at_end(self, sleeper: "queue.SimpleQueue[None]") -> None:
+    def _wake_at_end(self, sleeper: "queue.SimpleQueue[None]") -> None:
         """Put into ``sleeper`` when it is done, if it is not so by now."""
         self._meet().sleepers.append(sleeper)
 
-    def let_sleep(self, sleeper: "queue.SimpleQueue[None]") -> None:
-        """Undo ``wake_at_end``."""
+    def _let_sleep(self, sleeper: "queue.SimpleQueue[None]") -> None:
+        """Undo ``_wake_at_end``."""
         sleepers = self._meet().sleepers
         if sleeper in sleepers:
             sleepers.remove(sleeper)

@@ -242,7 +242,7 @@ def _go_on() -> None:
 
 def _cancel(delivery: Any) -> None:
     """Cancel a delivery unless it has started; some can be cancelled even then."""
-    getattr(delivery, "cancel_unstarted", delivery.cancel)()
+    getattr(delivery, "_cancel_unstarted", delivery.cancel)()
 
 
 def wait_for(gates: list[Gate], wait: float | bool) -> None:

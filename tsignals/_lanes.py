@@ -82,12 +82,12 @@ def join(table: dict[Hashable, Lane], receiver: object, future: Any, kept: bool 
     The turn has come already if nothing stands ``before`` it.
     """
     while True:
-        turn: Turn | None = future.turn
+        turn: Turn | None = future._turn
         if turn is not None and turn.joined():
             return turn
         key = identity(receiver)
         lane = table.setdefault(key, Lane(table, key))
-        turn = future.turn = Turn(future, lane, kept)
+        turn = future._turn = Turn(future, lane, kept)
         end: Turn | None = lane.last
         while end is not None:
             # Before the turn can be found: the one who ends the turn before it clears it.

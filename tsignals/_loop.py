@@ -45,7 +45,7 @@ class AsyncDelivery(TermsDelivery):
 
     __slots__ = ("_cancelling", "_task")
 
-    on_loop = True
+    _on_loop = True
 
     def __init__(
         self, engine: Engine, receiver: Any, sending: Sending, ordered: bool, gate: Any
@@ -54,13 +54,13 @@ class AsyncDelivery(TermsDelivery):
         self._task: Task | None = None
         self._cancelling = False
 
-    def claim(self, mark: Mark) -> bool:
+    def _claim(self, mark: Mark) -> bool:
         # A worker that waits for it must leave to the loop what was queued for that.
         if mark[0] == "run" and mark[1] > 0 and self in self._pool.unresolved:
             return False
-        return super().claim(mark)
+        return super()._claim(mark)
 
-    cancel_unstarted = TermsDelivery.cancel
+    _cancel_unstarted = TermsDelivery.cancel
 
     def cancel(self) -> bool:
         """Cancel it, or the task in which it runs; ``False`` if it is done otherwise.
@@ -76,8 +76,8 @@ class AsyncDelivery(TermsDelivery):
 
     # On the loop's thread:
 
-    def start(self, mark: Mark, ended: Callable[[Task], object]) -> None:
-        sending = self.sending
+    def _start(self, mark: Mark, ended: Callable[[Task], object]) -> None:
+        sending = self._sending
         if sending is None:
             return  # whoever had this run was interrupted
         task = asyncio.get_running_loop().create_task(
@@ -95,13 +95,13 @@ class AsyncDelivery(TermsDelivery):
         if self._task is not None and not self._cancelling:
             self._task.cancel()
         self._cancelling = True
-        if self.sending is None:
+        if self._sending is None:
             self._task = None  # nobody asks for its result any more
 
     async def _main(self, sending: Message) -> tuple[Any, BaseException | None]:
         """Call the receiver; tell of its failure."""
         me = _running()
-        gate, around = self.gate, self._pool.around
+        gate, around = self._gate, self._pool.around
         target = sending.target_for(self.receiver)
         call: Any = None
         failed: Any = None
@@ -137,12 +137,12 @@ class AsyncDelivery(TermsDelivery):
 
     def _failed(self, sending: Message, started: float, task: int, error: BaseException) -> None:
         """Tell of what its receiver has raised, unless that came from outside."""
-        if self.sending is not None and not self._is_ended_by(error, task):
-            self.fail(sending, started, error)
+        if self._sending is not None and not self._is_ended_by(error, task):
+            self._fail(sending, started, error)
 
     # On the thread that ends it:
 
-    def perform(self) -> tuple[Any, BaseException | None]:
+    def _perform(self) -> tuple[Any, BaseException | None]:
         """Return what became of its task; where there is none yet, have the loop run it."""
         if self._task is None:
             self._have_it_run()
@@ -153,21 +153,21 @@ class AsyncDelivery(TermsDelivery):
             if self._cancelling:
                 return None, SKIPPED
             # By somebody else, before it could begin or at its very end: else it would have seen.
-            if self.sending is not None:
-                self.fail(self.sending, time.perf_counter(), error)
+            if self._sending is not None:
+                self._fail(self._sending, time.perf_counter(), error)
             return None, error
 
     def _have_it_run(self) -> None:
         ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
         try:
-            self._pool.loops[0].loop.call_soon_threadsafe(self.start, self.owner, ended.put)
+            self._pool.loops[0].loop.call_soon_threadsafe(self._start, self._owner, ended.put)
             ended.get()
         except BaseException:  # interrupted
             self.cancel()
             raise
 
-    def forget(self) -> None:
-        super().forget()
+    def _forget(self) -> None:
+        super()._forget()
         if self._task is not None and self._task.done():
             self._task = None  # one that still runs, after an interruption, is to be cancelled
 
@@ -220,15 +220,15 @@ class LoopThread:
     def _start(self, works: Sequence[AsyncDelivery]) -> None:
         for work in works:
             mark = ("run", -id(work))
-            if work.claim(mark):
+            if work._claim(mark):
                 self.engine.count(_state.START_ON_LOOP, self.engine.cell)
-                work.begin(mark)
-                work.start(mark, functools.partial(self._ended, work, mark))
-            elif work.ended_unrun():
+                work._begin(mark)
+                work._start(mark, functools.partial(self._ended, work, mark))
+            elif work._ended_unrun():
                 self.engine.pass_on(work)  # its turn came after that
 
     def _ended(self, work: AsyncDelivery, mark: Mark, task: Task) -> None:
-        if work.owner is not mark:
+        if work._owner is not mark:
             return  # forked meanwhile: the future is the parent's
         self.engine.count(_state.LEAVE_LOOP, self.engine.cell)
         try:

@@ -73,7 +73,7 @@ class Outcomes(list[tuple[Receiver, Any]]):
     __slots__ = ("_raised",)
     _raised: list[tuple[Receiver, BaseException]]
 
-    def add_error(self, receiver: Receiver, error: BaseException) -> None:
+    def _add_error(self, receiver: Receiver, error: BaseException) -> None:
         """Append the pair of a receiver that raised ``error``."""
         pair = (receiver, error)
         self.append(pair)

@@ -60,9 +60,9 @@ class Plan:
         # Whether a worker has no terms to keep, and calls each receiver as it is.
         self.simple = all(
             not (terms.gate or terms.ordered or terms.on_loop or terms.wrapped)
-            for terms in (row.terms for row in rows)
+            for terms in (row._terms for row in rows)
         )
-        self.first = rows[0].hold if rows else None
+        self.first = rows[0]._hold if rows else None
         self.kind, self.parts = _arrange(rows)
         self.other: Callable[..., Pairs] = call_other
         self.other_robust: Callable[..., Outcomes] = call_other_robust
@@ -73,7 +73,7 @@ class Plan:
 
     def resolve(self) -> Live:
         """The connections whose receivers live, with these, which do so from now on."""
-        return [(row, r) for row in self.rows if (r := row.hold()) is not None]
+        return [(row, r) for row in self.rows if (r := row._hold()) is not None]
 
 
 UNBUILT = Plan()
@@ -82,9 +82,9 @@ UNBUILT = Plan()
 
 def _arrange(rows: Rows) -> tuple[str, tuple[Any, ...]]:
     """Which of the kinds of ``_call`` these are, and what a function of that kind finds them in."""
-    if not all(row.terms.gate is None and not row.terms.is_async for row in rows):
+    if not all(row._terms.gate is None and not row._terms.is_async for row in rows):
         return GENERAL, ()  # something to enter or to await
-    holds: tuple[Hold, ...] = tuple(row.hold for row in rows)
+    holds: tuple[Hold, ...] = tuple(row._hold for row in rows)
     held = tuple(hold.target for hold in holds if isinstance(hold, Strong))
     if len(held) == len(holds):
         return "held" if len(held) == 1 else "all held", held
@@ -112,7 +112,7 @@ class Index:
         self._general: list[tuple[int, Connection]] = []
         self.own: dict[int, list[tuple[int, Connection]]] = {}  # by id of the sender
         for place, row in enumerate(shown):
-            sender_id = row.terms.sender_id
+            sender_id = row._terms.sender_id
             of = self.own.setdefault(sender_id, []) if sender_id else self._general
             of.append((place, row))
         self.general = tuple(row for _, row in self._general)
@@ -121,6 +121,6 @@ class Index:
         """The plan of a connected sender, of what it hears and what hears all."""
         # By its object, too: another may have died at this address.
         own = [(place, row) for place, row in self.own[id(sender)] if row.sender is sender]
-        plan = Plan(own[0][1].terms.sender or NOBODY) if own else Plan()
+        plan = Plan(own[0][1]._terms.sender or NOBODY) if own else Plan()
         plan.fill(tuple(row for _, row in sorted(self._general + own)))
         return plan

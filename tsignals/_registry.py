@@ -87,12 +87,12 @@ class Epoch(Plan):
 
     def grips(self) -> "list[tuple[Connection, object]]":
         """The connections whose receivers and senders live, with these, which do so from now on."""
-        return [(row, grip) for row in self.shown if (grip := row.grip()) is not None]
+        return [(row, grip) for row in self.shown if (grip := row._grip()) is not None]
 
     def show(self, rows: Rows) -> None:
         """Decide what this epoch shows, unless that is decided already."""
         rows = self._shown.setdefault(0, rows)
-        senders = {row.terms.sender_id for row in rows}
+        senders = {row._terms.sender_id for row in rows}
         senders.discard(0)
         if senders:
             self._index = index = Index(rows)
@@ -147,22 +147,22 @@ class Registry:
 
     def add(self, connection: "Connection") -> "Connection":
         """Enter ``connection``, or return the live one that stands under its key."""
-        key = connection.key
-        gate = connection.terms.gate
+        key = connection._key
+        gate = connection._terms.gate
         found = None
         try:
             if gate is not None:
                 gate.enter_table()
             while True:
                 found = self._rows.setdefault(key, connection)
-                if found is connection or found.alive:
+                if found is connection or found._alive:
                     return found
-                self._rows.pop(Only(found.key), None)
+                self._rows.pop(Only(found._key), None)
         finally:
             self.epoch = STALE
             if self._pins or FREE_THREADED:  # where to ask a dictionary whether it is empty
                 for pinned in self._pins.copy().values():  # orders nothing
-                    pinned.append(connection.grip())
+                    pinned.append(connection._grip())
             if gate is not None and found is not connection:
                 gate.leave_table()
 
@@ -180,8 +180,8 @@ class Registry:
             removed = self._rows.pop(key, None)
         finally:
             self.epoch = STALE
-        if removed is not None and removed.terms.gate is not None:
-            removed.terms.gate.close()
+        if removed is not None and removed._terms.gate is not None:
+            removed._terms.gate.close()
         return removed
 
     def discard(self, key: Hashable) -> "Connection | None":
@@ -215,7 +215,7 @@ class Registry:
         With these, which live from now on. If ``plan`` was overtaken, those of a later one.
         """
         rows = plan.rows
-        live = [(row, r) for row in rows if (r := row.hold()) is not None]
+        live = [(row, r) for row in rows if (r := row._hold()) is not None]
         if len(live) == len(rows) or self.plan(sender) is plan:
             return live
         pinned: list[object] = []
@@ -250,13 +250,13 @@ class Registry:
         has changed since the rows were read, and must not miss the occasion.
         """
         rows = list(self._rows.values())
-        dead = [row for row in rows if not row.alive]
+        dead = [row for row in rows if not row._alive]
         for row in dead:
-            self._rows.pop(Only(row.key), None)
+            self._rows.pop(Only(row._key), None)
         if dead:
             self.epoch = STALE
-        if any(row.terms.priority for row in rows):
-            rows.sort(key=lambda row: -row.terms.priority)  # stable: then by order of connection
+        if any(row._terms.priority for row in rows):
+            rows.sort(key=lambda row: -row._terms.priority)  # stable: then by order of connection
         return tuple(rows)
 
 

@@ -162,7 +162,7 @@ class Signal:
             )
         connection = Connection(registry.ref, key, hold, terms)
         found = registry.add(connection)
-        if found is not connection and (other := terms.difference(found.terms)):
+        if found is not connection and (other := terms.difference(found._terms)):
             raise ValueError(
                 f"cannot connect {name_of(receiver)} with {other}: its key is connected with "
                 "another; disconnect it first, or connect it with another dispatch_uid"
@@ -187,19 +187,19 @@ class Signal:
         # Looked up before the removal: whatever is found then is gone by then. And held until
         # then, or it could die in between, and nobody would have removed it.
         found = registry.get(key) if dispatch_uid or wait is not False else None
-        grip = None if found is None else found.grip()
+        grip = None if found is None else found._grip()
         if wait is False:
             removed = registry.pop(key)
-            return removed is not None and (removed.alive if grip is None else True)
+            return removed is not None and (removed._alive if grip is None else True)
         gates = registry.gates_under(key)
-        check_wait(wait, tracked=found is None or found.terms.gate is not None)
+        check_wait(wait, tracked=found is None or found._terms.gate is not None)
         for gate in gates:
             gate.refuse_on_its_loop()
         removed = registry.pop(key)
-        last = None if removed is None else removed.terms.gate
+        last = None if removed is None else removed._terms.gate
         if last is not None and last not in gates:
             gates.append(last)  # connected since
-        was_live = removed is not None and removed.alive
+        was_live = removed is not None and removed._alive
         del removed, found, grip
         wait_for(gates, wait)
         return was_live
@@ -274,7 +274,7 @@ class Signal:
         if not plan.rows:
             return Deliveries()
         if plan.simple:
-            receivers = [r for row in plan.rows if (r := row.hold()) is not None]
+            receivers = [r for row in plan.rows if (r := row._hold()) is not None]
             if len(receivers) == plan.count:
                 executor = self.executor  # into a variable: it may be assigned meanwhile
                 if executor is None:
@@ -334,7 +334,7 @@ class Signal:
     # -- Names --
 
     @property
-    def label(self) -> str:
+    def _label(self) -> str:
         """How logs call this signal."""
         return repr(self.name) if self.name is not None else self._address.label(self, Signal)
 
@@ -347,7 +347,7 @@ class Signal:
         found = self._address.find(self)
         if found is None:
             raise pickle.PicklingError(
-                f"cannot pickle signal {self.label}: it is no attribute of a loaded module or of "
+                f"cannot pickle signal {self._label}: it is no attribute of a loaded module or of "
                 "a class there; make it one"
             )
         return _load, found

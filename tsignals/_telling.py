@@ -38,7 +38,7 @@ def for_signal(signal: object) -> str:
 def name_signal(signal: object) -> str:
     """How logs call a signal: ours, or another one that a ``background`` receiver hears."""
     try:
-        return one_line(str(getattr(signal, "label", signal)))
+        return one_line(str(getattr(signal, "_label", signal)))
     except Exception:
         return f"<{type(signal).__name__}>"
 

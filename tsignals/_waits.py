@@ -64,10 +64,10 @@ class Waits(Workers):
         if not self.works_here():
             if timeout is None or timeout > 0:
                 self.refuse_on_loop()
-            work.doze(timeout)
+            work._doze(timeout)
             return
         for before in with_those_before(work):
-            if before.owner is None:
+            if before._owner is None:
                 refuse_if_deep()
                 self.run(before)
             if not before.done():
@@ -91,13 +91,13 @@ class Waits(Workers):
         refuse_if_critical("a worker")
         try:
             for work in works:
-                work.wake_at_end(woken)
+                work._wake_at_end(woken)
             if any(work.done() for work in works):
                 return True
             return self.sleep_on(woken, works, every, timeout) is not _TIME_UP
         finally:
             for work in works:
-                work.let_sleep(woken)
+                work._let_sleep(woken)
 
     def sleep_on(
         self,
@@ -133,7 +133,7 @@ class Waits(Workers):
         try:
             for work in works:
                 tellers.append((work, _Teller(told, work)))
-                work.wake_at_end(tellers[-1][1])
+                work._wake_at_end(tellers[-1][1])
                 if work.done():
                     told.put(work)
             while left:
@@ -148,7 +148,7 @@ class Waits(Workers):
                         before = left[work] = self.run_up_to(work)
                         if before is not work:
                             tellers.append((before, _Teller(told, work)))
-                            before.wake_at_end(tellers[-1][1])
+                            before._wake_at_end(tellers[-1][1])
                             if before.done():
                                 told.put(work)
                         continue
@@ -166,7 +166,7 @@ class Waits(Workers):
                     unseen.append(work)
         finally:
             for work, teller in tellers:
-                work.let_sleep(teller)
+                work._let_sleep(teller)
 
     def run_up_to(self, work: Any) -> Any:
         """In a worker: run ``work`` and what stands before it, as far as these can start now.
@@ -174,7 +174,7 @@ class Waits(Workers):
         Returns the first of them that runs elsewhere, or ``work``.
         """
         for before in with_those_before(work):
-            if before.owner is None:
+            if before._owner is None:
                 refuse_if_deep()
                 before._pool.run(before)
             if not before.done():
@@ -218,7 +218,7 @@ class Waits(Workers):
                     woken.get(timeout=left_until(deadline))
             # Counted as ended is one step before resolved.
             for work in self.futures():
-                work.doze(left_until(deadline))
+                work._doze(left_until(deadline))
             return True
         except (queue.Empty, TimeoutError):
             return False
@@ -260,7 +260,7 @@ def refuse_circles(work: Any, me: int) -> None:
 
 def with_those_before(work: Any) -> "list[Any]":
     """What must end for ``work`` to have ended: what stands before it in its lane, and itself."""
-    return [work] if work.turn is None else [*work.turn.standing_before(), work]
+    return [work] if work._turn is None else [*work._turn.standing_before(), work]
 
 
 def _only_after(work: Any, me: int) -> bool:
@@ -293,7 +293,7 @@ def _only_after(work: Any, me: int) -> bool:
 
 def _runner(work: Any) -> int | None:
     """Who runs ``work``, as its mark has it; None if nobody does, or it is done."""
-    owner = work.owner
+    owner = work._owner
     return None if owner is None or work.done() else owner[1]
 
 

@@ -18,27 +18,27 @@ class Entry:
 
     __slots__ = ()
 
-    ordered_receiver: Any = None  # whose lane it belongs to; None: to no lane
-    turn: Turn | None = None  # in that lane
-    on_loop = False  # it runs on the event loop, not in a worker
+    _ordered_receiver: Any = None  # whose lane it belongs to; None: to no lane
+    _turn: Turn | None = None  # in that lane
+    _on_loop = False  # it runs on the event loop, not in a worker
 
-    def work_off(self, worker: Any) -> None:
+    def _work_off(self, worker: Any) -> None:
         """In a worker, which is idle: run what this stands for, unless somebody else does."""
         raise NotImplementedError
 
-    def remains(self, engine: Any) -> bool:
+    def _remains(self, engine: Any) -> bool:
         """Whether anything is left to be run."""
         raise NotImplementedError
 
-    def futures(self) -> "list[Work]":
+    def _futures(self) -> "list[Work]":
         """What may not have ended yet, the oldest first."""
         raise NotImplementedError
 
-    def oldest(self) -> "Work | None":
+    def _oldest(self) -> "Work | None":
         """The first that nobody runs or has resolved."""
         raise NotImplementedError
 
-    def mark_queued(self, now: float) -> None:
+    def _mark_queued(self, now: float) -> None:
         """It waits from ``now`` on."""
 
 
@@ -47,33 +47,33 @@ class Work(PoolFuture, Entry):
 
     __slots__ = ()
 
-    def work_off(self, worker: Any) -> None:
+    def _work_off(self, worker: Any) -> None:
         engine = worker.engine
         try:
             engine.run(self, 1)
         finally:
             del self  # see drop_frame
 
-    def remains(self, engine: Any) -> bool:
-        if self.ended_unrun():
+    def _remains(self, engine: Any) -> bool:
+        if self._ended_unrun():
             engine.pass_on(self)
-        return self.owner is None
+        return self._owner is None
 
-    def futures(self) -> "list[Work]":
+    def _futures(self) -> "list[Work]":
         return [self]
 
-    def oldest(self) -> "Work | None":
-        return self if self.owner is None else None
+    def _oldest(self) -> "Work | None":
+        return self if self._owner is None else None
 
-    def perform(self) -> tuple[Any, BaseException | None]:
+    def _perform(self) -> tuple[Any, BaseException | None]:
         """Do the work and return its result, or what it raised."""
         raise NotImplementedError
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Let go of what is needed only to run; it is about to be resolved."""
         raise NotImplementedError
 
-    def leave(self, engine: Any) -> None:
+    def _leave(self, engine: Any) -> None:
         """It is resolved, and no longer to be found in ``engine``."""
         engine.unresolved.pop(self, None)
 
@@ -88,7 +88,7 @@ class Submitted(Work):
         self._function: Callable[[], Any] | None = function
 
     @foreign
-    def perform(self) -> tuple[Any, BaseException | None]:
+    def _perform(self) -> tuple[Any, BaseException | None]:
         function, around = self._function, self._pool.around
         assert function is not None
         try:
@@ -102,13 +102,13 @@ class Submitted(Work):
         finally:
             del self  # see drop_frame
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         self._function = None
 
 
 def growth(works: "Sequence[Work]") -> int:
     """What the numbers grow by when ``works`` are admitted."""
     admitted = len(works) * _state.ADMITTED
-    if works[-1].on_loop:  # where any is, the last one is
-        admitted += sum(work.on_loop for work in works) * _state.FOR_LOOP
+    if works[-1]._on_loop:  # where any is, the last one is
+        admitted += sum(work._on_loop for work in works) * _state.FOR_LOOP
     return admitted

@@ -17,7 +17,7 @@ Invariants
         pool. That is a step in C: unlike ``__del__``, no signal handler can raise in it.
 
 Fork: in the child every value here is made anew by ``start_over``; a thread that finds its claim
-replaced (``future.owner``) leaves all counts alone.
+replaced (``future._owner``) leaves all counts alone.
 """
 
 import contextlib
@@ -167,8 +167,8 @@ class Workers:
         change = _state.START - idle * _state.IDLE
         counted = here is not None  # with all that this thread runs
         try:
-            if not work.claim(mark):
-                if work.ended_unrun():
+            if not work._claim(mark):
+                if work._ended_unrun():
                     self.pass_on(work)  # its turn came after that
                 return
             if here is not None:
@@ -181,7 +181,7 @@ class Workers:
                 counted = True
             self.run_claimed(work, mark, idle, cell)
         except BaseException:
-            if work.owner is mark and not work.done():  # interrupted on the way there
+            if work._owner is mark and not work.done():  # interrupted on the way there
                 if not counted:
                     self.count(change, cell)
                 self.run_claimed(work, mark, idle, cell)
@@ -195,15 +195,15 @@ class Workers:
         """Run what this thread has claimed and counted as running (E2)."""
         error: BaseException | None
         try:
-            work.begin(mark)
-            result, error = work.perform()
+            work._begin(mark)
+            result, error = work._perform()
         except BaseException as interrupt:
             result, error = None, interrupt
         # No call before the next ``try``: an interrupt here would have it run again.
         try:
             self.conclude(work, mark, idle, cell, result, error)
         except BaseException:
-            if work.owner is mark and not work.done():  # interrupted before it began
+            if work._owner is mark and not work.done():  # interrupted before it began
                 self.conclude(work, mark, idle, cell, result, error)
             raise
         finally:
@@ -227,16 +227,16 @@ class Workers:
         change, idle_again = _state.FINISH[ended], idle * _state.IDLE
         counted = False
         try:
-            if work.owner is not mark:
+            if work._owner is not mark:
                 return  # forked meanwhile: the future is the parent's
-            if idle and not work.calls_back():
+            if idle and not work._calls_back():
                 # Before it is done: who waits for that may send again, and should find this worker
                 # instead of starting another. Callbacks may take long: then it is the last step.
                 change, idle_again = change + idle_again, 0
-            work.forget()
+            work._forget()
             self.count(change, cell)
             counted = True
-            meeting = work.resolve(result, error, phase)
+            meeting = work._resolve(result, error, phase)
             if meeting is not None and meeting.callbacks:
                 if idle and not idle_again:  # they have come since it was counted
                     self.count(-_state.IDLE, cell)
@@ -245,10 +245,10 @@ class Workers:
                 meeting.call_back(work)
             self.wrap_up(work)
         except BaseException:  # interrupted, or by a callback: what is left is done again
-            if work.owner is mark:
+            if work._owner is mark:
                 if not counted:
                     self.count(change, cell)
-                work.settle(result, error, phase)
+                work._settle(result, error, phase)
                 self.wrap_up(work)
             raise
         finally:
@@ -259,7 +259,7 @@ class Workers:
     def wrap_up(self, work: Work) -> None:
         """After ``work`` was resolved by the one who ran it."""
         self.release(work)
-        if work.turn is not None:
+        if work._turn is not None:
             self.pass_on(work)
         if self.cell.interrupts:
             self.cell.raise_interrupt()
@@ -296,9 +296,9 @@ class Workers:
             return
         interrupt: BaseException | None = None
         for work in self.futures():
-            if state.mode > Mode.CLOSING or not work.on_loop:
+            if state.mode > Mode.CLOSING or not work._on_loop:
                 try:
-                    work.end(*self.hopeless())
+                    work._end(*self.hopeless())
                 except BaseException as error:  # of a callback: the others end all the same
                     interrupt = error
         if state.mode > Mode.CLOSING:
@@ -311,8 +311,8 @@ class Workers:
 
     def count_ended(self, work: Any, counter: str, cell: Cell) -> None:
         """Count one that ended without having run."""
-        work.forget()
-        self.count(_state.RESOLVE[counter] - work.on_loop * _state.FOR_LOOP, cell)
+        work._forget()
+        self.count(_state.RESOLVE[counter] - work._on_loop * _state.FOR_LOOP, cell)
 
     def wrap_up_unrun(self, work: Any) -> None:
         """After ``work`` was resolved without having run; its turn passes when it comes."""
@@ -338,13 +338,13 @@ class Workers:
         try:
             for _ in range(entries.qsize()):
                 entry = entries.get_nowait()
-                if not isinstance(entry, Entry) or entry.remains(self):
+                if not isinstance(entry, Entry) or entry._remains(self):
                     entries.put(entry)
         except queue.Empty:
             pass
         except BaseException:  # interrupted, perhaps with one in hand: all that waits, again (E1)
             for entry in list(self.unresolved):
-                if not entry.on_loop and (entry.turn is None or entry.turn.before is None):
+                if not entry._on_loop and (entry._turn is None or entry._turn.before is None):
                     entries.put(entry)
             self.let_go()
             if self.front is not None and self.front() is None:
@@ -352,11 +352,11 @@ class Workers:
             raise
 
     def release(self, work: Any) -> None:
-        work.leave(self)
+        work._leave(self)
 
     def futures(self) -> list[Work]:
         """All that may not be resolved yet, the oldest first (E3)."""
-        return [work for entry in list(self.unresolved) for work in entry.futures()]
+        return [work for entry in list(self.unresolved) for work in entry._futures()]
 
     def pass_on(self, work: Work) -> None:
         """End the turn of ``work``, if it has one, and queue the one whose turn comes.
@@ -364,19 +364,19 @@ class Workers:
         What has been resolved unrun is passed over: perhaps no worker will come for it.
         """
         passed = []
-        while (turn := work.turn) is not None and turn is not PASSED:
+        while (turn := work._turn) is not None and turn is not PASSED:
             following = turn.pass_on()
             passed.append(work)
             if following is None:
                 break
             work = following.future
             work._fate.extend(())  # that its turn has come is seen before the look at its owner
-            if not work.ended_unrun():
+            if not work._ended_unrun():
                 if not following.kept:
                     self.queue_again(work)
                 break
         for work in reversed(passed):  # the first one last: interrupted, all of this is done again
-            work.turn = PASSED
+            work._turn = PASSED
 
     def pass_over(self, work: Work) -> None:
         """Pass the turn of ``work`` on, if that has come and ``work`` was resolved unrun.
@@ -384,13 +384,13 @@ class Workers:
         Who claims a future looks here afterwards whether its turn has come, and who passes turns
         on looks afterwards for a claim: so one of them passes it on, or both do.
         """
-        turn = work.turn
-        if turn is not None and turn.joined() and turn.before is None and work.ended_unrun():
+        turn = work._turn
+        if turn is not None and turn.joined() and turn.before is None and work._ended_unrun():
             self.pass_on(work)
 
     def queue_again(self, work: Work) -> None:
         """Put ``work`` into the queue, from where it may be taken more than once (E1)."""
-        if work.on_loop:
+        if work._on_loop:
             self.loops[0].take([work])
         else:
             self.queue.put(work)
@@ -458,7 +458,7 @@ def _work(engine_in: list[Any], cell: Cell, contract: list[bool]) -> None:
                 engine.close()
                 continue
             try:
-                entry.work_off(worker)
+                entry._work_off(worker)
             except BaseException:
                 engine.log_callback()
             del entry  # an idle worker keeps nothing alive

@@ -192,29 +192,29 @@ LOOK = """\
 
 def claims_late(self: PlainDelivery, mark: Any) -> bool:
     """Look whether a worker has taken it, and only then be there to be found."""
-    if not self.waits():
+    if not self._waits():
         return False
     fate = self._fate
     fate.append(mark)
-    return fate[0] is mark or self.owner is mark
+    return fate[0] is mark or self._owner is mark
 
 
 CLAIM = Mutant(
     "take without asking",
     without(
         FanOut,
-        "work_off",
+        "_work_off",
         ("if (fates := self.fates) is None or place not in fates:", "if True:"),
     ),
 )
-LATE = Mutant("look, then claim", wrong(PlainDelivery, "claim", claims_late))
+LATE = Mutant("look, then claim", wrong(PlainDelivery, "_claim", claims_late))
 SAID = "            work._phase = FINISHED  # which says, too, that it is counted\n"
 LOOKS = "            if (fates := self.fates) is not None and place in fates:\n"
 SAY = Mutant(
     "look, then say",
     without(
         FanOut,
-        "work_off",
+        "_work_off",
         (SAID, ""),
         (
             LOOKS,
@@ -228,7 +228,7 @@ COUNT_START = Mutant(
     "look, then count the start",
     without(
         FanOut,
-        "work_off",
+        "_work_off",
         ("            account += LEAVE", LOOK + "            account += LEAVE"),
         ("idle = 0\n            node = cell.node\n", "idle = 0\n"),
         ("if node[3] or not node[2]:", "if looked:"),
@@ -238,7 +238,7 @@ COUNT_END = Mutant(
     "look, then count the end",
     without(
         FanOut,
-        "work_off",
+        "_work_off",
         ("            work._result = result\n", LOOK + "            work._result = result\n"),
         ("((node := cell.node)[3] or not node[2])", "looked"),
     ),
@@ -250,7 +250,7 @@ REPLACE = Mutant(
 SUM = Mutant("a sum of two moments", without(Cell, "_look", ("if not node[3]:", "if True:")))
 TAKE = Mutant(
     "look, then take",
-    without(FanOut, "work_off", ("place = stack.pop()", "place = stack[-1]; stack.pop()")),
+    without(FanOut, "_work_off", ("place = stack.pop()", "place = stack[-1]; stack.pop()")),
 )
 
 USHER = Mutant("see to nobody", wrong(Workers, "usher", lambda self, cell: None), races=False)

@@ -153,7 +153,7 @@ def cancel_run() -> str:
 
 def claim_looking_first(self: PoolFuture, mark: Any) -> bool:
     """See that nobody has claimed it and then claim it."""
-    if self.owner is not None:
+    if self._owner is not None:
         return False
     self._fate.append(mark)
     return True
@@ -472,7 +472,7 @@ def caller_runs_shutdown() -> str:
 
 def run_found_too_early(self: Workers, work: Work, *arguments: Any, **named: Any) -> None:
     """Have it found among what is unresolved, and then claim it."""
-    if work.owner is None:
+    if work._owner is None:
         self.unresolved.setdefault(work)
     RUN(self, work, *arguments, **named)
 
@@ -564,10 +564,10 @@ def wait_for_nobody(self: Gate, seconds: float | bool) -> None:
     pass
 
 
-CLAIM = Mutant("look, then claim", wrong(PoolFuture, "claim", claim_looking_first))
+CLAIM = Mutant("look, then claim", wrong(PoolFuture, "_claim", claim_looking_first))
 SWAP = Mutant("swap without comparing", wrong(Cell, "_replace", replace_blindly))
 WAKE = Mutant("wake nobody", wrong(_state, "wake", wake_nobody), races=False)
-SAY = Mutant("look, then say", wrong(PoolFuture, "resolve", resolve_looking_first))
+SAY = Mutant("look, then say", wrong(PoolFuture, "_resolve", resolve_looking_first))
 TELL = Mutant("tell unasked", wrong(Guest, "told", tell_unasked))
 ENTER = Mutant("look, then enter", wrong(Gate, "enter", enter_looking_first))
 WAIT = Mutant("wait for nobody", wrong(Gate, "wait", wait_for_nobody))

@@ -56,9 +56,9 @@ def connect_connect() -> None:
 
 def add_looking_first(self: Registry, connection: Connection) -> Connection:
     """Look and then enter, in two steps."""
-    found = self._rows.get(connection.key)
-    if found is None or not found.alive:
-        self._rows[connection.key] = found = connection
+    found = self._rows.get(connection._key)
+    if found is None or not found._alive:
+        self._rows[connection._key] = found = connection
     self.epoch = STALE
     return found
 
@@ -86,7 +86,7 @@ def discard_looking_first(self: Registry, key: Hashable) -> Connection | None:
     """See whether the row is ours and then remove what stands under the key."""
     found = self._rows.get(key)
     removed = None
-    if found is not None and found.key is key:
+    if found is not None and found._key is key:
         removed = self._rows.pop(key, None)
     self.epoch = STALE
     return removed
@@ -113,8 +113,8 @@ def disconnect_disconnect_death() -> None:
 def disconnect_asking_later(self: Connection, wait: Any = False) -> bool:
     """See only afterwards whether it was alive."""
     registry = self._registry()
-    removed = registry.discard(self.key) if registry is not None else None
-    return removed is not None and self.alive
+    removed = registry.discard(self._key) if registry is not None else None
+    return removed is not None and self._alive
 
 
 # -- connect / send --
@@ -139,7 +139,7 @@ def connect_send() -> None:
 def add_announced_first(self: Registry, connection: Connection) -> Connection:
     """Put the new epoch in place before the change, and not after it."""
     self.epoch = STALE
-    return self._rows.setdefault(connection.key, connection)
+    return self._rows.setdefault(connection._key, connection)
 
 
 # -- disconnect / send --
@@ -304,7 +304,7 @@ def receiver_death_send() -> None:
 
 def read_dropping_the_dead(self: Registry) -> Rows:
     """Leave out the dead without looking again for what came before they died."""
-    return tuple(row for row in list(self._rows.values()) if row.alive)
+    return tuple(row for row in list(self._rows.values()) if row._alive)
 
 
 # -- receiver death / asking --
@@ -347,7 +347,7 @@ def receiver_death_second_look() -> None:
 
         def __call__(self) -> Any:
             rows = [*registry._rows.values()]
-            if any(row.hold() is hear_too for row in rows if row.key != "trap"):
+            if any(row._hold() is hear_too for row in rows if row._key != "trap"):
                 signal.disconnect(hear)
                 things.clear()
             return ignore
@@ -380,7 +380,7 @@ def ignore(**named: Any) -> None:
 
 def add_pinning_nothing(self: Registry, connection: Connection) -> Connection:
     """Connect as if nobody could be looking."""
-    found = self._rows.setdefault(connection.key, connection)
+    found = self._rows.setdefault(connection._key, connection)
     self.epoch = STALE
     return found
 
