@@ -41,7 +41,7 @@ from helpers import (
 from points import Handler
 from pools import add_up, held
 
-from tsignals import Deliveries, DeliveryDropped, Outcomes, Signal, WorkerPool, _naming
+from tsignals import Deliveries, DeliveryDropped, Outcomes, Signal, WorkerPool
 
 
 @pytest.fixture
@@ -881,22 +881,6 @@ def test_repr_neither_raises_nor_asks_for_more_than_a_name(pool: WorkerPool) -> 
     assert repr(delivery).startswith("<Delivery of <Unnameable> for ")
     assert repr(connection).startswith("<Connection of <Unnameable> for ")
 
-
-def test_repr_searches_no_modules_again(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal that is nowhere to be found is not looked for each time."""
-    searches, find = list[object](), _naming.find
-
-    def counting(signal: object, first: str) -> Any:
-        searches.append(signal)
-        return find(signal, first)
-
-    monkeypatch.setattr(_naming, "find", counting)
-    signal = signal_of(pool, Ear())
-    [(_, delivery)] = signal.send_async(None)
-    for _ in range(3):
-        assert "made at" in repr(delivery)
-        assert "made at" in repr(signal.receivers[0])
-    assert len(searches) == 1
 
 
 # asyncio

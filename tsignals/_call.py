@@ -131,7 +131,7 @@ _ROBUST_ONE = """
     try:
         outcomes.append((r, r({call})))
     except Exception as error:
-        outcomes.add_error(r, error)
+        outcomes._add_error(r, error)
         tell(signal, sender, r, error, "send_robust", 0.0, perf_counter() - started, named)
     return outcomes
 """
@@ -144,7 +144,7 @@ _ROBUST_MANY = """
             outcomes.append((r, r({call})))
         except Exception as error:
             ended = perf_counter()
-            outcomes.add_error(r, error)
+            outcomes._add_error(r, error)
             tell(signal, sender, r, error, "send_robust", 0.0, ended - started, named)
             started = ended
     return outcomes

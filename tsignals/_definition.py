@@ -61,7 +61,7 @@ def name_of(thing: object) -> str:
         if not issubclass(type(function), functools.partial):
             break
         function = behind_partials(function)
-    return f"<{one_line(type(thing).__name__)}>"
+    return f"<{one_line(type(function).__name__)}>"
 
 
 def names_of(function: Any) -> tuple[str, str]:
