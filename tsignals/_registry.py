@@ -155,7 +155,7 @@ class Registry:
                 found = self._rows.setdefault(key, connection)
                 if found is connection or found.alive:
                     return found
-                self._rows.pop(Only(found.key), None)
+                self.discard(found.key)
         finally:
             self.epoch = STALE
             if self._pins or FREE_THREADED:  # where to ask a dictionary whether it is empty
@@ -248,11 +248,9 @@ class Registry:
         has changed since the rows were read, and must not miss the occasion.
         """
         rows = list(self._rows.values())
-        dead = [row for row in rows if not row.alive]
-        for row in dead:
-            self._rows.pop(Only(row.key), None)
-        if dead:
-            self.epoch = STALE
+        for row in rows:
+            if not row.alive:
+                self.discard(row.key)
         if any(row.terms.priority for row in rows):
             rows.sort(key=lambda row: -row.terms.priority)  # stable: then by order of connection
         return tuple(rows)
