@@ -70,7 +70,7 @@ class Epoch(Plan):
     It is the plan of all senders, but for those that have connections of their own.
     """
 
-    __slots__ = ("_index", "_kept", "_shown", "built", "plans")
+    __slots__ = ("_index", "_kept", "_members", "_shown", "built", "plans")
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,12 +78,19 @@ class Epoch(Plan):
         self.plans: dict[int, Plan] | None = None  # by id of a connected sender; None: no such
         # Decided by the first setdefault (R3): the connections, in call order.
         self._shown: dict[int, Rows] = {}
+        self._members: set[int] = set()  # the ids of the connections, once somebody has asked
         self._kept = 0  # how many rows there are in ``plans``; need not be exact
 
     @property
     def shown(self) -> Rows:
         """The connections, in call order."""
         return self._shown[0]
+
+    def shows(self, row: "Connection") -> bool:
+        """Whether ``row`` is among them; costs nothing but for the first that asks."""
+        if not self._members:
+            self._members = {id(each) for each in self.shown}
+        return id(row) in self._members
 
     def grips(self) -> "list[tuple[Connection, object]]":
         """The connections whose receivers and senders live, with these, which do so from now on."""
