@@ -882,7 +882,6 @@ def test_repr_neither_raises_nor_asks_for_more_than_a_name(pool: WorkerPool) -> 
     assert repr(connection).startswith("<Connection of <Unnameable> for ")
 
 
-
 # asyncio
 
 

@@ -31,6 +31,7 @@ django = pytest.importorskip("django")
 
 from django.conf import settings  # type: ignore[import-untyped]  # noqa: E402
 from django.dispatch import Signal as DjangoSignal  # type: ignore[import-untyped]  # noqa: E402
+from django.dispatch.dispatcher import _make_id  # type: ignore[import-untyped]  # noqa: E402
 from django.utils import inspect as django_inspect  # type: ignore[import-untyped]  # noqa: E402
 
 SEED = int(os.environ.get("TSIGNALS_TEST_SEED", "20240229"))
@@ -78,11 +79,16 @@ class Row(tuple[Any, ...]):
 class RankedDjangoSignal(DjangoSignal):  # type: ignore[misc]
     """Django's signal, its list kept in order of ``priority``: what ours promises."""
 
-    def connect(self, *arguments: Any, priority: int = 0, **named: Any) -> None:
-        super().connect(*arguments, **named)
+    def connect(
+        self, receiver: Any, sender: Any, weak: bool, uid: Any, *, priority: int = 0
+    ) -> None:
+        super().connect(receiver, sender, weak, uid)
         if self.receivers and not isinstance(self.receivers[-1], Row):
             self.receivers[-1] = Row(self.receivers[-1])
             self.receivers[-1].rank = priority
+        key = (uid or _make_id(receiver), _make_id(sender))
+        if any(row.rank != priority for row in self.receivers if row[0] == key):
+            raise ValueError
         self.receivers.sort(key=lambda row: -row.rank)
 
 
@@ -150,7 +156,7 @@ class Side:
     def name(self, receiver: Any) -> Any:
         part = getattr(receiver, "__func__", None)
         thing = receiver if part is None else receiver.__self__
-        label = thing.label if hasattr(thing, "label") else thing.receive.label
+        label = thing.label if hasattr(thing, "_label") else thing.receive.label
         return (label, part.__name__ if part else "")
 
     def name_value(self, value: Any) -> Any:

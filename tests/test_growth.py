@@ -137,6 +137,23 @@ def test_connecting_and_disconnecting() -> None:
     assert_linear(make)
 
 
+def test_connections_that_are_each_asked_whether_they_are_connected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    signal = Signal()
+    connections = [signal.connect(ignore, dispatch_uid=str(n)) for n in range(100)]
+    compared = 0
+
+    def equal(self: Connection, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return self is other
+
+    monkeypatch.setattr(Connection, "__eq__", equal)
+    assert all(connection.connected for connection in connections)
+    assert compared <= len(connections)
+
+
 @pytest.mark.parametrize("ask", ["send", "receivers", "has_listeners"])
 def test_looks_are_bounded_however_many_die_and_connect_meanwhile(ask: str) -> None:
     """At each look one receiver dies and another connects, so that no two looks agree."""

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
@@ -910,3 +911,24 @@ def test_tracked_receivers_obey_all_the_other_rules(pool: WorkerPool) -> None:
     # A worker may just be letting go of it; without a GIL what it made may wait for the collector.
     wait_until(lambda: gc.collect() >= 0 and signal.receivers == [])
     assert connections[0].disconnect(wait=True) is False
+
+
+@pytest.mark.parametrize("told", ["send", "connect"])
+def test_tracked_receiver_that_died_is_forgotten_whoever_notices_first(told: str) -> None:
+    """The newest weak reference is told first: then the signal's own has not been told yet."""
+    signal = Signal()
+
+    def notice(_: object) -> None:
+        if told == "connect":
+            signal.connect(ignore, dispatch_uid="menu")
+        signal.disconnect(dispatch_uid="other")  # so that the next send looks anew
+        signal.send(None)
+
+    for _ in range(3):
+        ear = Ear()
+        signal.connect(ear, dispatch_uid="menu", tracked=True)
+        probe = weakref.ref(ear, notice)
+        del ear
+        assert probe() is None
+        signal.disconnect(dispatch_uid="menu")
+        assert signal._registry.gates == {}

@@ -128,7 +128,7 @@ class Connection:
     def connected(self) -> bool:
         """Whether a send that starts now would call the receiver."""
         registry = self._registry()
-        return registry is not None and self._alive and self in registry.current().shown
+        return registry is not None and self._alive and registry.current().shows(self)
 
     @property
     def _alive(self) -> bool:

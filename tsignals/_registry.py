@@ -70,7 +70,7 @@ class Epoch(Plan):
     It is the plan of all senders, but for those that have connections of their own.
     """
 
-    __slots__ = ("_index", "_kept", "_shown", "built", "plans")
+    __slots__ = ("_index", "_kept", "_members", "_shown", "built", "plans")
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,12 +78,19 @@ class Epoch(Plan):
         self.plans: dict[int, Plan] | None = None  # by id of a connected sender; None: no such
         # Decided by the first setdefault (R3): the connections, in call order.
         self._shown: dict[int, Rows] = {}
+        self._members: set[int] = set()  # the ids of the connections, once somebody has asked
         self._kept = 0  # how many rows there are in ``plans``; need not be exact
 
     @property
     def shown(self) -> Rows:
         """The connections, in call order."""
         return self._shown[0]
+
+    def shows(self, row: "Connection") -> bool:
+        """Whether ``row`` is among them; costs nothing but for the first that asks."""
+        if not self._members:
+            self._members = {id(each) for each in self.shown}
+        return id(row) in self._members
 
     def grips(self) -> "list[tuple[Connection, object]]":
         """The connections whose receivers and senders live, with these, which do so from now on."""
@@ -157,7 +164,7 @@ class Registry:
                 found = self._rows.setdefault(key, connection)
                 if found is connection or found._alive:
                     return found
-                self._rows.pop(Only(found._key), None)
+                self.discard(found._key)
         finally:
             self.epoch = STALE
             if self._pins or FREE_THREADED:  # where to ask a dictionary whether it is empty
@@ -250,11 +257,9 @@ class Registry:
         has changed since the rows were read, and must not miss the occasion.
         """
         rows = list(self._rows.values())
-        dead = [row for row in rows if not row._alive]
-        for row in dead:
-            self._rows.pop(Only(row._key), None)
-        if dead:
-            self.epoch = STALE
+        for row in rows:
+            if not row._alive:
+                self.discard(row._key)
         if any(row._terms.priority for row in rows):
             rows.sort(key=lambda row: -row._terms.priority)  # stable: then by order of connection
         return tuple(rows)
