@@ -156,7 +156,7 @@ class Side:
     def name(self, receiver: Any) -> Any:
         part = getattr(receiver, "__func__", None)
         thing = receiver if part is None else receiver.__self__
-        label = thing.label if hasattr(thing, "_label") else thing.receive.label
+        label = thing.label if hasattr(thing, "label") else thing.receive.label
         return (label, part.__name__ if part else "")
 
     def name_value(self, value: Any) -> Any:
