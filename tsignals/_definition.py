@@ -43,7 +43,7 @@ _MISSING: Any = object()
 
 # What a metaclass may show otherwise.
 _bases_of = type.__dict__["__mro__"].__get__
-_namespace_of = type.__dict__["__dict__"].__get__
+namespace_of = type.__dict__["__dict__"].__get__
 _flags_of = type.__dict__["__flags__"].__get__
 _name_of = type.__dict__["__name__"].__get__
 
@@ -142,7 +142,7 @@ def _class_takes_any_keywords(made: Any, left: int) -> bool:
     names = [name for name in ("__new__", "__init__") if _is_defined(made, name)]
     for base in _bases_of(made):  # the one that is nearer
         for name in names:
-            if name in _namespace_of(base):
+            if name in namespace_of(base):
                 return _takes_any_keywords_in(made, name, left)
     # Nothing is defined: ``object`` takes no arguments, other bases may.
     return _in_class(made, "__init__") is not object.__init__ or (
@@ -166,7 +166,7 @@ def _builtin_takes_any_keywords(thing: Any) -> bool:
 
 def _in_class(owner: Any, name: str) -> Any:
     for base in _bases_of(owner):
-        namespace = _namespace_of(base)
+        namespace = namespace_of(base)
         if name in namespace:
             return namespace[name]
     return _MISSING
@@ -297,7 +297,7 @@ def _namespace(owner: Any) -> Iterator[Any]:
         classes += _bases_of(owner)
     for each in classes:
         if _flags_of(each) & _HEAP_TYPE:
-            yield from list(_namespace_of(each).values())
+            yield from list(namespace_of(each).values())
 
 
 def _parts(thing: Any) -> list[Any]:
