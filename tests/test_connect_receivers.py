@@ -290,10 +290,29 @@ def test_class_is_judged_by_what_is_defined_nearest_of_new_and_init(wide: str) -
         Signal().connect(type("Narrow", (base,), {narrow: make}))
 
 
-class Watchful:
+class WatchfulKind(type):
+    """A metaclass that does, too."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name != "asked":
+            Watchful.asked.append("class's " + name)
+        return type.__getattribute__(cls, name)
+
+    def __eq__(cls, other: object) -> bool:
+        raise AssertionError("classes were compared")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Watchful(metaclass=WatchfulKind):
     """A callable that tells of everything that is asked of it."""
 
     asked: ClassVar[list[str]] = []
+
+    def method(self, **named: Any) -> str:
+        return "heard"
+
+    def narrow(self) -> None: ...
 
     def __getattribute__(self, name: str) -> Any:
         Watchful.asked.append(name)
@@ -339,7 +358,15 @@ class Watchful:
 
 
 @pytest.mark.parametrize("weak", [True, False])
-@pytest.mark.parametrize("wrap", [lambda each: each, functools.partial])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda each: each,
+        functools.partial,
+        lambda each: object.__getattribute__(each, "method"),
+        lambda each: lambda **named: each(**named),
+    ],
+)
 def test_nothing_of_a_receiver_is_called_when_it_is_connected(wrap: Any, weak: bool) -> None:
     signal, receiver = Signal(), Watchful()
     wrapped = wrap(receiver)

@@ -222,3 +222,25 @@ def test_class_that_is_its_own_attribute_is_looked_into_once() -> None:
         assert "made at" in repr(Signal())
     finally:
         del sys.modules["looped"]
+
+
+def test_class_somewhere_that_cannot_be_asked_keeps_no_failure_from_being_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Shy(type):
+        def __getattribute__(cls, name: str) -> Any:
+            raise Boom
+
+    module: Any = types.ModuleType("shy")
+    module.Odd = Shy("Odd", (), {"__module__": "shy", "signal": Signal()})
+    monkeypatch.setitem(sys.modules, "shy", module)
+
+    def receiver(**named: Any) -> None:
+        raise Boom
+
+    signal = Signal()
+    signal.connect(receiver)
+    assert len(signal.send_robust(None).errors) == 1
+    assert len(caplog.records) == 1
+    assert "made at" in repr(signal)
+    assert "Odd.signal" in repr(vars(type)["__dict__"].__get__(module.Odd)["signal"])

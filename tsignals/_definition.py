@@ -29,24 +29,46 @@ from typing import Any
 DEEPEST = 100
 """Wrappers around wrappers, after which we look no further."""
 
-_BUILTIN = (BuiltinFunctionType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType)
-_IN_C = (GetSetDescriptorType, MemberDescriptorType)
+
+def _ids(*kinds: type) -> frozenset[int]:
+    """Of types: to look for one of these themselves might run ``__eq__`` of a metaclass."""
+    return frozenset(map(id, kinds))
+
+
+_BUILTIN = _ids(BuiltinFunctionType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType)
+_IN_C = _ids(GetSetDescriptorType, MemberDescriptorType)
+_BIND_IN_CLASS = _ids(classmethod, staticmethod)
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made while the program runs, by a class statement or so
 _MISSING: Any = object()
+
+# What a metaclass may show otherwise.
+_bases_of = type.__dict__["__mro__"].__get__
+namespace_of = type.__dict__["__dict__"].__get__
+_flags_of = type.__dict__["__flags__"].__get__
+_name_of = type.__dict__["__name__"].__get__
 
 
 def stored(thing: object, name: str) -> Any:
     """The attribute as it is stored in ``thing`` or its class; ``_MISSING`` where it is not.
 
-    Only slots, and what a type written in C shows, are read through their descriptors.
+    Only slots, and what a type written in C shows, are read through their descriptors. (Not by
+    ``inspect.getattr_static``, which hashes and compares classes, and so runs their metaclass's.)
     """
-    try:
-        value = inspect.getattr_static(thing, name)
-        if type(value) in _IN_C:
-            value = value.__get__(thing, type(thing))
-    except Exception:
-        return _MISSING
-    return value
+    kind = type(thing)
+    found = _in_class(kind, name)
+    if id(type(found)) in _IN_C:
+        try:
+            return found.__get__(thing, kind)
+        except Exception:
+            return _MISSING
+    own = _MISSING
+    if issubclass(kind, type):
+        own = _in_class(thing, name)
+    elif name != "__dict__" and issubclass(type(namespace := stored(thing, "__dict__")), dict):
+        own = dict.get(namespace, name, _MISSING)
+    if own is _MISSING or _in_class(type(found), "__set__") is not _MISSING:
+        return found
+    return own
 
 
 def name_of(thing: object) -> str:
@@ -61,7 +83,7 @@ def name_of(thing: object) -> str:
         if not issubclass(type(function), functools.partial):
             break
         function = behind_partials(function)
-    return f"<{one_line(type(function).__name__)}>"
+    return f"<{one_line(_name_of(type(function)))}>"
 
 
 def names_of(function: Any) -> tuple[str, str]:
@@ -103,7 +125,7 @@ def takes_any_keywords(thing: object, left: int = DEEPEST) -> bool:
         return takes_any_keywords(wrapped, left - 1)
     if issubclass(kind, functools.partial):
         return takes_any_keywords(behind_partials(thing), left - 1)
-    if kind in _BUILTIN:
+    if id(kind) in _BUILTIN:
         return _builtin_takes_any_keywords(thing)
     code = stored(thing, "__code__")  # of a function, or what a compiler makes that looks like one
     if type(code) is CodeType:
@@ -117,23 +139,23 @@ def _takes_any_keywords_in(owner: Any, name: str, left: int) -> bool:
     method = _in_class(owner, name)
     if issubclass(type(method), functools.partialmethod):
         method = method.func
-    if type(method) in (classmethod, staticmethod):
+    if id(type(method)) in _BIND_IN_CLASS:
         method = method.__func__
-    if method is _MISSING or type(method) in _BUILTIN:
+    if method is _MISSING or id(type(method)) in _BUILTIN:
         return True
     return takes_any_keywords(method, left - 1)
 
 
 def _class_takes_any_keywords(made: Any, left: int) -> bool:
     """Whether making an instance takes any keywords."""
-    if not made.__flags__ & _HEAP_TYPE:
+    if not _flags_of(made) & _HEAP_TYPE:
         return _builtin_takes_any_keywords(made)
     if _is_defined(type(made), "__call__"):
         return _takes_any_keywords_in(type(made), "__call__", left)
     names = [name for name in ("__new__", "__init__") if _is_defined(made, name)]
-    for base in type.__dict__["__mro__"].__get__(made):  # the one that is nearer
+    for base in _bases_of(made):  # the one that is nearer
         for name in names:
-            if name in type.__dict__["__dict__"].__get__(base):
+            if name in namespace_of(base):
                 return _takes_any_keywords_in(made, name, left)
     # Nothing is defined: ``object`` takes no arguments, other bases may.
     return _in_class(made, "__init__") is not object.__init__ or (
@@ -143,7 +165,8 @@ def _class_takes_any_keywords(made: Any, left: int) -> bool:
 
 def _is_defined(owner: Any, name: str) -> bool:
     """Whether a class, not a type in C, says what ``name`` does."""
-    return type(_in_class(owner, name)) not in (*_BUILTIN, type(_MISSING))
+    found = _in_class(owner, name)
+    return found is not _MISSING and id(type(found)) not in _BUILTIN
 
 
 def _builtin_takes_any_keywords(thing: Any) -> bool:
@@ -155,8 +178,8 @@ def _builtin_takes_any_keywords(thing: Any) -> bool:
 
 
 def _in_class(owner: Any, name: str) -> Any:
-    for base in type.__dict__["__mro__"].__get__(owner):
-        namespace = type.__dict__["__dict__"].__get__(base)
+    for base in _bases_of(owner):
+        namespace = namespace_of(base)
         if name in namespace:
             return namespace[name]
     return _MISSING
@@ -180,7 +203,7 @@ def is_async(thing: object) -> bool:
             thing = thing.__func__  # type: ignore[attr-defined]
         elif issubclass(kind, functools.partial):
             thing = behind_partials(thing)
-        elif type(_in_class(kind, "__wrapped__")) in _IN_C and kind is not staticmethod:
+        elif id(type(_in_class(kind, "__wrapped__"))) in _IN_C and kind is not staticmethod:
             thing = stored(thing, "__wrapped__")  # a proxy: it is what it stands for
         else:
             break
@@ -188,7 +211,7 @@ def is_async(thing: object) -> bool:
 
 
 def _gives_coroutine(function: object) -> bool:
-    if type(function) in (classmethod, staticmethod):
+    if id(type(function)) in _BIND_IN_CLASS:
         function = function.__func__  # type: ignore[attr-defined]
     if type(function) is FunctionType and function.__code__.co_flags & CO_COROUTINE:
         return True
@@ -206,7 +229,8 @@ def _async_marks() -> Iterator[tuple[str, Any]]:
 
 # -- Whether anybody keeps it --
 
-_BIND_AS_KNOWN = (FunctionType, classmethod, staticmethod, property, *_BUILTIN, *_IN_C)
+_BIND_AS_KNOWN = _BUILTIN | _IN_C | _BIND_IN_CLASS | _ids(FunctionType, property)
+_GROUPS = _ids(dict, tuple)
 _MOST_PARTS = 16
 
 
@@ -230,7 +254,7 @@ def is_made_anew(receiver: Any) -> bool:
         owner = stored(receiver, "__self__")
         if owner is not _MISSING and owner is not None and type(owner) is not ModuleType:
             return not _has_attribute(owner, receiver)
-        if kind in _BUILTIN:
+        if id(kind) in _BUILTIN:
             return False
     return _is_bound(receiver, _parts(receiver))
 
@@ -245,7 +269,7 @@ def _is_bound(receiver: object, parts: list[Any]) -> bool:
         hidden.discard(id(owner))  # a descriptor may know its object
         for descriptor in values:
             kind = type(descriptor)
-            if kind in _BIND_AS_KNOWN or _in_class(kind, "__get__") is _MISSING:
+            if id(kind) in _BIND_AS_KNOWN or _in_class(kind, "__get__") is _MISSING:
                 continue
             used = _callables([descriptor, *_parts(descriptor)])
             if not used.isdisjoint(hidden) or (used and any(part is descriptor for part in parts)):
@@ -269,11 +293,8 @@ def is_kept_by_class(owner: Any, function: Any) -> bool:
     """Whether ``function`` is an attribute of the class of ``owner``, as that of a method is."""
     if type(function) is FunctionType:  # nearly always, and under its own name
         name = function.__name__
-        for base in type(owner).__mro__:
-            if name in base.__dict__:
-                if base.__dict__[name] is function:
-                    return True
-                break
+        if _in_class(type(owner), name) is function:
+            return True
         if issubclass(type(owner), type) and type(found := _in_class(owner, name)) is classmethod:
             return found.__func__ is function
     return any(
@@ -284,12 +305,12 @@ def is_kept_by_class(owner: Any, function: Any) -> bool:
 
 def _namespace(owner: Any) -> Iterator[Any]:
     """What is defined in the class of ``owner``; of a class, in itself as well."""
-    classes = [*type.__dict__["__mro__"].__get__(type(owner))]
+    classes = [*_bases_of(type(owner))]
     if issubclass(type(owner), type):
-        classes += type.__dict__["__mro__"].__get__(owner)
+        classes += _bases_of(owner)
     for each in classes:
-        if each.__flags__ & _HEAP_TYPE:
-            yield from list(type.__dict__["__dict__"].__get__(each).values())
+        if _flags_of(each) & _HEAP_TYPE:
+            yield from list(namespace_of(each).values())
 
 
 def _parts(thing: Any) -> list[Any]:
@@ -301,7 +322,7 @@ def _parts(thing: Any) -> list[Any]:
         first = gc.get_referents(thing)
     parts: list[Any] = []
     for part in first:
-        if type(part) is CellType or (type(part) in (dict, tuple) and len(part) <= _MOST_PARTS):
+        if type(part) is CellType or (id(type(part)) in _GROUPS and len(part) <= _MOST_PARTS):
             parts += gc.get_referents(part)
         parts.append(part)
     for part in parts[: 4 * _MOST_PARTS]:

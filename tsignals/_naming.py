@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import Any
 
-from tsignals._definition import one_line
+from tsignals._definition import namespace_of, one_line, stored
 
 
 class Address:
@@ -117,12 +117,16 @@ def _walk(
         # A class is looked into where it is at home, under its own name: so once.
         if (
             issubclass(type(value), type)  # not isinstance: that asks lazy objects for a __class__
-            and value.__module__ == module
-            and value.__name__ == name
+            and _is_text(stored(value, "__module__"), module)  # a metaclass may say anything
+            and _is_text(stored(value, "__name__"), name)
             and not any(value is outer for outer in inside)  # it may be its own attribute
         ):
-            for path, inner in _walk(vars(value), module, (*inside, value)):
+            for path, inner in _walk(namespace_of(value), module, (*inside, value)):
                 yield f"{name}.{path}", inner
+
+
+def _is_text(value: object, text: str) -> bool:
+    return type(value) is str and value == text
 
 
 def _get(module: str, path: str) -> Any:
@@ -133,7 +137,7 @@ def _get(module: str, path: str) -> Any:
     namespace = object.__getattribute__(found, "__dict__")  # a lazy module would load itself
     for name in path.split("."):
         found = namespace.get(name)
-        namespace = vars(found) if issubclass(type(found), type) else {}
+        namespace = namespace_of(found) if issubclass(type(found), type) else {}
     return found
 
 
