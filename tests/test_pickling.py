@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 import signals_for_tests
@@ -209,3 +210,11 @@ def test_connection_is_copied_as_itself_with_what_keeps_it() -> None:
         keeper = {"connections": [connection]}
         assert copy.copy(connection) is connection
         assert copy.deepcopy(keeper) == keeper
+
+
+def test_what_only_says_that_it_is_a_signal_is_not_unpickled(module: Any) -> None:
+    module.signal = make()
+    pickled = pickle.dumps(module.signal)
+    module.signal = mock.Mock(spec=Signal)
+    with pytest.raises(pickle.UnpicklingError, match="signal"):
+        pickle.loads(pickled)
