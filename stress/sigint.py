@@ -100,7 +100,8 @@ class Trial:
         uid = self.random.choice((None, None, "uid"))
         sender = self.random.choice((None, self.pool))
         tracked = self.random.random() < 0.3
-        self.handles[5:] = [self.signal.connect(receiver, sender, True, uid, tracked=tracked)]
+        with contextlib.suppress(ValueError):  # it is connected, and tracked otherwise
+            self.handles[5:] = [self.signal.connect(receiver, sender, True, uid, tracked=tracked)]
 
     def disconnect(self) -> None:
         self.signal.disconnect(self.random.choice(self.receivers))

@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 import signals_for_tests
@@ -106,14 +107,14 @@ def test_signal_is_found_in_a_class_of_any_loaded_module(module: Any) -> None:
     assert pickle.loads(pickle.dumps(signal)) is signal
 
 
-def test_module_that_made_the_signal_is_looked_through_first(module: Any) -> None:
+def test_module_that_made_the_signal_is_looked_through_first(
+    module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module.copied = signals_for_tests.saved
-    sys.modules.pop(module.__name__)
-    sys.modules = {module.__name__: module, **sys.modules}  # before the one that made it
-    try:
-        assert b"signals_for_tests" in pickle.dumps(signals_for_tests.saved)
-    finally:
-        sys.modules.pop(module.__name__)
+    others = {name: each for name, each in sys.modules.items() if each is not module}
+    # Before the one that made it.
+    monkeypatch.setattr(sys, "modules", {module.__name__: module, **others})
+    assert b"signals_for_tests" in pickle.dumps(signals_for_tests.saved)
 
 
 def test_signal_is_found_by_identity_not_by_the_name_it_once_had(
@@ -209,3 +210,11 @@ def test_connection_is_copied_as_itself_with_what_keeps_it() -> None:
         keeper = {"connections": [connection]}
         assert copy.copy(connection) is connection
         assert copy.deepcopy(keeper) == keeper
+
+
+def test_what_only_says_that_it_is_a_signal_is_not_unpickled(module: Any) -> None:
+    module.signal = make()
+    pickled = pickle.dumps(module.signal)
+    module.signal = mock.Mock(spec=Signal)
+    with pytest.raises(pickle.UnpicklingError, match="signal"):
+        pickle.loads(pickled)

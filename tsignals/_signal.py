@@ -374,8 +374,8 @@ def is_send(receiver: Receiver) -> bool:
 
 def _load(module: str, path: str) -> Signal:
     """The signal at ``path`` in ``module``, imported if need be: what unpickling calls."""
-    found = _naming.load(module, path)
-    if not isinstance(found, Signal):
+    found: Signal = _naming.load(module, path)
+    if not issubclass(type(found), Signal):  # not isinstance: that believes a __class__
         raise pickle.UnpicklingError(f"there is no signal {path!r} in {module!r}")
     return found
 
