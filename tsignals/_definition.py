@@ -293,6 +293,8 @@ def is_kept_by_class(owner: Any, function: Any) -> bool:
     """Whether ``function`` is an attribute of the class of ``owner``, as that of a method is."""
     if type(function) is FunctionType:  # nearly always, and under its own name
         name = function.__name__
+        if namespace_of(type(owner)).get(name) is function:  # as most are
+            return True
         if _in_class(type(owner), name) is function:
             return True
         if issubclass(type(owner), type) and type(found := _in_class(owner, name)) is classmethod:
