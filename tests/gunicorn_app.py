@@ -7,7 +7,7 @@ from typing import Any
 
 from tsignals import Signal, get_default_executor, receiver
 
-visited = Signal("visited")
+visited = Signal(name="visited")
 forked = threading.Event()
 os.register_at_fork(after_in_parent=forked.set)
 

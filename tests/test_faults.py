@@ -994,12 +994,12 @@ def test_drain_does_not_wait_for_a_callback_of_what_has_come_to_be_the_last() ->
         from tsignals import Signal, WorkerPool
         from tsignals._fan_out import FanOut
 
-        lines, first = inspect.getsourcelines(FanOut.work_off)
+        lines, first = inspect.getsourcelines(FanOut._work_off)
         [at] = [n for n, line in enumerate(lines, first) if line.strip() == "work._result = result"]
         there, go_on, drained = (threading.Event() for _ in range(3))
 
         def trace(frame, event, arg):
-            if frame.f_code is not FanOut.work_off.__code__:
+            if frame.f_code is not FanOut._work_off.__code__:
                 return None
             if event == "line" and frame.f_lineno == at and not there.is_set():
                 there.set()

@@ -721,7 +721,7 @@ def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room_for_plai
         signal = signal_to(Ear(response="heard"), pool)
         with held(pool):
             first: Any = signal.send_async(None)[0][1]
-            first._sending.stack = Slow(first.sending.stack)
+            first._sending.stack = Slow(first._sending.stack)
         assert taken.entered.wait(TIMEOUT)
         with goes_on_when_looked_for(pool, taken):
             second = signal.send_async(None)[0][1]
