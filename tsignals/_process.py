@@ -86,8 +86,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def in_main_interpreter() -> bool:
-    """Whether this is the first of the interpreters that may share the process."""
+def _in_main_interpreter() -> bool:
     try:
         from _thread import _is_main_interpreter  # type: ignore[attr-defined]
     except ImportError:
@@ -99,6 +98,10 @@ def in_main_interpreter() -> bool:
     except ImportError:
         return True  # nothing here makes others
     return bool(interpreters.get_current() == interpreters.get_main())
+
+
+in_main_interpreter = _in_main_interpreter()
+"""Whether this is the first of the interpreters that may share the process; each imports this."""
 
 
 def empty_context() -> dict[str, Any]:
