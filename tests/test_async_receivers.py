@@ -265,6 +265,27 @@ def test_send_lets_through_what_is_no_exception(verb: str, error: type[BaseExcep
     assert gate.calls == gate.cancelled.is_set()
 
 
+@pytest.mark.parametrize("verb", ["send_robust", "asend_robust"])
+def test_response_that_will_not_say_its_class_is_a_response(verb: str) -> None:
+    class Lazy:
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError("not to be asked")
+
+    lazy = Lazy()
+
+    async def responds(**named: object) -> Lazy:
+        return lazy
+
+    signal = Signal()
+    signal.connect(responds)
+    outcomes = getattr(signal, verb)(None)
+    if verb == "asend_robust":
+        outcomes = asyncio.run(outcomes)
+    assert [response is lazy for _, response in outcomes] == [True]
+    assert not outcomes.errors
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @every_verb
 def test_ctrl_c_ends_a_send(verb: str) -> None:
