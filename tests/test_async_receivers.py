@@ -530,6 +530,28 @@ def test_nothing_of_a_delivery_is_kept_once_it_has_ended(pool: WorkerPool) -> No
     assert pool.drain(TIMEOUT)
 
 
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="frames are left to the collector"
+)
+@pytest.mark.parametrize("terms", ["", "tracked", "ordered"])
+def test_error_of_a_receiver_leaves_no_cycle(
+    terms: str, pool: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "tsignals")  # whoever collects the log holds the error
+    thing = Thing()
+    sent = weakref.ref(thing)
+
+    async def raises(**named: object) -> None:
+        raise Boom
+
+    signal = Signal(executor=pool)
+    signal.connect(raises, tracked=terms == "tracked", ordered=terms == "ordered")
+    with uncollected():
+        assert signal.send_async(None, thing=thing).wait(TIMEOUT)
+        del thing
+        wait_until(lambda: sent() is None)
+
+
 # Cancelling
 
 

@@ -55,6 +55,8 @@ async def respond(
         except BaseException:  # interrupted
             gate.leave(call)
             raise
+        finally:
+            call.task = None  # what has been raised is its result, and has this frame: a cycle
 
 
 def _is_cancelled() -> bool:
