@@ -309,7 +309,7 @@ class Unequal(Exception):
 class Unclassed(Exception):
     """Python's own ``traceback`` cannot print it."""
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         # Without its context, which pytest could not show.
         raise RuntimeError("not to be asked") from None

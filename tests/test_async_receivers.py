@@ -268,7 +268,7 @@ def test_send_lets_through_what_is_no_exception(verb: str, error: type[BaseExcep
 @pytest.mark.parametrize("verb", ["send_robust", "asend_robust"])
 def test_response_that_will_not_say_its_class_is_a_response(verb: str) -> None:
     class Lazy:
-        @property
+        @property  # type: ignore[misc]
         def __class__(self) -> Any:
             raise RuntimeError("not to be asked")
 
