@@ -306,4 +306,13 @@ class Unequal(Exception):
     __hash__ = None  # type: ignore[assignment]
 
 
+class Unclassed(Exception):
+    """Python's own ``traceback`` cannot print it."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        # Without its context, which pytest could not show.
+        raise RuntimeError("not to be asked") from None
+
+
 ODD_ERRORS = [Frozen, Sealed, Untraced, False_, Empty, Speechless, Unequal]

@@ -265,6 +265,27 @@ def test_send_lets_through_what_is_no_exception(verb: str, error: type[BaseExcep
     assert gate.calls == gate.cancelled.is_set()
 
 
+@pytest.mark.parametrize("verb", ["send_robust", "asend_robust"])
+def test_response_that_will_not_say_its_class_is_a_response(verb: str) -> None:
+    class Lazy:
+        @property  # type: ignore[misc]
+        def __class__(self) -> Any:
+            raise RuntimeError("not to be asked")
+
+    lazy = Lazy()
+
+    async def responds(**named: object) -> Lazy:
+        return lazy
+
+    signal = Signal()
+    signal.connect(responds)
+    outcomes = getattr(signal, verb)(None)
+    if verb == "asend_robust":
+        outcomes = asyncio.run(outcomes)
+    assert [response is lazy for _, response in outcomes] == [True]
+    assert not outcomes.errors
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @every_verb
 def test_ctrl_c_ends_a_send(verb: str) -> None:
@@ -507,6 +528,28 @@ def test_nothing_of_a_delivery_is_kept_once_it_has_ended(pool: WorkerPool) -> No
     for reference in references:
         wait_until(lambda: reference() is None)
     assert pool.drain(TIMEOUT)
+
+
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="frames are left to the collector"
+)
+@pytest.mark.parametrize("terms", ["", "tracked", "ordered"])
+def test_error_of_a_receiver_leaves_no_cycle(
+    terms: str, pool: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "tsignals")  # whoever collects the log holds the error
+    thing = Thing()
+    sent = weakref.ref(thing)
+
+    async def raises(**named: object) -> None:
+        raise Boom
+
+    signal = Signal(executor=pool)
+    signal.connect(raises, tracked=terms == "tracked", ordered=terms == "ordered")
+    with uncollected():
+        assert signal.send_async(None, thing=thing).wait(TIMEOUT)
+        del thing
+        wait_until(lambda: sent() is None)
 
 
 # Cancelling

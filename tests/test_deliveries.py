@@ -995,7 +995,7 @@ def test_values_are_let_go_when_all_are_done_though_a_callback_still_runs() -> N
             callback.opened.set()
 
 
-@pytest.mark.parametrize("way", ["submit", "tracked", "around"])
+@pytest.mark.parametrize("way", ["submit", "tracked", "ordered", "around"])
 def test_error_and_its_future_leave_no_cycle_however_it_is_run(way: str) -> None:
     def raises(**named: Any) -> None:
         raise Boom
@@ -1003,7 +1003,7 @@ def test_error_and_its_future_leave_no_cycle_however_it_is_run(way: str) -> None
     around = contextlib.nullcontext if way == "around" else None
     with WorkerPool(1, around=around) as pool:
         signal = Signal(executor=pool)
-        signal.connect(raises, tracked=way == "tracked")
+        signal.connect(raises, tracked=way == "tracked", ordered=way == "ordered")
         with uncollected():
             future = pool.submit(raises) if way == "submit" else signal.send_async(None)[0][1]
             assert isinstance(future.exception(TIMEOUT), Boom)

@@ -401,7 +401,7 @@ def test_failure_is_a_value_of_ten_fields() -> None:
 every_telling_way = pytest.mark.parametrize("way", TELLING, ids=lambda way: way.name)
 
 
-@pytest.mark.parametrize("kind", ODD_ERRORS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*ODD_ERRORS, failing.Unclassed], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("way", failing.WAYS, ids=lambda way: way.name)
 def test_receivers_own_error_comes_through_whatever_its_class_forbids(
     way: failing.Way, kind: type[Exception], told: Told, log: pytest.LogCaptureFixture

@@ -55,6 +55,8 @@ async def respond(
         except BaseException:  # interrupted
             gate.leave(call)
             raise
+        finally:
+            call.task = None  # what has been raised is its result, and has this frame: a cycle
 
 
 def _is_cancelled() -> bool:
@@ -129,7 +131,8 @@ class _Robustly(_Plainly):
         try:
             return await respond(receiver, gate, (), self.keywords)
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and group.cancels():
+            # Not isinstance, which asks an error for its ``__class__``.
+            if issubclass(type(error), asyncio.CancelledError) and group.cancels():
                 raise
             return self.failed(receiver, error, time.perf_counter() - started)
 
@@ -288,7 +291,7 @@ class _Group:
 
 def _add(outcomes: Outcomes, responses: Pairs) -> Outcomes:
     for receiver, response in responses:
-        if isinstance(response, _Failed):
+        if type(response) is _Failed:  # isinstance would ask a lazy object for its class
             outcomes._add_error(receiver, response.error)
         else:
             outcomes.append((receiver, response))

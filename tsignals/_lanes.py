@@ -51,7 +51,9 @@ class Turn:
             self.after.append(None)
         following = self.after[0]
         if following is None:
-            self.lane.close()
+            if (lane := self.lane) is not None:
+                lane.close()
+                self.lane = None  # it has this turn as its last: they and the future are a cycle
             return None
         following.before = None
         return following
@@ -71,6 +73,7 @@ class Lane:
         self._table = table
         self._key = key
         self.last = Turn(None, self)  # where to look for the end; never past it
+        self.last.tried = None  # itself: a cycle, too
 
     def close(self) -> None:
         self._table.pop(Only(self._key), None)
