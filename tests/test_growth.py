@@ -13,6 +13,7 @@ import tsignals
 from tsignals import Connection, Signal, _call
 from tsignals._connection import PLAIN
 
+pytestmark = pytest.mark.unmeasured  # this traces by itself
 PACKAGE = str(Path(tsignals.__file__).parent)
 
 

@@ -22,6 +22,9 @@ from test_executors import connected
 
 from tsignals import background
 
+# What measures coverage says that it cannot do so in other interpreters.
+pytestmark = pytest.mark.unmeasured
+
 # Code in a subinterpreter, by the names that the module has had. (All of it in processes of their
 # own: what is under test is how these end.)
 
