@@ -27,7 +27,7 @@ class _Aside(threading.Thread):
         super().__init__(
             name=f"tsignals-asend_{next(_numbers)}",
             # A subinterpreter that ends with a daemon thread still there aborts the process.
-            daemon=_process.in_main_interpreter,
+            daemon=_process.in_main_interpreter(),
             **_process.empty_context(),
         )
         self.inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()

@@ -113,7 +113,7 @@ class WorkerPool(Executor):
         initargs: tuple[Any, ...] = (),
         around: Around | None = None,
     ) -> None:
-        if not in_main_interpreter:
+        if not in_main_interpreter():
             raise RuntimeError(
                 f"cannot make pool {thread_name_prefix!r} in a subinterpreter, whose end would "
                 "abort the process with a worker thread still there; use send() there, or another "

@@ -11,6 +11,7 @@ Lock
     being noticed.
 """
 
+import _thread
 import contextvars
 import os
 import sys
@@ -86,22 +87,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _in_main_interpreter() -> bool:
-    try:
-        from _thread import _is_main_interpreter  # type: ignore[attr-defined]
-    except ImportError:
-        pass
-    else:
-        return bool(_is_main_interpreter())
+def in_main_interpreter() -> bool:
+    """Whether this is the first of the interpreters that may share the process."""
+    asks = getattr(_thread, "_is_main_interpreter", None)  # an import that fails may lose a Ctrl-C
+    if asks is not None:
+        return bool(asks())
     try:  # CPython 3.11
         interpreters: Any = __import__("_xxsubinterpreters")
     except ImportError:
         return True  # nothing here makes others
     return bool(interpreters.get_current() == interpreters.get_main())
-
-
-in_main_interpreter = _in_main_interpreter()
-"""Whether this is the first of the interpreters that may share the process; each imports this."""
 
 
 def empty_context() -> dict[str, Any]:
