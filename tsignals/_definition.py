@@ -222,7 +222,8 @@ def _gives_coroutine(function: object) -> bool:
 
 def _async_marks() -> Iterator[tuple[str, Any]]:
     """How functions that only return coroutines are marked: by ``inspect``, or by ``asyncio``."""
-    yield "_is_coroutine_marker", getattr(inspect, "_is_coroutine_mark", _MISSING)
+    for name in ("_is_coroutine_mark", "_is_coroutine_marker"):  # it was renamed within 3.12
+        yield "_is_coroutine_marker", getattr(inspect, name, _MISSING)
     coroutines = sys.modules.get("asyncio.coroutines")  # who has marked one has imported it
     yield "_is_coroutine", getattr(coroutines, "_is_coroutine", _MISSING)
 
