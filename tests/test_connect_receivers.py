@@ -497,3 +497,71 @@ def test_mark_of_inspect_makes_a_function_async() -> None:
         signal.connect(receiver)
     assert [response for _, response in signal.send(None)] == ["heard"] * 3
     assert [r for _, r in signal.send_async(None).results(TIMEOUT)] == ["heard"] * 3
+
+
+class MetaCalled(type):
+    def __call__(cls, **named: Any) -> str:
+        return "heard"
+
+
+class Newly:
+    def __new__(cls, **named: Any) -> Any:
+        return object.__new__(cls)
+
+
+class CalledByPartial:
+    def _call(self, size: int, **named: Any) -> str:
+        return "heard"
+
+    __call__ = functools.partialmethod(_call, 3)
+
+
+class CalledStatically:
+    @staticmethod
+    def __call__(**named: Any) -> str:
+        return "heard"
+
+
+def looping(**named: Any) -> str:
+    return "heard"
+
+
+looping.__wrapped__ = looping  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "receiver",
+    [
+        MetaCalled("Made", (), {}),
+        Newly,
+        type("WithDict", (dict,), {}),
+        CalledByPartial(),
+        CalledStatically(),
+        looping,
+        staticmethod(looping),
+        functools.partial(functools.partial(looping)),
+        functools.lru_cache(lambda **named: "heard"),
+    ],
+)
+def test_whatever_takes_any_keywords_can_be_connected(receiver: Any) -> None:
+    signal = Signal()
+    signal.connect(receiver, weak=False)
+    assert signal.has_listeners()
+
+
+@pytest.mark.parametrize(
+    "receiver",
+    [
+        type("Bare", (), {}),
+        type("NarrowlyMade", (), {"__init__": lambda self, size=1: None}),
+        type("NarrowlyCalled", (), {"__call__": lambda self, size=1: None})(),
+        functools.partial(narrow),
+        functools.lru_cache(narrow),
+        int.bit_length,
+        "text".join,
+        len,
+    ],
+)
+def test_whatever_does_not_is_refused(receiver: Any) -> None:
+    with pytest.raises(ValueError, match="keyword arguments"):
+        Signal().connect(receiver, weak=False)

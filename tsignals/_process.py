@@ -37,7 +37,7 @@ def _wiped_on_fork() -> Any:
             page.madvise(18)  # MADV_WIPEONFORK, for which Python has no name
             page[0] = 1
             return page
-        except (ImportError, AttributeError, OSError, ValueError):
+        except (ImportError, AttributeError, OSError, ValueError):  # pragma: no cover
             pass
     return b"\x01"
 
@@ -50,7 +50,7 @@ def in_child(function: Callable[[], object]) -> None:
     _in_child.append(function)
 
 
-def notice() -> None:
+def notice() -> None:  # pragma: no cover - in children of forks that are made in C
     """Do what a fork asks for, if nobody has; for who finds ``page[0]`` to be 0."""
     process, entry = os.getpid(), [threading.get_ident()]
     while not page[0]:
@@ -70,7 +70,7 @@ def notice() -> None:
             time.sleep(0.001)  # another thread is about to have done it
 
 
-def _withdraw(process: int, entry: list[int]) -> None:
+def _withdraw(process: int, entry: list[int]) -> None:  # pragma: no cover - as above
     if _noticing.get(process) is entry:
         del _noticing[process]
 
@@ -92,7 +92,7 @@ def in_main_interpreter() -> bool:
     asks = getattr(_thread, "_is_main_interpreter", None)  # an import that fails may lose a Ctrl-C
     if asks is not None:
         return bool(asks())
-    try:  # CPython 3.11
+    try:  # CPython 3.11  # pragma: no cover
         interpreters: Any = __import__("_xxsubinterpreters")
     except ImportError:
         return True  # nothing here makes others
