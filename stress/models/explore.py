@@ -16,7 +16,7 @@ import interleave_test
 import tsignals
 from stress.models import strategy
 from stress.models.strategy import Deviations, FewPreemptions
-from tsignals import _call, _lifetime
+from tsignals import _call, _lifetime, _workers
 
 LIBRARY = os.path.dirname(os.path.realpath(tsignals.__file__))
 # Where threads may be interrupted: in the library, in the wrong versions of it, and in models.
@@ -168,6 +168,7 @@ def _prepared() -> Iterator[None]:
         with (
             replaced(threading, "current_thread", _current_thread),
             replaced(interleave_test.Thread, "run", _run),
+            replaced(_workers, "empty_context", dict),  # explored threads take none
             # Pools of a failed run are left as they are; at exit nobody must wait for them.
             replaced(_lifetime, "watch", lambda engine: None),
             replaced(logging.getLogger("tsignals"), "disabled", True),
