@@ -41,6 +41,10 @@ QUICK = {
 
 @pytest.mark.parametrize("command", QUICK)
 def test_command_finds_no_breach(command: str, tmp_path: Path) -> None:
+    if command == "sigint" and sys.version_info >= (3, 14):
+        pytest.skip(
+            "kind X21: an interrupt may leave a lock of threading's held, and then it hangs"
+        )
     report = tmp_path / "report.json"
 
     done = stress(command, *QUICK[command], "--json", str(report))
