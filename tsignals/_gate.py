@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Hashable, Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tsignals import _process
 from tsignals._critical import refuse_if_critical
@@ -85,42 +85,44 @@ def check_wait(wait: object, tracked: bool) -> None:
     refuse_if_critical("disconnect(wait=...)")
 
 
-class _KeyOfGate:
-    """A key in the table of gates: hashed as that of the connection, and equal to itself only.
+class _KeyOfGate(int):
+    """A key in the table of gates: hashed after that of the connection, and equal to itself only.
 
     For there may be several gates under one key: of connections that are gone, and still run.
     """
 
-    __slots__ = ("_hash", "key")
+    # An int, for that is hashed without a frame: see _go_as_deep_as_leaving_does.
 
-    def __init__(self, key: Hashable) -> None:
-        self.key = key
-        self._hash = hash(key)
+    key: Hashable
 
-    def __hash__(self) -> int:
-        return self._hash
+    def __new__(cls, key: Hashable) -> Self:
+        made = super().__new__(cls, hash(key))
+        made.key = key
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = int.__hash__
 
 
 class _Finder(_KeyOfGate):
     """Looked up, it is compared with all keys of its hash, and notes those that are its own."""
 
-    __slots__ = ("found",)
-
-    def __init__(self, key: Hashable) -> None:
-        super().__init__(key)
-        self.found: dict[_KeyOfGate, None] = {}
-
-    __hash__ = _KeyOfGate.__hash__
+    found: dict[_KeyOfGate, None]
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, _KeyOfGate) and other.key == self.key:
             self.found[other] = None  # perhaps twice: the look-up may begin again
         return False  # so it goes on
 
+    __hash__ = int.__hash__
+
 
 def find_gates(table: "dict[Hashable, Gate]", key: Hashable) -> "list[Gate]":
     """The gates under ``key``. Raises what ``__eq__`` of a ``dispatch_uid`` raises."""
     finder = _Finder(key)
+    finder.found = {}
     table.get(finder)
     return [gate for found in finder.found if (gate := table.get(found)) is not None]
 
@@ -150,7 +152,7 @@ class Gate:
 
         Raises ``RecursionError`` where the stack has no room to leave again.
         """
-        _go_as_deep_as_leaving_does(self._key)
+        _go_as_deep_as_leaving_does()
         self.running[call] = None
         if self.closed:
             self.leave(call)
@@ -232,8 +234,8 @@ class Gate:
                 yield call
 
 
-def _go_as_deep_as_leaving_does(key: _KeyOfGate) -> None:
-    hash(key)  # as ``Gate._settle`` has it hashed
+def _go_as_deep_as_leaving_does() -> None:
+    len(())  # calls of C functions count, too, before 3.12
 
 
 def _cancel(delivery: Any) -> None:
