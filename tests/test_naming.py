@@ -191,7 +191,7 @@ def test_signals_that_are_nowhere_to_be_found_do_not_cost_a_search_each(
     assert all("made at" in record.getMessage() for record in caplog.records)
     # One search of all modules at most; then each signal asks the module that made it.
     others = [module for module in visits if module != __name__]
-    assert len(others) == len(set(others)) or len(others) < 3 * len(sys.modules)
+    assert len(others) < 3 * len(sys.modules)
     assert visits.count(__name__) < 400
 
 
