@@ -1,4 +1,4 @@
-"""Growth: what n and ten times n of something cost, counted in lines that the library runs."""
+"""Growth: what n and ten times n cost, counted in instructions that the library runs."""
 
 import sys
 from collections.abc import Callable
@@ -18,10 +18,10 @@ PACKAGE = str(Path(tsignals.__file__).parent)
 
 
 class Counted:
-    """Counts the lines that the library runs in this thread, comprehensions' turns included."""
+    """Counts the instructions that the library runs in this thread, in comprehensions, too."""
 
     def __init__(self) -> None:
-        self.lines = 0
+        self.count = 0
 
     def __enter__(self) -> "Counted":
         self._before = sys.gettrace()
@@ -40,7 +40,7 @@ class Counted:
         return self._opcode
 
     def _opcode(self, frame: FrameType, event: str, argument: object) -> Any:
-        self.lines += event == "opcode"
+        self.count += event == "opcode"
         return self._opcode
 
 
@@ -49,7 +49,7 @@ def cost(act: Callable[[], object]) -> int:
         Signal()  # CPython 3.12 begins to tell of opcodes the second time it is asked
     with Counted() as counted:
         act()
-    return counted.lines
+    return counted.count
 
 
 def assert_linear(make: Callable[[int], Callable[[], object]], n: int = 40) -> None:

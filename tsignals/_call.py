@@ -232,15 +232,15 @@ class Table:
     ) -> None:
         self.anyhow = anyhow
         self._make = make
-        self._general: Caller | None = general
+        self._generals: list[Caller] = [] if general is None else [general]  # the first counts
         self.callers: dict[Names, Caller] = {}
 
     @property
     def general(self) -> Caller:
-        """The function for any names."""
-        if self._general is None:
-            self._general = self._make(None, self)
-        return self._general
+        """The function for any names, the same for all threads."""
+        if not self._generals:
+            self._generals.append(self._make(None, self))
+        return self._generals[0]
 
     def find(self, names: Names) -> Caller:
         """The function for ``names``; the general one where there is none, or none yet."""
@@ -290,40 +290,39 @@ BACKGROUND = Table(call_in_context, _compile_background, call_in_context)
 """For one receiver in a worker; these take what is sent, by just these names, and the receiver."""
 
 
-# What a plan begins with. It keeps no general function: that would be kept for all names.
+def _find_and_keep(plan: Any, slot: str, table: Table, named: dict[str, Any]) -> Caller:
+    """The function for these names, which ``plan`` keeps in ``slot``.
+
+    Not the general one: it would be kept for all names.
+    """
+    caller = table.find(tuple(named))
+    if caller is not table.general:
+        setattr(plan, slot, caller)
+    return caller
+
+
+# What a plan begins with.
 
 
 def call_first(plan: Any, signal: Any, sender: Any, named: dict[str, Any]) -> Any:
     """Call the receivers of a plan that has no function for any names."""
-    table = TABLES[plan.kind]
-    caller = table.find(tuple(named))
-    if caller is not table._general:
-        plan.call = caller
+    caller = _find_and_keep(plan, "call", TABLES[plan.kind], named)
     return caller(plan, signal, sender, named)
 
 
 def call_other(plan: Any, signal: Any, sender: Any, named: dict[str, Any]) -> Any:
     """Call them with names that are not those of the first function."""
-    table = TABLES[plan.kind]
-    caller = table.find(tuple(named))
-    if caller is not table._general:
-        plan.other = caller
+    caller = _find_and_keep(plan, "other", TABLES[plan.kind], named)
     return caller(plan, signal, sender, named)
 
 
 def call_first_robust(plan: Any, signal: Any, sender: Any, named: dict[str, Any], tell: Any) -> Any:
     """As ``call_first``, for ``send_robust``."""
-    table = TABLES_ROBUST[plan.kind]
-    caller = table.find(tuple(named))
-    if caller is not table._general:
-        plan.call_robust = caller
+    caller = _find_and_keep(plan, "call_robust", TABLES_ROBUST[plan.kind], named)
     return caller(plan, signal, sender, named, tell)
 
 
 def call_other_robust(plan: Any, signal: Any, sender: Any, named: dict[str, Any], tell: Any) -> Any:
     """As ``call_other``, for ``send_robust``."""
-    table = TABLES_ROBUST[plan.kind]
-    caller = table.find(tuple(named))
-    if caller is not table._general:
-        plan.other_robust = caller
+    caller = _find_and_keep(plan, "other_robust", TABLES_ROBUST[plan.kind], named)
     return caller(plan, signal, sender, named, tell)
