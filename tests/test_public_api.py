@@ -43,6 +43,9 @@ NAMES = {
 PACKAGE = Path(tsignals.__file__).parent
 
 
+TOOLS = {"__main__", "_demo"}
+
+
 def modules() -> list[str]:
     """The modules and packages in the package, by name."""
     return sorted(module.name for module in pkgutil.iter_modules(tsignals.__path__))
@@ -50,12 +53,12 @@ def modules() -> list[str]:
 
 def rooms() -> list[str]:
     """The modules of the core."""
-    return [name for name in modules() if name.startswith("_")]
+    return [name for name in modules() if name.startswith("_") and name not in TOOLS]
 
 
 def beside() -> list[str]:
-    """The public modules beside the core: they connect it to frameworks."""
-    return [name for name in modules() if not name.startswith("_")]
+    """What stands beside the core: modules that connect it to frameworks, and tools."""
+    return [name for name in modules() if name not in rooms()]
 
 
 def signature(function: Any) -> str:
