@@ -59,7 +59,7 @@ def test_log_lines_of_receivers_and_of_their_failures_carry_the_request_id(
 
     @receiver(signal)
     def work(**named: Any) -> None:
-        logging.getLogger("shop").error("working")
+        logging.getLogger(__name__).error("working")
         raise OSError("no route")
 
     def send() -> None:
@@ -442,6 +442,11 @@ def start_sentry(events: list[Any], **more: Any) -> Any:
     sentry_sdk.init(
         dsn="https://key@sentry.example/1",
         before_send=lambda event, hint: events.append(event),
+        # Nothing goes out, so nothing has to be waited for at exit.
+        auto_session_tracking=False,
+        send_client_reports=False,
+        shutdown_timeout=0,
+        auto_enabling_integrations=False,  # which would import every framework there is
         **more,
     )
     return sentry_sdk

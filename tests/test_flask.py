@@ -38,10 +38,11 @@ def around(request: pytest.FixtureRequest) -> Callable[[Flask], Callable[[], Any
 
 
 @pytest.fixture
-def app() -> Flask:
+def app() -> Iterator[Flask]:
     app = Flask("shop")
     app.logger.disabled = True  # what views raise is no news here
-    return app
+    yield app
+    app.logger.disabled = False  # it is one of the process, by its name
 
 
 @contextlib.contextmanager
