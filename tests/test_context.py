@@ -320,13 +320,15 @@ def in_own_context(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]
     return receive
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["shared", "in a context of its own"])
-def test_async_receivers_of_asend_start_spans_in_each_others_unless_in_a_context_of_their_own(
-    traces: Traces, own: bool
+@pytest.mark.parametrize("which", ["none", "second", "both"])
+@pytest.mark.parametrize("way", ["asend", "send"])
+def test_async_receivers_start_spans_in_each_others_unless_all_have_contexts_of_their_own(
+    traces: Traces, way: str, which: str
 ) -> None:
+    one, two = side_by_side(traces)
     signal = Signal()
-    for function in side_by_side(traces):
-        signal.connect(in_own_context(function) if own else function, weak=False)
+    signal.connect(in_own_context(one) if which == "both" else one, weak=False)
+    signal.connect(two if which == "none" else in_own_context(two), weak=False)
 
     async def place() -> None:
         with traces.start("request"):
@@ -334,12 +336,23 @@ def test_async_receivers_of_asend_start_spans_in_each_others_unless_in_a_context
             with traces.start("after"):
                 pass
 
-    asyncio.run(place())
-    parents = traces.parents()
-    assert parents["one"] == "request"
-    assert parents["two"] == ("request" if own else "one")
+    def place_in_sync_code() -> None:
+        with traces.start("request"):
+            signal.send(None)
+            with traces.start("after"):
+                pass
+
+    if way == "asend":
+        asyncio.run(place())
+    else:
+        in_copy(place_in_sync_code)
     # The last to set the variable back sets it to what it had found.
-    assert parents["after"] == ("request" if own else "one")
+    assert traces.parents() == {
+        "request": None,
+        "one": "request",
+        "two": "request" if which == "both" else "one",
+        "after": "one" if which == "none" else "request",
+    }
 
 
 def test_receiver_in_a_context_of_its_own_is_cancelled_with_its_asend() -> None:
