@@ -370,15 +370,16 @@ class Workers:
             if following is None:
                 break
             work = following.future
-            work._fate.extend(())  # that its turn has come is seen before the look at its owner
-            if not work._ended_unrun():
+            fate = work._fate
+            fate.extend(())  # that its turn has come is seen before the look at its owner
+            if not fate or not work._ended_unrun():
                 if not following.kept:
                     self.queue_again(work)
                 break
         for work in reversed(passed):  # the first one last: interrupted, all of this is done again
             work._turn = PASSED
 
-    def pass_over(self, work: Work) -> None:
+    def pass_over(self, work: Any) -> None:
         """Pass the turn of ``work`` on, if that has come and ``work`` was resolved unrun.
 
         Who claims a future looks here afterwards whether its turn has come, and who passes turns
