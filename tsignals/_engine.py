@@ -79,7 +79,7 @@ class Engine(Waits):
             refuse_if_deep()  # to start one, or to take all back, goes deeper than the rest
         try:
             # What a send mostly comes to is spelled out here: it is a matter of calls.
-            counted = together is not None and cell.admit(admitted, len(works))
+            counted = admit is None and cell.admit(admitted, len(works))
             if not counted:
                 if together is not None:
                     works = [*works]  # those of a fan-out go from its list as they end
