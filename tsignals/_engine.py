@@ -75,7 +75,8 @@ class Engine(Waits):
             notice()
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
         counted = False
-        if len(self.threads) < self.max_workers and cell.needs_workers(admitted):
+        few = len(self.threads) < self.max_workers
+        if few and cell.needs_workers(admitted):
             refuse_if_deep()  # to start one, or to take all back, goes deeper than the rest
         try:
             # What a send mostly comes to is spelled out here: it is a matter of calls.
@@ -85,7 +86,7 @@ class Engine(Waits):
                     works = [*works]  # those of a fan-out go from its list as they end
                 counted = (admit or self.find_room)(works, admitted, cell)
             if counted:
-                if len(self.threads) < self.max_workers and not kept and cell.needs_workers():
+                if few and not kept and cell.needs_workers():
                     self.staff()
                 if together is None:
                     self.publish(works, kept)
