@@ -367,6 +367,8 @@ class Workers:
 
         What has been resolved unrun is passed over: perhaps no worker will come for it.
         """
+        if work._turn is None:
+            return
         later: list[Work] = []
         of = work
         while (turn := of._turn) is not None and turn is not PASSED:
