@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tsignals._call import (
     GENERAL,
@@ -12,14 +12,12 @@ from tsignals._call import (
     call_other,
     call_other_robust,
 )
+from tsignals._connection import Connection
 from tsignals._each import Live, Pairs, send_anyhow, send_robust_anyhow
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Hold, Strong, Tether, WeakMethod
 
-if TYPE_CHECKING:
-    from tsignals._connection import Connection
-
-Rows = tuple["Connection", ...]
+Rows = tuple[Connection, ...]
 
 NOBODY = Strong(object())
 

@@ -14,6 +14,7 @@ from tsignals._definition import behind_partials, name_of
 from tsignals._delivery import Deliveries, Sending
 from tsignals._dispatch import deliver
 from tsignals._each import (
+    Live,
     Pairs,
     call_each_robust,
     check_names,
@@ -342,6 +343,16 @@ class Signal:
         becomes the response, is logged and told, and stops nobody.
         """
         return await View(self, tell).asend_robust(sender, **named)
+
+    def _send_mixed(self, live: Live, sender: Any, named: dict[str, Any]) -> Pairs:
+        from tsignals import _aio
+
+        return _aio.send(live, self, sender, named)
+
+    def _send_robust_mixed(self, live: Live, sender: Any, named: dict[str, Any]) -> Outcomes:
+        from tsignals import _aio
+
+        return _aio.send_robust(live, self, sender, named, tell)
 
     # -- Names --
 
