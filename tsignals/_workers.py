@@ -77,7 +77,7 @@ class Workers:
         self.initializer = initializer
         self.initargs = initargs
         self.around = around
-        self.drops: deque[int] = deque()
+        self.drops: list[int] = []  # how many at a time, not logged yet
         self.front: weakref.ref[Any] | None = None
         self.start_over(State())
 
