@@ -6,7 +6,6 @@ from typing import Any
 
 from tsignals._call import (
     GENERAL,
-    Caller,
     call_first,
     call_first_robust,
     call_other,
@@ -46,8 +45,9 @@ class Plan:
     def __init__(self, sender: Tether | Strong = NOBODY) -> None:
         self.sender = sender  # calling it gives the sender whose plan this is
         self.rows: Rows = ()
-        # What calls one receiver in a worker, and the names of the values that it is for.
-        self.background: tuple[list[str], Caller] | tuple[None, None] = (None, None)
+        # The names of the values, the one name if there is but one, and what calls one receiver in
+        # a worker with these.
+        self.background: tuple[list[str] | None, Any, Any] = (None, None, None)
         self.call: Callable[..., Pairs] | None = send_anyhow  # None: there is nobody to call
         self.call_robust: Callable[..., Outcomes] | None = send_robust_anyhow
 

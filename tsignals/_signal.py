@@ -278,11 +278,13 @@ class Signal:
         if plan.simple:
             receivers = [r for row in plan.rows if (r := row._hold()) is not None]
             if len(receivers) == plan.count:
-                executor = self.executor  # into a variable: it may be assigned meanwhile
+                # Into a variable: it may be assigned meanwhile. Only a subclass can have another
+                # property, and a property takes a call.
+                executor = self._executor if type(self) is Signal else self.executor
                 if executor is None:
                     executor = get_default_executor()
-                if isinstance(executor, WorkerPool) and executor._engine.around is None:
-                    return fan_out(executor._engine, plan, receivers, self, sender, named, tell)
+                if isinstance(executor, WorkerPool) and (engine := executor._engine).around is None:
+                    return fan_out(engine, plan, receivers, self, sender, named, tell)
         live = registry.resolve(plan, sender)
         if not live:
             return Deliveries()
