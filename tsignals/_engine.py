@@ -47,8 +47,8 @@ class Engine(Waits):
     ) -> None:
         """Take ``works`` as a whole, or raise and take none of them.
 
-        ``admit``: as for ``take``. Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and ``RuntimeError`` when no
-        thread can be started to run them.
+        ``admit``: as for ``take``. Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and
+        ``RuntimeError`` when no thread can be started to run them.
         """
         refuse_if_deep()
         self.take(works, growth(works), admit=admit)
@@ -305,6 +305,7 @@ class Engine(Waits):
                 undo=_state.take_up,
                 kept=not work._on_loop,
             )
+            work._let_go()  # or this thread would wait for itself
             with contextlib.suppress(RuntimeError):
                 self.await_done(work, None)
             self.keep_no_longer(work)

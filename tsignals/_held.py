@@ -3,7 +3,8 @@
 Invariants
     H1  Whoever comes first in a delivery's ``_claims`` resolves it, or has it admitted. That list
         is only appended to; one whose admission was interrupted gets a new one.
-    H2  A delivery is ``_held`` until all of its send is queued. As long as it is not among the
+    H2  A delivery is ``_held`` until all of its send is queued, or it waits for its turn to be run
+        by who submits it. As long as it is not among the
         engine's ``unresolved`` either, it is not counted, and resolved by its first claim only.
         From then on it is a delivery like any other.
     H3  A worker that waits runs nothing that is held: it sleeps. Whoever lets a delivery go clears

@@ -8,9 +8,9 @@ An interrupted ``submit`` has admitted all or nothing. If nothing, the claims ar
 be submitted again, or dropped.
 
 What nobody has submitted or resolved is in ``engine.prepared``, where a forked child finds what is
-its parent's, and resolves it. That keeps nothing alive. So a ``Prepared`` goes when its user lets it
-go, on whatever thread that is, and drops what is left; also where what was sent knows it (a session
-that is the sender, and keeps what it is to submit).
+its parent's, and resolves it. That keeps nothing alive. So a ``Prepared`` goes when its user lets
+it go, on whatever thread that is, and drops what is left; also where what was sent knows it (a
+session that is the sender, and keeps what it is to submit).
 
 Other executors make their own futures, but only when they are given the work. Until then, and
 after, ``Elsewhere`` stands in for them; once it has one, it does what that does.
@@ -26,6 +26,7 @@ from typing import Any, Protocol, cast
 
 from tsignals import _process, _state
 from tsignals._connection import Terms
+from tsignals._critical import refuse_if_deep
 from tsignals._delivery import Deliveries, Delivery, Sending
 from tsignals._dispatch import Live, refuse_ordered, submit_elsewhere
 from tsignals._engine import Engine
@@ -69,6 +70,7 @@ class Prepared:
         no thread can be started) is the failure of each of them, and is told; it is not raised.
         While it waits for room, ``cancel()`` cannot take a sync receiver's delivery back any more.
         """
+        refuse_if_deep()
         claims, claim = self._claims, object()
         try:
             claims.append(claim)
@@ -84,6 +86,7 @@ class Prepared:
 
         A ``WorkerPool`` counts them as submitted and dropped.
         """
+        refuse_if_deep()
         claims, claim = self._claims, object()
         try:
             claims.append(claim)
@@ -101,7 +104,10 @@ class Prepared:
         send: _Send | None = getattr(self, "_send", None)
         if send is not None and not _ending():
             try:
+                refuse_if_deep()
                 send.drop()
+            except RecursionError:
+                _undropped.append(send)
             except BaseException:
                 send.drop()
                 raise
@@ -121,6 +127,10 @@ class Prepared:
         raise TypeError("cannot pickle a Prepared: its deliveries belong to this process")
 
 
+_undropped: "list[_Send]" = []
+"""What was lost so deep in a stack that it could not be dropped; the next ``prepare`` does."""
+
+
 class _Send(Protocol):
     """The deliveries of one send, held back."""
 
@@ -134,6 +144,9 @@ def prepare(executor: Executor, live: Live, sending: Sending) -> Prepared:
     """Hold back what ``_dispatch.deliver`` would hand over."""
     if not page[0]:
         notice()
+    while _undropped:
+        with contextlib.suppress(IndexError):  # another thread has it
+            _undropped.pop().drop()
     prepared = object.__new__(Prepared)
     prepared.deliveries = Deliveries()
     prepared._claims = []
@@ -332,6 +345,7 @@ class Elsewhere(Future[Any]):
         return claims[0] is claim
 
     def cancel(self) -> bool:
+        refuse_if_deep()
         claim = object()
         try:
             if self.decide(claim):

@@ -68,8 +68,8 @@ class _SyncCalls:
         self.stopped = False
         self.cut = False  # short, by that
         self.interrupt: BaseException | None = None  # which told them to
-        self.task = asyncio.current_task()
-        self.cancelled_before = self.cancelling()
+        self.task: asyncio.Task[Any] | None = None  # the sender, while a runner is awaited there
+        self.cancelled_before = 0
         self.outcome: list[tuple[Any, BaseException | None]] = []
 
     def __iter__(self) -> Iterator[Any]:
@@ -151,6 +151,8 @@ async def _by_runner(runner: _aside.SyncRunner, calls: _SyncCalls, run: Callable
                 changed[variable] = value
 
     raised: BaseException | None = None
+    calls.task = asyncio.current_task()
+    calls.cancelled_before = calls.cancelling()
     try:
         await _stopping(calls, _awaited(runner, call))
         if calls.cancelling() > calls.cancelled_before:
