@@ -859,6 +859,7 @@ def test_child_that_is_forked_in_the_middle_of_a_submit_or_drop_counts_nothing(v
             pool = WorkerPool(1)
             signal = Signal(executor=pool)
             signal.connect(lambda **named: os.getpid(), weak=False)
+            pool.submit(int).result(10)  # no thread is to be started, which no fork survives
             prepared = signal.prepare(None)
             pids = []
             with Handler(at, lambda: pids.append(os.fork())) as handler:
@@ -873,7 +874,7 @@ def test_child_that_is_forked_in_the_middle_of_a_submit_or_drop_counts_nothing(v
             for pid in pids:
                 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7, handler.where
             assert prepared.deliveries.wait(10)
-            assert pool.drain(10) and pool.stats().submitted == 1
+            assert pool.drain(10) and pool.stats().submitted == 2
             pool.shutdown()
             at += 3
         print("all is well", at > 10)
@@ -1277,15 +1278,36 @@ def test_deep_stack_leaves_a_prepared_send_as_it_was() -> None:
                 call()
                 raise
 
-        lost = [signal.prepare(None)]
-        deliveries = lost[0].deliveries
-        for call in (prepared.submit, dropped.drop, cancelled.deliveries.cancel, lost.clear):
+        for call in (prepared.submit, dropped.drop, cancelled.deliveries.cancel):
             with pytest.raises(RecursionError):
                 dive(call)
         for each in (prepared, cancelled, dropped):
             each.submit()
             assert each.deliveries.wait(TIMEOUT)
-        signal.prepare(None).drop()  # sees to what was lost where there was no room
-        assert isinstance(error_of(deliveries[0][1]), DeliveryDropped)
         assert pool.drain(TIMEOUT)
         assert add_up(pool.stats())
+
+
+def test_prepared_that_is_lost_where_the_stack_has_no_room_is_dropped_by_the_next_one() -> None:
+    with WorkerPool(1) as pool, uncollected():
+        signal = signal_to(Ear(), pool)
+        lost = [signal.prepare(None)]
+        delivery = lost[0].deliveries[0][1]
+
+        def dive(left: int) -> None:
+            if left:
+                dive(left - 1)
+            else:
+                lost.clear()
+
+        def depth(so_far: int = 0) -> int:
+            try:
+                return depth(so_far + 1)
+            except RecursionError:
+                return so_far
+
+        dive(depth() - 15)
+        assert not delivery.done()
+        signal.prepare(None).drop()
+        assert isinstance(error_of(delivery), DeliveryDropped)
+        assert numbers(pool) == (2, 0, 0, 0, 2)
