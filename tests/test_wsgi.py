@@ -153,6 +153,22 @@ def test_started_is_sent_before_the_application_is_called_and_finished_after_the
     assert steps == ["started", "call", "close", "finished"]
 
 
+def test_seconds_end_when_the_server_closes_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.0
+    monkeypatch.setattr("tsignals.wsgi.perf_counter", lambda: now)
+
+    class Slow(Body):
+        def close(self) -> None:
+            nonlocal now
+            now = 20.0
+
+    with hearing() as heard:
+        response = Server(SignalMiddleware(answering(lambda: Slow(b"x")))).call()
+        now = 13.0
+        close(response)
+    assert heard.one("finished")["seconds"] == 3.0
+
+
 def test_sender_is_the_application_or_what_was_given() -> None:
     app, other = answering([b""]), answering([b""])
     with hearing(app) as heard, hearing(other) as unheard, hearing("me") as named:
@@ -549,13 +565,13 @@ def test_adapter_that_never_closes_is_told_of_when_it_drops_the_response(
     app: App, chunks: int, outcome: str
 ) -> None:
     body: list[bytes] = []
-    with uncollected(), hearing() as heard:
+    with uncollected(), hearing(None, "finished") as heard:  # who keeps the exception keeps all
         response: Any = iter(Server(SignalMiddleware(app)).call())
         body += [next(response) for _ in range(chunks)]
         if outcome != "disconnected":
             with pytest.raises((StopIteration, Boom)):
                 next(response)
-        assert "finished" not in heard.words
+        assert heard == []
         del response
         assert heard.outcomes == [outcome]
     assert len(body) == chunks

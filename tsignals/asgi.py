@@ -4,9 +4,10 @@ Threads and tasks
     One request runs in one event loop, in the task of its server and in tasks of its application;
     different requests may run in loops of different threads. There is no lock.
 
-    A1  ``request_finished`` is sent by who pops the request's token (_requests Q2): the task that
-        concludes it, else, where that task was cancelled before it began or its loop was closed,
-        its callback or the request's finalizer, which call the receivers where they are.
+    A1  What a request still has to send stands in a list; who pops one sends it (_requests Q2).
+        That is the task that concludes the request; else, where that task was cancelled before it
+        began or its loop was closed, its callback or the request's finalizer, which call the
+        receivers where they are.
     A2  What concludes a request is a task of its own, which a cancellation of the request's task
         does not reach: after one, an ``await`` may raise again at once. ``_tasks`` refers to it
         until it has ended, for an event loop does not.
@@ -81,12 +82,9 @@ class SignalMiddleware:
         except GeneratorExit:  # the coroutine is thrown away, on whatever thread
             request.conclude("cancelled", here=True)
             raise
-        except Exception as error:
+        except BaseException as error:
             if (task := request.conclude("error", error)) is not None:
                 await asyncio.shield(task)
-            raise
-        except BaseException as error:  # it ends the loop: wait for nothing
-            request.conclude("error", error)
             raise
         # Without its last message: an error, but for that there is no exception.
         if (task := request.conclude("error")) is not None:
@@ -99,10 +97,9 @@ class _Request:
     __slots__ = (
         "__weakref__",
         "_ended",
-        "_exception",
         "_gone",
+        "_last",
         "_method",
-        "_outcome",
         "_path",
         "_receive",
         "_seconds",
@@ -110,7 +107,6 @@ class _Request:
         "_sends",
         "_started",
         "_status",
-        "_token",
         "_trailers",
         "_values",
     )
@@ -128,9 +124,7 @@ class _Request:
         self._ended = False
         self._gone = False
         self._seconds = 0.0
-        self._outcome = ""
-        self._exception: BaseException | None = None
-        self._token = [None]
+        self._last: list[tuple[Signal, dict[str, Any]]] = []  # to be sent, backwards (A1)
 
     # -- What the application calls --
 
@@ -192,8 +186,21 @@ class _Request:
             outcome, exception = "disconnected", None
         elif outcome == "error" and exception is None and self._ended:
             outcome = "finished"
-        self._outcome, self._exception = outcome, exception
-        if here or self._sends.background or not self._is_heard():
+        sender = self._sends.sender
+        named: dict[str, Any] = {
+            "scope": self._values,
+            "method": self._method,
+            "path": self._path,
+        }
+        last = {"status": self._status, "seconds": self._seconds, "outcome": outcome}
+        self._last.append((request_finished, {**named, **last}))
+        if exception is not None:
+            self._last.append((got_request_exception, {**named, "exception": exception}))
+        if (
+            here
+            or self._sends.background
+            or not any(signal.has_listeners(sender) for signal, _ in self._last)
+        ):
             self._conclude_here()
             return None
         try:
@@ -208,53 +215,40 @@ class _Request:
         task.add_done_callback(self._concluded)
         return task
 
-    def _is_heard(self) -> bool:
-        sender = self._sends.sender
-        return request_finished.has_listeners(sender) or (
-            self._exception is not None and got_request_exception.has_listeners(sender)
-        )
-
     async def _conclude(self) -> None:
         sender = self._sends.sender
-        for signal, named in self._claim():
+        cancelled = False
+        while (pair := self._claim()) is not None:
+            signal, named = pair
             try:
                 await signal.asend_robust(sender, **named)
+            except asyncio.CancelledError:
+                cancelled = True  # by the end of the loop; that waits for what comes next
             except Exception:
                 log_failed_send(named)
+        if cancelled:
+            raise asyncio.CancelledError
 
     def _conclude_here(self) -> None:
         sends = self._sends
-        for signal, named in self._claim():
+        while (pair := self._claim()) is not None:
+            signal, named = pair
             send = sends.finished if signal is request_finished else sends.failed
             tell(send, sends.sender, **named)
 
+    def _claim(self) -> tuple[Signal, dict[str, Any]] | None:
+        """What the caller, and nobody else, is to send next (A1)."""
+        try:
+            return self._last.pop()
+        except IndexError:
+            return None
+
     def _concluded(self, task: "asyncio.Task[None]") -> None:
         _tasks.discard(task)
-        if self._token:  # cancelled before it began: its loop is being closed
-            self._conclude_here()
+        self._conclude_here()  # nothing, unless the task was cancelled before it began
 
     def __del__(self) -> None:
-        if self._token:  # it never began: its loop was closed
-            self._conclude_here()
-
-    def _claim(self) -> list[tuple[Signal, dict[str, Any]]]:
-        """What is still to be sent; nothing, if somebody else sends it (A1)."""
-        try:
-            self._token.pop()
-        except IndexError:
-            return []
-        named: dict[str, Any] = {
-            "scope": self._values,
-            "method": self._method,
-            "path": self._path,
-        }
-        last: list[tuple[Signal, dict[str, Any]]] = []
-        exception, self._exception = self._exception, None  # its traceback refers to us
-        if exception is not None:
-            last.append((got_request_exception, {**named, "exception": exception}))
-        named |= {"status": self._status, "seconds": self._seconds, "outcome": self._outcome}
-        last.append((request_finished, named))
-        return last
+        self._conclude_here()  # nothing, unless the loop was closed before the task had ended
 
 
 def _forget_closed_loops() -> None:
