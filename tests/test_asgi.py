@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, BaseBoom, Boom, raiser
+from helpers import TIMEOUT, BaseBoom, Boom, raiser, wait_until
 from requests_heard import SIGNALS, Heard, executor_of_signals, hearing
 
 from tsignals import WorkerPool
@@ -68,7 +68,8 @@ answering = sending(START, MORE, LAST)
 
 
 async def hang() -> None:
-    await asyncio.wait_for(asyncio.Event().wait(), TIMEOUT)
+    async with asyncio.timeout(TIMEOUT):
+        await asyncio.get_running_loop().create_future()
 
 
 # --- What is sent
@@ -430,7 +431,8 @@ def test_request_that_is_cancelled_with_its_loop_is_finished_too() -> None:
     running: list[asyncio.Task[None]] = []
     with hearing() as heard:
         asyncio.run(main())
-    assert running[0].cancelled()
+        assert running[0].cancelled()
+        wait_until(lambda: heard.outcomes)  # on a thread that the loop did not wait for
     assert heard.outcomes == ["cancelled"]
 
 
