@@ -605,8 +605,11 @@ def test_nothing_of_a_request_is_kept_once_it_has_ended() -> None:
     class Marked(dict[str, Any]):
         """A scope that can be looked for."""
 
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        raise Boom
+
     async def main() -> None:
-        for app in (answering, sending(START), sending(error=Boom())):
+        for app in (answering, sending(START), failing):
             server = Server(SignalMiddleware(app))
             server.scope = Marked(server.scope)
             with contextlib.suppress(Boom):
