@@ -43,7 +43,7 @@ def note_end(outcome: str, status: int | None, **named: Any) -> None:
 
 def endless() -> Iterator[bytes]:
     while True:
-        yield b"endless" * 1000
+        yield b"endless" * 10_000
 
 
 def _plain(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
