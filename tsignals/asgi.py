@@ -4,7 +4,7 @@ Threads and tasks
     One request runs in one event loop, in the task of its server and in tasks of its application;
     different requests may run in loops of different threads. There is no lock.
 
-    A1  What a request still has to send stands in a list; who pops one sends it (_requests Q2).
+    A1  What a request still has to send stands in a list; who pops one sends it (http._sends Q2).
         That is the task that concludes the request; else, where that task was cancelled before it
         began or its loop was closed, its callback or the request's finalizer, which call the
         receivers where they are.
@@ -20,8 +20,8 @@ from time import perf_counter
 from typing import Any, TypeAlias
 
 from tsignals import Signal
-from tsignals._requests import Sends, check, log_failed_send, tell
 from tsignals.http import got_request_exception, request_finished, request_started
+from tsignals.http._sends import Sends, check, log_failed_send, tell
 
 __all__ = ["SignalMiddleware"]
 

@@ -8,7 +8,7 @@ Threads
     W1  ``_Request`` refers to no iterable, and the application's generator refers only to it (by
         ``start_response``). So a response that an adapter drops unclosed dies with its last
         reference, and its finalizer sends; no cycle has to wait for the collector.
-    W2  ``request_finished`` is sent by who pops the request's token (_requests Q2): the first
+    W2  ``request_finished`` is sent by who pops the request's token (http._sends Q2): the first
         ``close``, else the finalizer, else the ``except`` around the call of the application,
         after which no server calls ``close``. The application's ``close`` is called by the first
         ``close`` only.
@@ -20,7 +20,7 @@ from inspect import iscoroutinefunction
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from tsignals._requests import Sends, check, tell
+from tsignals.http._sends import Sends, check, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
