@@ -87,14 +87,11 @@ def serve(server: str, candidate: str, listening: socket.socket) -> None:
     else:
         import uvicorn
 
-        uvicorn.run(
-            app,
-            fd=listening.fileno(),
-            lifespan="off",
-            log_level="error",
-            access_log=False,
-            timeout_keep_alive=IDLE,
+        config = uvicorn.Config(
+            app, lifespan="off", log_level="error", access_log=False, timeout_keep_alive=IDLE
         )
+        # Not by fd=: asyncio would take the socket for a local one and leave Nagle's delays on.
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 # -- The client --

@@ -45,6 +45,9 @@ class Client:
         """Status and body; raises when the server does not answer."""
         if self._socket is None:
             self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=TIMEOUT)
+        # A server that sends head and body apart would else wait for our acknowledgement (Nagle).
+        if hasattr(socket, "TCP_QUICKACK"):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._socket.sendall(f"{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
         while b"\r\n\r\n" not in self._received:
             assert self._receive(), "the server closed the connection"
