@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from tsignals import Signal
 from tsignals.http import got_request_exception, request_finished, request_started
-from tsignals.http._sends import Sends, check, log_failed_send, tell
+from tsignals.http._sends import Sends, check, log_failed_send
 
 __all__ = ["SignalMiddleware"]
 
@@ -164,13 +164,13 @@ class _Request:
     async def start(self) -> None:
         sends = self._sends
         named = {"scope": self._values, "method": self._method, "path": self._path}
-        if sends.background:
-            tell(sends.started, sends.sender, **named)
-        elif request_started.has_listeners(sends.sender):
-            try:
+        try:
+            if sends.background:
+                sends.started(sends.sender, **named)
+            elif request_started.has_listeners(sends.sender):
                 await request_started.asend_robust(sends.sender, **named)
-            except Exception:
-                log_failed_send(named)
+        except Exception:
+            log_failed_send(request_started, self._method, self._path)
 
     def conclude(
         self, outcome: str, exception: BaseException | None = None, here: bool = False
@@ -225,7 +225,7 @@ class _Request:
             except asyncio.CancelledError:
                 cancelled = True  # by the end of the loop; that waits for what comes next
             except Exception:
-                log_failed_send(named)
+                log_failed_send(signal, self._method, self._path)
         if cancelled:
             raise asyncio.CancelledError
 
@@ -234,7 +234,10 @@ class _Request:
         while (pair := self._claim()) is not None:
             signal, named = pair
             send = sends.finished if signal is request_finished else sends.failed
-            tell(send, sends.sender, **named)
+            try:
+                send(sends.sender, **named)
+            except Exception:
+                log_failed_send(signal, self._method, self._path)
 
     def _claim(self) -> tuple[Signal, dict[str, Any]] | None:
         """What the caller, and nobody else, is to send next (A1)."""

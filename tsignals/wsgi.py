@@ -20,7 +20,8 @@ from inspect import iscoroutinefunction
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from tsignals.http._sends import Sends, check, tell
+from tsignals.http import got_request_exception, request_finished, request_started
+from tsignals.http._sends import Sends, check, log_failed_send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,13 +147,10 @@ class _Request:
 
     def start(self) -> None:
         sends = self._sends
-        tell(
-            sends.started,
-            sends.sender,
-            environ=self._values,
-            method=self._method,
-            path=self._path,
-        )
+        try:
+            sends.started(sends.sender, environ=self._values, method=self._method, path=self._path)
+        except Exception:
+            log_failed_send(request_started, self._method, self._path)
 
     def failed(self, error: BaseException) -> None:
         """The application raised; unless that is because the client has gone away, tell."""
@@ -160,14 +158,16 @@ class _Request:
             return
         self._outcome = "error"
         sends = self._sends
-        tell(
-            sends.failed,
-            sends.sender,
-            environ=self._values,
-            method=self._method,
-            path=self._path,
-            exception=error,
-        )
+        try:
+            sends.failed(
+                sends.sender,
+                environ=self._values,
+                method=self._method,
+                path=self._path,
+                exception=error,
+            )
+        except Exception:
+            log_failed_send(got_request_exception, self._method, self._path)
 
     @property
     def unfinished(self) -> bool:
@@ -184,16 +184,18 @@ class _Request:
     def finish(self, seconds: float, ended: bool) -> None:
         """Send ``request_finished``; only who has claimed may (W2)."""
         sends = self._sends
-        tell(
-            sends.finished,
-            sends.sender,
-            environ=self._values,
-            method=self._method,
-            path=self._path,
-            status=self.status(),
-            seconds=seconds,
-            outcome=self._outcome or ("finished" if ended else "disconnected"),
-        )
+        try:
+            sends.finished(
+                sends.sender,
+                environ=self._values,
+                method=self._method,
+                path=self._path,
+                status=self.status(),
+                seconds=seconds,
+                outcome=self._outcome or ("finished" if ended else "disconnected"),
+            )
+        except Exception:
+            log_failed_send(request_finished, self._method, self._path)
 
     # -- What the application calls --
 

@@ -12,7 +12,6 @@ Law
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
 
 from tsignals import Signal
 from tsignals.http import got_request_exception, request_finished, request_started
@@ -20,6 +19,10 @@ from tsignals.http import got_request_exception, request_finished, request_start
 _log = logging.getLogger("tsignals")
 
 Send = Callable[..., object]
+
+_started_heard = request_started.has_listeners
+_finished_heard = request_finished.has_listeners
+_failed_heard = got_request_exception.has_listeners
 
 
 class Sends:
@@ -40,11 +43,7 @@ class Sends:
     def heard(self) -> bool:
         """Whether anybody listens to what is sent of a request that starts now."""
         sender = self.sender
-        return (
-            request_finished.has_listeners(sender)
-            or request_started.has_listeners(sender)
-            or got_request_exception.has_listeners(sender)
-        )
+        return _finished_heard(sender) or _started_heard(sender) or _failed_heard(sender)
 
 
 def _send(signal: Signal, background: bool, executor: Executor | None) -> Send:
@@ -72,25 +71,12 @@ def check(app: object, background: object, executor: object) -> None:
         )
 
 
-def tell(send: Send, sender: object, /, **named: object) -> None:
-    """``send(sender, **named)``; what it raises is logged (Q1)."""
+def log_failed_send(signal: Signal, method: str, path: str) -> None:
+    """Log the exception that is being handled: a signal of this request was not sent (Q1)."""
+    what = "request_finished"
+    if signal is not request_finished:
+        what = "request_started" if signal is request_started else "got_request_exception"
     try:
-        send(sender, **named)
-    except Exception:
-        log_failed_send(named)
-
-
-def log_failed_send(named: dict[str, Any]) -> None:
-    """Log the exception that is being handled: a signal of this request was not sent."""
-    what = "request_finished" if "outcome" in named else "request_started"
-    if "exception" in named:
-        what = "got_request_exception"
-    try:
-        _log.exception(
-            "cannot send %s for %s %s; the request goes on without",
-            what,
-            named["method"],
-            named["path"],
-        )
+        _log.exception("cannot send %s for %s %s; the request goes on without", what, method, path)
     except Exception:
         pass  # a handler that raises must not reach the client, either
