@@ -155,7 +155,7 @@ def test_started_is_sent_before_the_application_is_called_and_finished_after_the
 
 def test_seconds_end_when_the_server_closes_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 10.0
-    monkeypatch.setattr("tsignals.wsgi.perf_counter", lambda: now)
+    monkeypatch.setattr("tsignals.http._wsgi.perf_counter", lambda: now)
 
     class Slow(Body):
         def close(self) -> None:
