@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tsignals import asgi, wsgi
 from tsignals.http import request_finished
 
 BARS: dict[str, dict[str, float | None]] = {
-    "waitress": {"nobody": 0.97, "sync": 0.94, "background": 0.90},
+    "waitress": {"nobody": 0.97, "sync": 0.94, "background": 0.90, "submit": None},
     "uvicorn": {"nobody": 0.97, "sync": 0.93, "background": 0.90, "async": None},
 }
 WHAT = {
@@ -39,6 +40,7 @@ WHAT = {
     "sync": "one sync receiver",
     "background": "one receiver in the background",
     "async": "one async receiver",
+    "submit": "bare, with a submit() to a pool",  # what waking a thread costs anybody
 }
 REQUEST = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 CONNECTIONS = 4
@@ -62,6 +64,17 @@ async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def submitting(app: Any) -> Any:
+    """``app``, bare, that also wakes a thread of the standard library's pool."""
+    pool = ThreadPoolExecutor(1)
+
+    def call(environ: dict[str, Any], start_response: Any) -> Any:
+        pool.submit(int)
+        return app(environ, start_response)
+
+    return call
+
+
 def hear(**named: Any) -> None:
     pass
 
@@ -72,7 +85,9 @@ async def hear_async(**named: Any) -> None:
 
 def serve(server: str, candidate: str, listening: socket.socket) -> None:
     app: Any = wsgi_app if server == "waitress" else asgi_app
-    if candidate != "bare":
+    if candidate == "submit":
+        app = submitting(app)
+    elif candidate != "bare":
         module: Any = wsgi if server == "waitress" else asgi
         app = module.SignalMiddleware(app, background=candidate == "background")
     if candidate in ("sync", "background"):
