@@ -213,7 +213,7 @@ def run(orders: int, threads: int, workers: int) -> int:
         books = Books(database)
     print(f"""
 orders sent               {orders:>8,}
-  sent again, no answer   {len(customers.repeated):>8,}
+  sent again, no answer   {len(set(customers.repeated)):>8,}
   card refused            {list(customers.answers.values()).count(402):>8,}
 orders in the database    {len(books.orders):>8,}
 audit records             {len(books.audits):>8,}

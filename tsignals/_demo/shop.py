@@ -9,6 +9,7 @@ Usage: python -m tsignals._demo.shop DATABASE WORKERS
 """
 
 import json
+import logging
 import signal
 import sys
 import time
@@ -155,8 +156,10 @@ def main(path: Path, workers: int) -> None:
     engine = open_database(path)
     sessions.configure(bind=engine)
     Base.metadata.create_all(engine)
-    pool = WorkerPool(workers, thread_name_prefix="shop", idle=engine.pool.status)
+    pool = WorkerPool(workers, thread_name_prefix="shop")
     set_default_executor(pool)
+    # Customers do wait for each other, and whoever is not served asks again.
+    logging.getLogger("waitress").setLevel(logging.ERROR)
     server = waitress.create_server(SignalMiddleware(application), port=0, threads=8)
 
     def stop(*_: object) -> None:

@@ -1,0 +1,103 @@
+"""The demo's shop loses nothing though its server is stopped half way, and says so if it does."""
+
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tsignals.__main__ import main
+from tsignals._demo import orders
+
+TIMEOUT = 150.0
+
+
+def row(output: str, name: str) -> int:
+    """The number in one row of the table."""
+    [found] = re.findall(rf"^ *{name} +([\d,]+)$", output, re.M)
+    return int(found.replace(",", ""))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+@pytest.mark.skipif(orders.missing() is not None, reason=f"{orders.missing()} is not installed")
+def test_shop_that_is_stopped_half_way_loses_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tsignals", "demo", "--app", "--requests", "60", "--threads", "4"],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert row(done.stdout, "orders sent") == 60
+    assert row(done.stdout, "card refused") == 6
+    for name in ("orders in the database", "audit records", "mails", "ledger entries"):
+        assert row(done.stdout, name) == 54
+    assert "SIGTERM when 60 orders were answered" in done.stdout
+    assert done.stdout.count(" 0 failed") == 2
+    assert "Everything adds up" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["sqlalchemy", "waitress"])
+def test_shop_says_in_one_line_what_it_needs(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    assert main(["demo", "--app"]) == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors == f"demo --app needs {name}: pip install 'tsignals[shop]'\n"
+
+
+TABLES = """
+CREATE TABLE orders (number, cents);
+CREATE TABLE audits (order_number);
+CREATE TABLE mails (order_number);
+CREATE TABLE entries (customer, line, order_number, balance);
+INSERT INTO orders VALUES (1, 100), (2, 200);
+INSERT INTO audits VALUES (1), (2);
+INSERT INTO mails VALUES (2), (1);
+INSERT INTO entries VALUES ('Ann', 1, 1, 100), ('Ann', 2, 2, 300);
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("", []),
+        ("DELETE FROM mails WHERE order_number = 1", ["mails: 1 lost, 0 too many"]),
+        ("INSERT INTO mails VALUES (2)", ["mails: 0 lost, 1 too many"]),
+        (
+            "INSERT INTO audits VALUES (3)",
+            ["audit records: 0 lost, 1 too many", "1 orders were audited that were rolled back"],
+        ),
+        (
+            "UPDATE entries SET balance = 200 WHERE line = 2",
+            ["the ledger of Ann is wrong at line 2"],
+        ),
+        ("UPDATE entries SET line = 3 WHERE line = 2", ["the ledger of Ann is wrong at line 3"]),
+        (
+            "DELETE FROM orders WHERE number = 2",
+            [
+                "orders in the database: 1 lost, 0 too many",
+                "audit records: 0 lost, 1 too many",
+                "mails: 0 lost, 1 too many",
+                "ledger entries: 0 lost, 1 too many",
+                "the ledger of Ann is wrong at line 2",
+            ],
+        ),
+    ],
+)
+def test_books_that_do_not_add_up_are_found_out(
+    change: str, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "REFUSED", 3)
+    database = tmp_path / "shop.sqlite"
+    connection = sqlite3.connect(database)
+    connection.executescript(TABLES + change)
+    connection.close()
+    customers = orders.Customers(3, 1)
+    customers.answers = {1: 201, 2: 200, 3: 402}
+    assert orders.Books(database).faults(customers) == said
