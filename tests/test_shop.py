@@ -74,7 +74,7 @@ INSERT INTO entries VALUES ('Ann', 1, 1, 100), ('Ann', 2, 2, 300);
             ["audit records: 0 lost, 1 too many", "1 orders were audited that were rolled back"],
         ),
         (
-            "UPDATE entries SET balance = 200 WHERE line = 2",
+            "UPDATE entries SET balance = 2 WHERE line = 2",
             ["the ledger of Ann is wrong at line 2"],
         ),
         ("UPDATE entries SET line = 3 WHERE line = 2", ["the ledger of Ann is wrong at line 3"]),
