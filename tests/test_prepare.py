@@ -950,7 +950,8 @@ class World:
             future.cancelled() or future.exception(0) is not None
             for future in self.deliveries.futures
         ]
-        assert len(self.ran) == ended.count(False)
+        sync = [name for name in self.ran if name != "async"]  # that may be cancelled as it runs
+        assert len(sync) == ended[1:].count(False)
         assert Running(self.connection.disconnect, wait=TIMEOUT).result(2 * TIMEOUT)
         Running(self.pool.shutdown).result()
 
@@ -1003,7 +1004,7 @@ INTERRUPTED: dict[str, tuple[Callable[[], World], Callable[[World], None]]] = {
     "drop": (lambda: World().prepare(), drop),
     "cancel": (lambda: World().prepare(), cancel),
 }
-MOST = 120
+MOST = 60
 
 
 # CPython has nobody to raise it to where it closes a generator.
@@ -1022,6 +1023,10 @@ def test_interrupted_call_leaves_nothing_half_done_and_may_be_made_again(
             act(world)
         raised, where = interrupter.raised, interrupter.where
         del interrupter  # whose frames have the Prepared
+        with Interrupter(0):
+            pass  # sys.monitoring keeps the last one
+        if again == "lose":
+            gc.collect()  # it is a cycle
         with told():
             while world.prepared:
                 prepared = world.prepared.pop()
@@ -1045,7 +1050,8 @@ def steps_of(make: Callable[[], World], act: Callable[[World], None]) -> int:
         act(world)
     points = interrupter.points
     del interrupter
-    world.prepared.clear()
+    for prepared in world.prepared:
+        prepared.drop()
     world.check()
     return 1 + points // MOST
 

@@ -1,5 +1,5 @@
 """All models."""
 
-from stress.models import fan_out, pool, registry
+from stress.models import fan_out, pool, prepared, registry
 
-MODELS = (*registry.MODELS, *pool.MODELS, *fan_out.MODELS)
+MODELS = (*registry.MODELS, *pool.MODELS, *prepared.MODELS, *fan_out.MODELS)

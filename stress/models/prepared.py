@@ -1,0 +1,96 @@
+"""Models of a send in two steps: what becomes of it when calls on it meet."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from stress.models.explore import Model, Mutant, at_once, require
+from stress.models.pool import Busy, at_rest, end_of, named_signal, wrong
+from tsignals import Prepared
+from tsignals._held import Held
+
+
+def _prepared(pool: Busy) -> "tuple[Prepared, list[int]]":
+    ran = list[int]()
+    signal = named_signal(pool)
+    signal.connect(lambda **named: ran.append(1), weak=False)
+    return signal.prepare(None), ran
+
+
+def _check(pool: Busy, prepared: Prepared, ran: list[int]) -> str:
+    pool.let_go()
+    pool.shutdown()
+    end = end_of(prepared.deliveries[0][1])
+    require(len(ran) == (end == "ran"), f"it ended as {end} and ran {len(ran)} times")
+    stats = pool.stats()
+    submitted = 1 + (end != "cancelled")  # what is cancelled before was never submitted
+    require(stats.submitted in (submitted, 2), f"it ended as {end}, and was counted: {stats}")
+    require(stats.dropped == (end == "dropped"), f"it ended as {end}, and was counted: {stats}")
+    require(not pool._engine.prepared, "the pool still knows it")
+    at_rest(pool)
+    return end
+
+
+def submit_cancel() -> str:
+    """It runs or is cancelled, and ``cancel`` says which."""
+    pool = Busy()
+    prepared, ran = _prepared(pool)
+    delivery, cancelled = prepared.deliveries[0][1], list[bool]()
+    at_once(prepared.submit, lambda: cancelled.append(delivery.cancel()))
+    end = _check(pool, prepared, ran)
+    require(cancelled == [end == "cancelled"], f"cancel() said {cancelled}, and it {end}")
+    return end
+
+
+def submit_drop() -> str:
+    """It runs or is dropped."""
+    pool = Busy()
+    prepared, ran = _prepared(pool)
+    at_once(prepared.submit, prepared.drop)
+    return _check(pool, prepared, ran)
+
+
+def drop_cancel() -> str:
+    """It is dropped or cancelled, and counted accordingly."""
+    pool = Busy()
+    prepared, ran = _prepared(pool)
+    delivery, cancelled = prepared.deliveries[0][1], list[bool]()
+    at_once(prepared.drop, lambda: cancelled.append(delivery.cancel()))
+    end = _check(pool, prepared, ran)
+    require(cancelled == [end == "cancelled"], f"cancel() said {cancelled}, and it was {end}")
+    return end
+
+
+def decide_looking_first(self: Held, claim: Any) -> bool:
+    """See that nobody has decided, and then decide."""
+    if self._claims:
+        return self._claims[0] is claim
+    self._claims.append(claim)
+    return True
+
+
+def submit_looking_first(self: Prepared) -> None:
+    """See that nobody has decided, and then decide."""
+    if not self._claims:
+        claim = object()
+        self._claims.append(claim)
+        self._send.submit(claim)
+
+
+DECIDE = Mutant("look, then decide", wrong(Held, "_decide", decide_looking_first))
+
+
+@contextlib.contextmanager
+def _both() -> Iterator[None]:
+    with wrong(Held, "_decide", decide_looking_first)():
+        with wrong(Prepared, "submit", submit_looking_first)():
+            yield
+
+
+SUBMIT = Mutant("look, then decide about both", _both)
+
+MODELS = (
+    Model("prepare: submit/cancel", submit_cancel, (DECIDE,), ("ran", "cancelled")),
+    Model("prepare: submit/drop", submit_drop, (SUBMIT,), ("ran", "dropped")),
+    Model("prepare: drop/cancel", drop_cancel, (DECIDE,), ("dropped", "cancelled")),
+)
