@@ -154,7 +154,7 @@ class Flush:
         if not states:
             return
         new = {_key(_state(one)) for one in self._own(self.session.new)}
-        for state in reversed(_by_table(states)):
+        for state in _by_table(_by_key(states), sign=-1):
             if state.key not in new:
                 yield state, {}
 
@@ -193,7 +193,7 @@ def _after_insert(mapper: Any, connection: Any, state: State) -> None:
 
 def _after_update(mapper: Any, connection: Any, state: State) -> None:
     flush = _records.get(state.session_id)  # type: ignore[arg-type]
-    if flush is not None and state in flush.modified:
+    if flush is not None and (state in flush.modified or state in flush.switched):
         flush.saved.append((state.obj(), False))
 
 
@@ -265,14 +265,14 @@ def _by_key(states: list[State]) -> list[State]:
         return states
 
 
-def _by_table(states: list[State]) -> list[State]:
-    """Those whose tables others refer to first; else the order stays."""
+def _by_table(states: list[State], sign: int = 1) -> list[State]:
+    """Those whose tables others refer to first, or last (-1); else the order stays."""
     tables = {state.mapper.local_table: None for state in states}
     if len(tables) < 2:
         return states
     sort: Any = sort_tables_and_constraints
     ranks = {table: rank for rank, (table, _) in enumerate(sort(tables))}
-    return sorted(states, key=lambda state: ranks.get(state.mapper.local_table, 0))
+    return sorted(states, key=lambda state: sign * ranks.get(state.mapper.local_table, 0))
 
 
 def _name(receiver: Any) -> str:
