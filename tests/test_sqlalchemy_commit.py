@@ -251,7 +251,7 @@ def test_full_queue_is_a_failure_that_is_told_and_the_commit_stands(
             placed.executor = None
         session.commit()
         assert isinstance(delivery.exception(0), QueueFull)
-    assert [failure.receiver for failure in failures] == [ear]
+    assert [failure.receiver for failure in failures.failures] == [ear]
     assert session.scalar(sa.select(User.name)) == "ann"
 
 
@@ -276,7 +276,7 @@ def test_failure_of_the_receiver_is_told_and_the_commit_stands(session: Session)
         [delivery] = after_commit(session, placed, "sender", order=1).futures
         session.commit()
         assert isinstance(delivery.exception(TIMEOUT), Boom)
-    [failure] = failures
+    [failure] = failures.failures
     assert (failure.sender, failure.named) == ("sender", {"order": 1})
 
 
