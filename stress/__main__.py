@@ -5,7 +5,17 @@ import importlib
 import importlib.util
 import sys
 
-COMMANDS = ("histories", "models", "soak", "memory", "scaling", "sigint", "pool", "bench")
+COMMANDS = (
+    "histories",
+    "models",
+    "soak",
+    "memory",
+    "scaling",
+    "sigint",
+    "pool",
+    "saves",
+    "bench",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -389,7 +389,9 @@ def test_what_is_no_session_is_refused() -> None:
 # -- on_commit --
 
 
-def test_on_commit_receiver_gets_the_identity_after_the_commit(many: sa.Engine) -> None:
+def test_on_commit_receiver_gets_the_identity_after_the_commit(
+    many: sa.Engine, pool: WorkerPool
+) -> None:
     maker = sessionmaker(many)
     install(maker)
     seen: list[Any] = []
@@ -415,6 +417,7 @@ def test_on_commit_receiver_gets_the_identity_after_the_commit(many: sa.Engine) 
         assert receiver is welcome
         assert delivery.receiver is welcome
         assert delivery.result(TIMEOUT).startswith("mail")
+        assert pool.drain(TIMEOUT)
     assert sorted(seen, key=repr) == [(post_save, User, "ann", c) for c in (False, True)]
 
 

@@ -200,5 +200,9 @@ def _all(entries: list[Entry], action: Callable[[Entry], None]) -> None:
         raise interrupt
 
 
-event.listen(Session, "after_commit", _committed)
-event.listen(Session, "after_transaction_end", _ended)
+LISTENERS: tuple[tuple[Any, str, Any, dict[str, Any]], ...] = (
+    (Session, "after_commit", _committed, {}),
+    (Session, "after_transaction_end", _ended, {}),
+)
+for _target, _event, _function, _arguments in LISTENERS:
+    event.listen(_target, _event, _function, **_arguments)
