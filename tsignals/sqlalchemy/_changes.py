@@ -15,8 +15,10 @@ from tsignals import Signal
 
 State = InstanceState[Any]
 
-AS_A_FLUSH = PassiveFlag.PASSIVE_NO_INITIALIZE | PassiveFlag.INCLUDE_PENDING_MUTATIONS
+AS_A_FLUSH = PassiveFlag.PASSIVE_NO_INITIALIZE
 """How a flush looks at a collection."""
+if hasattr(PassiveFlag, "INCLUDE_PENDING_MUTATIONS"):  # not in the first releases of SQLAlchemy 2
+    AS_A_FLUSH |= PassiveFlag.INCLUDE_PENDING_MUTATIONS
 
 
 class Hearing(dict[type, bool]):
@@ -55,17 +57,21 @@ def is_let_go(state: State) -> bool:
 _cascading: "weakref.WeakKeyDictionary[Mapper[Any], tuple[Any, ...]]" = weakref.WeakKeyDictionary()
 
 
-def orphans_of(parent: Any) -> Iterable[State]:
-    """What ``parent`` had and nobody has now: the flush deletes it."""
+def may_orphan(parent: Any) -> tuple[Any, ...]:
+    """The relationships of ``parent`` whose instances are deleted when it lets them go."""
     mapper: Mapper[Any] = instance_state(parent).mapper
     relationships = _cascading.get(mapper)
     if relationships is None:
         relationships = _cascading[mapper] = tuple(
             one for one in mapper.relationships if one.cascade.delete_orphan and not one.viewonly
         )
-    if not relationships:
-        return ()
-    return _lost(parent, relationships)
+    return relationships
+
+
+def orphans_of(parent: Any) -> Iterable[State]:
+    """What ``parent`` had and nobody has now: the flush deletes it."""
+    relationships = may_orphan(parent)
+    return _lost(parent, relationships) if relationships else ()
 
 
 def _lost(parent: Any, relationships: tuple[Any, ...]) -> Iterator[State]:

@@ -25,6 +25,10 @@ from tsignals import Deliveries, Prepared, Signal
 KEY = "tsignals.waiting"
 
 
+_used: list[bool] = []
+"""Not empty once anything has waited: until then sessions need not be asked at all."""
+
+
 class Entry:
     """A send that waits for the end of a transaction."""
 
@@ -94,6 +98,8 @@ def hold(
             at_commit()
         prepared.submit()
         return
+    if not _used:
+        _used.append(True)
     waiting = session.info.get(KEY)
     if waiting is None:
         waiting = session.info[KEY] = Waiting()
@@ -154,12 +160,16 @@ def _is_attached(value: Any) -> bool:
 
 
 def _committed(session: Session) -> None:
+    if not _used:
+        return
     waiting = session.info.get(KEY)
     if waiting is not None:
         waiting.committed = session.get_nested_transaction() or session.get_transaction()
 
 
 def _ended(session: Session, transaction: SessionTransaction) -> None:
+    if not _used:
+        return
     waiting = session.info.get(KEY)
     if waiting is None:
         return

@@ -9,8 +9,8 @@ Order of events, all on the thread that flushes:
 Invariants
     F1  A flush is announced once, whoever hears of it: its record is in ``context.attributes``,
         which lives as long as the flush, and who finds one there does nothing.
-    F2  ``_records`` finds the record for the mappers; it holds it weakly, so a flush that fails
-        leaves nothing behind.
+    F2  ``_records`` finds the record for the mappers. It holds it weakly: a flush that fails leaves
+        no more behind than a dead reference, and of these there are never more than ``MANY``.
     F3  Nothing is asked of an instance whose class nobody listens to, but for orphans: what
         they are is seen at their parents.
 
@@ -36,6 +36,7 @@ from tsignals.sqlalchemy._changes import (
     is_let_go,
     is_orphan,
     key_of,
+    may_orphan,
     orphans_of,
 )
 from tsignals.sqlalchemy._signals import post_delete, post_save, pre_delete, pre_save, send
@@ -44,7 +45,9 @@ LIMIT = 100
 """Rounds of ``pre_*``: as many as SQLAlchemy allows for flushes that make each other necessary."""
 KEY = "tsignals.flush"
 
-_records: "weakref.WeakValueDictionary[int, Flush]" = weakref.WeakValueDictionary()  # F2
+# By ``session.hash_key`` (F2). No WeakValueDictionary: that costs as much as all else here.
+_records: "dict[int, weakref.ref[Flush]]" = {}
+MANY = 1000
 
 
 def before(session: Session, context: UOWTransaction, instances: Any) -> None:
@@ -60,7 +63,9 @@ def before(session: Session, context: UOWTransaction, instances: Any) -> None:
         flush = flush or Flush(session, instances)
         flush.fix()
         context.attributes[KEY] = flush
-        _records[session.hash_key] = flush
+        if len(_records) >= MANY:
+            _sweep()
+        _records[session.hash_key] = weakref.ref(flush)
 
 
 def after(session: Session, context: UOWTransaction) -> None:
@@ -68,10 +73,23 @@ def after(session: Session, context: UOWTransaction) -> None:
     if flush is None:
         return
     context.attributes[KEY] = None  # F1
+    _records.pop(session.hash_key, None)
     for instance, created in flush.saved:
         send(post_save, type(instance), instance=instance, session=session, created=created)
+    heard = Hearing(post_delete)
     for instance in flush.deleted:
-        send(post_delete, type(instance), instance=instance, session=session)
+        if heard[type(instance)]:
+            send(post_delete, type(instance), instance=instance, session=session)
+
+
+def _sweep() -> None:
+    """Take out what flushes have left that never came to their end."""
+    for key, reference in list(_records.items()):
+        if reference() is None:
+            # Its session may have begun another one meanwhile, on its thread: that stays.
+            dead = _records.pop(key, reference)
+            if dead is not reference:
+                _records.setdefault(key, dead)
 
 
 class Flush:
@@ -79,7 +97,6 @@ class Flush:
 
     __slots__ = (
         "__weakref__",
-        "delete_heard",
         "deleted",
         "modified",
         "only",
@@ -97,7 +114,6 @@ class Flush:
         self.saved: list[tuple[Any, bool]] = []
         self.deleted: list[Any] = []
         self.save_heard = Hearing(post_save)
-        self.delete_heard = Hearing(post_delete)
 
     def announce(self) -> None:
         """Send ``pre_*`` for every change, and for those that receivers make."""
@@ -126,6 +142,10 @@ class Flush:
 
     def fix(self) -> None:
         """Decide what the signals after the flush are about."""
+        session = self.session
+        # Nothing but new instances, as often: of these the mappers tell all.
+        if not session.dirty and not session.deleted and not any(map(may_orphan, session.new)):
+            return
         for state, named in self.saves(self.save_heard):
             if state.key is not None:
                 self.modified.add(state)
@@ -191,27 +211,36 @@ class Flush:
 
 
 def _after_insert(mapper: Any, connection: Any, state: State) -> None:
-    flush = _records.get(state.session_id)  # type: ignore[arg-type]
-    if flush is not None and flush.save_heard[type(instance := state.obj())]:
+    if not _records or (flush := _flush_of(state)) is None:
+        return
+    instance: Any = state.obj()
+    if flush.save_heard[type(instance)]:
         flush.saved.append((instance, state not in flush.switched))
 
 
 def _after_update(mapper: Any, connection: Any, state: State) -> None:
-    flush = _records.get(state.session_id)  # type: ignore[arg-type]
-    if flush is not None and (state in flush.modified or state in flush.switched):
+    if not _records or (flush := _flush_of(state)) is None:
+        return
+    if state in flush.modified or state in flush.switched:
         flush.saved.append((state.obj(), False))
 
 
 def _after_delete(mapper: Any, connection: Any, state: State) -> None:
-    flush = _records.get(state.session_id)  # type: ignore[arg-type]
-    if flush is not None and flush.delete_heard[type(instance := state.obj())]:
-        flush.deleted.append(instance)
+    if not _records or (flush := _flush_of(state)) is None:
+        return
+    flush.deleted.append(state.obj())
 
 
+def _flush_of(state: State) -> Flush | None:
+    reference = _records.get(state.session_id)  # type: ignore[arg-type]
+    return None if reference is None else reference()
+
+
+# retval: SQLAlchemy calls them without a function of its own in between; it ignores the value.
 LISTENERS: tuple[tuple[Any, str, Any, dict[str, Any]], ...] = (
-    (Mapper, "after_insert", _after_insert, {"raw": True}),
-    (Mapper, "after_update", _after_update, {"raw": True}),
-    (Mapper, "after_delete", _after_delete, {"raw": True}),
+    (Mapper, "after_insert", _after_insert, {"raw": True, "retval": True}),
+    (Mapper, "after_update", _after_update, {"raw": True, "retval": True}),
+    (Mapper, "after_delete", _after_delete, {"raw": True, "retval": True}),
 )
 for _target, _event, _function, _arguments in LISTENERS:
     event.listen(_target, _event, _function, **_arguments)
