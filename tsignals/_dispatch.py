@@ -34,11 +34,13 @@ def deliver(executor: Executor, live: Live, sending: Sending) -> Deliveries:
     deliveries = Deliveries()
     works: list[Delivery] = []
     on_loop: list[Delivery] = []  # these come last
-    gated = False
+    gated = ordered = False
     for row, receiver in live:
         terms = row._terms
         if terms.gate is not None:
             gated = True
+        if terms.ordered:
+            ordered = True
         if terms.on_loop:
             delivery = async_delivery(engine, receiver, sending, terms.ordered, terms.gate)
             on_loop.append(delivery)
@@ -48,7 +50,7 @@ def deliver(executor: Executor, live: Live, sending: Sending) -> Deliveries:
         deliveries.append((receiver, delivery))
     if on_loop:
         works += on_loop
-    engine.accept(works)
+    engine.accept(works, deep=ordered or bool(on_loop))
     if gated:
         # Not before: one that is cancelled must have been counted.
         for work in works:
@@ -86,10 +88,13 @@ class Elsewhere:
         self.keywords = sending.keywords_for(sending)
         self.context: contextvars.Context | None = sending.context.copy()
         self.call = call
+        self.void = False  # who made it was interrupted, and may do it again
 
     def __call__(self) -> Any:
         if self.context is None:
             return self._call()
+        if self.void:
+            raise CancelledError
         if self.call is not None:
             self.call.begin()
             if self.call.void:
@@ -148,6 +153,7 @@ def submit_elsewhere(
         future = Future()
         future.set_exception(error)
     except BaseException:  # interrupted: it may have been queued, and must not run any more
+        elsewhere.void = True
         if gate is not None and call is not None:
             call.void = True
             gate.leave(call)

@@ -24,7 +24,7 @@ from typing import Any
 from tsignals import _state
 from tsignals._critical import critical, foreign, refuse_if_critical, refuse_if_deep
 from tsignals._errors import DeliveryDropped, DeliveryLost, PoolClosed, QueueFull
-from tsignals._future import left_until
+from tsignals._future import Mark, left_until
 from tsignals._lanes import join
 from tsignals._process import notice, page
 from tsignals._state import Blocked, Cell, Mode, State
@@ -40,15 +40,23 @@ _MOMENTS = [0.0] * 10 + [0.001] * 50
 class Engine(Waits):
     """A pool's queue and workers; ``WorkerPool`` documents the arguments."""
 
-    def accept(self, works: "Sequence[Work]") -> None:
+    def accept(
+        self,
+        works: "Sequence[Work]",
+        deep: bool = False,
+        admit: "Callable[[Sequence[Work], int, Cell], bool] | None" = None,
+    ) -> None:
         """Take ``works`` as a whole, or raise and take none of them.
 
-        Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and ``RuntimeError`` when no
-        thread can be started to run them.
+        ``deep``: some are ordered, or for the event loop; to queue these goes deeper. ``admit``:
+        as for ``take``. Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and
+        ``RuntimeError`` when no thread can be started to run them.
         """
-        refuse_if_deep()
-        self.take(works, growth(works))
-        self.note_drops()
+        if deep:
+            refuse_if_deep()
+        self.take(works, growth(works), admit=admit)
+        if self.drops:
+            self.note_drops()
 
     @critical
     def take(
@@ -72,18 +80,18 @@ class Engine(Waits):
             notice()
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
         counted = False
-        if together is not None and len(self.threads) < self.max_workers:
-            if cell.needs_workers(admitted):
-                refuse_if_deep()  # to start one, or to take all back, goes deeper than the rest
+        few = len(self.threads) < self.max_workers
+        if few and cell.needs_workers(admitted):
+            refuse_if_deep()  # to start one, or to take all back, goes deeper than the rest
         try:
             # What a send mostly comes to is spelled out here: it is a matter of calls.
-            counted = together is not None and cell.admit(admitted, len(works))
+            counted = admit is None and cell.admit(admitted, len(works))
             if not counted:
                 if together is not None:
                     works = [*works]  # those of a fan-out go from its list as they end
                 counted = (admit or self.find_room)(works, admitted, cell)
             if counted:
-                if len(self.threads) < self.max_workers and not kept and cell.needs_workers():
+                if few and not kept and cell.needs_workers():
                     self.staff()
                 if together is None:
                     self.publish(works, kept)
@@ -106,6 +114,7 @@ class Engine(Waits):
     def find_room(self, works: "Sequence[Work]", admitted: int, cell: Cell) -> bool:
         """Admit ``works``; False where they are dealt with otherwise: run here, or dropped."""
         while not cell.admit(admitted, len(works)):
+            refuse_if_deep()
             self.refuse_if_not_open(cell)
             if self.overflow == "block" and not self.works_here():
                 if self.stand_in_line(admitted, cell):
@@ -173,10 +182,10 @@ class Engine(Waits):
                 put = for_loop.append
             if work._ordered_receiver is None:
                 put(work)
-            else:
-                if join(self.lanes, work._ordered_receiver, work, kept).before is None and not kept:
+            elif join(self.lanes, work._ordered_receiver, work, kept).before is None:
+                if not kept:
                     put(work)
-                self.pass_over(work._futures()[0])  # it may have been resolved before it had a turn
+                self.pass_over(work)  # it may have been resolved before it had a turn
         if for_loop:
             self.loops[0].take(for_loop)
 
@@ -301,6 +310,7 @@ class Engine(Waits):
                 undo=_state.take_up,
                 kept=not work._on_loop,
             )
+            work._let_go()  # or this thread would wait for itself
             with contextlib.suppress(RuntimeError):
                 self.await_done(work, None)
             self.keep_no_longer(work)
@@ -318,13 +328,21 @@ class Engine(Waits):
                 self.staff()
 
     def drop(self, works: "Sequence[Work]", cell: Cell) -> None:
+        mark = ("dropped", threading.get_ident())
         cell.update(_state.drop_new, len(works))
+        try:
+            self.drop_counted(works, mark)
+        except BaseException:  # interrupted, or by a callback: what is left is done again
+            self.drop_counted(works, mark)
+            raise
+        self.drops.append(len(works))
+
+    def drop_counted(self, works: "Sequence[Work]", mark: Mark) -> None:
         for work in works:
             work._forget()
-            if work._claim(("dropped", threading.get_ident())):
+            if work._claim(mark):
                 work._settle(None, self._dropped())
                 self.release(work)
-        self.drops.append(len(works))
 
     def drop_oldest(self) -> bool:
         """Drop the oldest delivery that waits; False when none does."""
@@ -380,8 +398,6 @@ class Engine(Waits):
 
         After ``take``: that may not be waited in, and a log handler may wait.
         """
-        if not self.drops:
-            return
         last, now = self.drops_logged, time.monotonic()
         while last[1]:
             last = last[1][0]
@@ -396,7 +412,7 @@ class Engine(Waits):
         total = 0
         while True:
             try:
-                total += self.drops.popleft()
+                total += self.drops.pop()
             except IndexError:
                 break
         if total:
@@ -428,7 +444,8 @@ class Engine(Waits):
         forget_sleepers()
         for loop in self.loops:
             loop.abandon()
-        lost, state = [*self.futures(), *self.prepared], self.cell.value
+        held = [work for held in list(self.prepared) if (work := held()) is not None]
+        lost, state = [*self.futures(), *held], self.cell.value
         self.start_over(State(mode=state.mode))
         for work in lost:
             work._forsake(_lost_by_fork())
