@@ -410,9 +410,7 @@ def test_on_commit_receiver_gets_the_identity_after_the_commit(
         session.flush()
         assert seen == []
         # The same once more, by hand, to see the response.
-        [(receiver, delivery)] = post_save.send(
-            User, instance=user, session=session, created=False
-        )
+        [(receiver, delivery)] = post_save.send(User, instance=user, session=session, created=False)
         session.commit()
         assert receiver is welcome
         assert delivery.receiver is welcome
