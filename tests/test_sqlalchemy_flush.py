@@ -1,5 +1,6 @@
 """pre_save, post_save, pre_delete, post_delete: what a flush says, in which order, and of what."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import FlushError
 
-from tsignals.sqlalchemy import post_delete, post_save, pre_delete, pre_save
+from tsignals.sqlalchemy import _flush, post_delete, post_save, pre_delete, pre_save
 
 __all__ = ["engine", "heard", "maker", "server", "session"]
 
@@ -259,6 +260,27 @@ def test_flush_that_the_database_refuses_has_no_post_save_and_leaves_nothing(
     session.add(User(id=2, name="bob"))
     session.flush()
     assert heard == [("pre_save", "bob", True), ("post_save", "bob", True)]
+
+
+def test_flushes_that_fail_leave_nothing_in_the_table_of_flushes(session: Session) -> None:
+    def refuse(session: Session, context: Any, instances: Any) -> None:
+        raise Boom
+
+    session.add(User(id=1, name="ann"))
+    session.commit()
+    session.expunge_all()
+    with Heard("post_save"):
+        for _ in range(3):
+            session.add(User(id=1, name="again"))
+            with pytest.raises(IntegrityError):
+                session.flush()
+            session.rollback()
+        sa.event.listen(session, "before_flush", refuse)  # after ours
+        session.add(User(name="bob"))
+        with pytest.raises(Boom):
+            session.flush()
+        gc.collect()
+        assert _flush._records == {}
 
 
 def written(session: Session, work: Callable[[], object]) -> list[str]:

@@ -9,8 +9,8 @@ Order of events, all on the thread that flushes:
 Invariants
     F1  A flush is announced once, whoever hears of it: its record is in ``context.attributes``,
         which lives as long as the flush, and who finds one there does nothing.
-    F2  ``_records`` finds the record for the mappers. It holds it weakly: a flush that fails leaves
-        no more behind than a dead reference, and of these there are never more than ``MANY``.
+    F2  ``_records`` finds the record for the mappers. It holds it weakly: that of a flush that
+        fails goes with the flush, and its reference with it (``_forget``).
     F3  Nothing is asked of an instance whose class nobody listens to, but for orphans: what
         they are is seen at their parents.
 
@@ -47,7 +47,6 @@ KEY = "tsignals.flush"
 
 # By ``session.hash_key`` (F2). No WeakValueDictionary: that costs as much as all else here.
 _records: "dict[int, weakref.ref[Flush]]" = {}
-MANY = 1000
 
 
 def before(session: Session, context: UOWTransaction, instances: Any) -> None:
@@ -63,9 +62,7 @@ def before(session: Session, context: UOWTransaction, instances: Any) -> None:
         flush = flush or Flush(session, instances)
         flush.fix()
         context.attributes[KEY] = flush
-        if len(_records) >= MANY:
-            _sweep()
-        _records[session.hash_key] = weakref.ref(flush)
+        _records[session.hash_key] = weakref.ref(flush, _forget)
 
 
 def after(session: Session, context: UOWTransaction) -> None:
@@ -82,14 +79,11 @@ def after(session: Session, context: UOWTransaction) -> None:
             send(post_delete, type(instance), instance=instance, session=session)
 
 
-def _sweep() -> None:
-    """Take out what flushes have left that never came to their end."""
-    for key, reference in list(_records.items()):
-        if reference() is None:
-            # Its session may have begun another one meanwhile, on its thread: that stays.
-            dead = _records.pop(key, reference)
-            if dead is not reference:
-                _records.setdefault(key, dead)
+def _forget(reference: "weakref.ref[Flush]") -> None:
+    """Take out the reference to a flush that never came to its end; of others it is gone first."""
+    for key, found in list(_records.items()):
+        if found is reference and (gone := _records.pop(key, found)) is not found:
+            _records.setdefault(key, gone)  # the session flushes again, just now
 
 
 class Flush:
