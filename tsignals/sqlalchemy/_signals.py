@@ -42,7 +42,11 @@ def in_greenlet() -> bool:
     greenlet = sys.modules.get("greenlet")
     if greenlet is None:
         return False
-    return getattr(greenlet.getcurrent(), "__sqlalchemy_greenlet_provider__", False)
+    current = greenlet.getcurrent()
+    return (
+        getattr(current, "__sqlalchemy_greenlet_provider__", False)
+        or type(current).__name__ == "_AsyncIoGreenlet"  # in the first releases of SQLAlchemy 2
+    )
 
 
 class _Step:
