@@ -7,6 +7,7 @@ has on every session and mapper are taken out.
 
 import argparse
 import gc
+import importlib.util
 import random
 import statistics
 import time
@@ -15,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from stress.bench.measure import one_core
+from tsignals import WorkerPool
 
 BARS = {"installed, nobody connected": 1.03, "one post_save receiver": 1.10}
 
@@ -33,11 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the medians; 1 if a bar is missed, 2 without SQLAlchemy."""
-    try:
-        cases = build()
-    except ImportError:
+    if importlib.util.find_spec("sqlalchemy") is None:
         print("SQLAlchemy is not installed")
         return 2
+    with ExitStack() as stack:
+        return measure(build(stack), arguments)
+
+
+def measure(cases: dict[str, Callable[[int], float]], arguments: argparse.Namespace) -> int:
     order, seconds = random.Random(1), {name: list[float]() for name in cases}
     with one_core():
         for name in cases:
@@ -64,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     return int(missed > 0)
 
 
-def build() -> dict[str, Callable[[int], float]]:
+def build(stack: ExitStack) -> dict[str, Callable[[int], float]]:
     """The cases: each saves so many rows, and says how many seconds that took."""
     import sqlalchemy as sa
     from sqlalchemy.orm import Mapped, Session, declarative_base, mapped_column, sessionmaker
@@ -79,6 +84,7 @@ def build() -> dict[str, Callable[[int], float]]:
         name: Mapped[str] = mapped_column()
 
     engine = sa.create_engine("sqlite://")
+    stack.callback(engine.dispose)
     base.metadata.create_all(engine)
     bare, installed = sessionmaker(engine), sessionmaker(engine)
     install(installed)
@@ -105,13 +111,21 @@ def build() -> dict[str, Callable[[int], float]]:
     def with_receiver() -> Any:
         return post_save.connect(nothing, Row)
 
-    later = on_commit(nothing)
+    pool = stack.enter_context(WorkerPool(1))
+    later = on_commit(nothing, executor=pool)
+
+    @contextmanager
+    def with_on_commit() -> Iterator[None]:
+        with post_save.connect(later, Row):
+            yield
+        pool.drain()  # or its work would disturb the next case
+
     return {
         "bare": case(bare, without_listeners),
         "imported, not installed": case(bare, ExitStack),
         "installed, nobody connected": case(installed, ExitStack),
         "one post_save receiver": case(installed, with_receiver),
-        "one on_commit receiver": case(installed, lambda: post_save.connect(later, Row)),
+        "one on_commit receiver": case(installed, with_on_commit),
     }
 
 

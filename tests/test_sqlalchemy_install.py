@@ -1,6 +1,8 @@
 """install and uninstall: whose sessions send; sessions in threads; what an import brings along."""
 
+import argparse
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -186,8 +188,6 @@ def test_scoped_session_over_a_function_is_refused_with_its_reason(memory: sa.En
 
 
 def test_an_installed_target_can_die(memory: sa.Engine) -> None:
-    import weakref
-
     maker = sessionmaker(memory)
     session = maker()
     install(maker)
@@ -290,3 +290,14 @@ def test_importing_the_package_does_not_import_sqlalchemy() -> None:
         """
     )
     assert done.stdout == "well\n", done.stderr
+
+
+def test_bench_of_saves_prints_every_case_with_its_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    from stress import saves
+
+    assert saves.run(argparse.Namespace(rounds=1, saves=1)) in (0, 1)
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0].startswith("bare")
+    for name, bar in saves.BARS.items():
+        assert f"{bar:.2f}" in printed
+        assert name in printed
