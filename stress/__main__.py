@@ -13,6 +13,7 @@ COMMANDS = (
     "scaling",
     "sigint",
     "pool",
+    "web",
     "saves",
     "bench",
 )
