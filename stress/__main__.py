@@ -5,7 +5,18 @@ import importlib
 import importlib.util
 import sys
 
-COMMANDS = ("histories", "models", "soak", "memory", "scaling", "sigint", "pool", "web", "bench")
+COMMANDS = (
+    "histories",
+    "models",
+    "soak",
+    "memory",
+    "scaling",
+    "sigint",
+    "pool",
+    "web",
+    "saves",
+    "bench",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,245 @@
+"""What one flush changes, and its signals.
+
+Order of events, all on the thread that flushes:
+
+    before_flush          pre_* until no receiver makes anything new; then it is fixed what counts
+    after_insert ...      the mappers tell what they write, in the order in which they write it
+    after_flush_postexec  post_*: the saves in that order, then the deletes
+
+Invariants
+    F1  A flush is announced once, whoever hears of it: its record is in ``context.attributes``,
+        which lives as long as the flush, and who finds one there does nothing.
+    F2  ``_records`` finds the record for the mappers. It holds it weakly: that of a flush that
+        fails goes with the flush, and its reference with it (``_forget``).
+    F3  Nothing is asked of an instance whose class nobody listens to, but for orphans: what
+        they are is seen at their parents.
+
+Why not ``after_flush``: SQLAlchemy discards what receivers change there. Why the mappers: a
+session only knows what it was told to delete, not what a cascade deletes within the flush.
+"""
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper, Session, UOWTransaction
+from sqlalchemy.orm.attributes import instance_state as _state
+from sqlalchemy.orm.exc import FlushError
+
+from tsignals import Signal
+from tsignals.sqlalchemy._changes import (
+    Hearing,
+    State,
+    by_key,
+    by_table,
+    is_let_go,
+    is_orphan,
+    key_of,
+    may_orphan,
+    orphans_of,
+)
+from tsignals.sqlalchemy._signals import post_delete, post_save, pre_delete, pre_save, send
+
+LIMIT = 100
+"""Rounds of ``pre_*``: as many as SQLAlchemy allows for flushes that make each other necessary."""
+KEY = "tsignals.flush"
+
+# By ``session.hash_key`` (F2). No WeakValueDictionary: that costs as much as all else here.
+_records: "dict[int, weakref.ref[Flush]]" = {}
+
+
+def before(session: Session, context: UOWTransaction, instances: Any) -> None:
+    if KEY in context.attributes:
+        return  # F1
+    context.attributes[KEY] = None
+    flush: Flush | None = None
+    if pre_save.receivers or pre_delete.receivers:
+        flush = Flush(session, instances)
+        flush.announce()
+    # Asked only now: a receiver may have connected one.
+    if post_save.receivers or post_delete.receivers:
+        flush = flush or Flush(session, instances)
+        flush.fix()
+        context.attributes[KEY] = flush
+        _records[session.hash_key] = weakref.ref(flush, _forget)
+
+
+def after(session: Session, context: UOWTransaction) -> None:
+    flush = context.attributes.get(KEY)
+    if flush is None:
+        return
+    context.attributes[KEY] = None  # F1
+    _records.pop(session.hash_key, None)
+    for instance, created in flush.saved:
+        send(post_save, type(instance), instance=instance, session=session, created=created)
+    heard = Hearing(post_delete)
+    for instance in flush.deleted:
+        if heard[type(instance)]:
+            send(post_delete, type(instance), instance=instance, session=session)
+
+
+def _forget(reference: "weakref.ref[Flush]") -> None:
+    """Take out the reference to a flush that never came to its end; of others it is gone first."""
+    for key, found in list(_records.items()):
+        if found is reference and (gone := _records.pop(key, found)) is not found:
+            _records.setdefault(key, gone)  # the session flushes again, just now
+
+
+class Flush:
+    """The record of one flush."""
+
+    __slots__ = (
+        "__weakref__",
+        "deleted",
+        "modified",
+        "only",
+        "save_heard",
+        "saved",
+        "session",
+        "switched",
+    )
+
+    def __init__(self, session: Session, instances: Any) -> None:
+        self.session = session
+        self.only = {id(instance) for instance in instances} if instances else None
+        self.modified: set[State] = set()  # those whose update counts
+        self.switched: set[State] = set()  # those that are new and will be updates
+        self.saved: list[tuple[Any, bool]] = []
+        self.deleted: list[Any] = []
+        self.save_heard = Hearing(post_save)
+
+    def announce(self) -> None:
+        """Send ``pre_*`` for every change, and for those that receivers make."""
+        announced: set[tuple[Signal, State]] = set()
+        for _ in range(LIMIT):
+            called: list[Any] = []
+            again = False
+            for signal, changes in ((pre_save, self.saves), (pre_delete, self.deletes)):
+                for state, named in changes(Hearing(signal)):
+                    if (signal, state) in announced:
+                        continue
+                    announced.add((signal, state))
+                    again = True
+                    instance: Any = state.obj()
+                    pairs = send(
+                        signal, type(instance), instance=instance, session=self.session, **named
+                    )
+                    called += [receiver for receiver, _ in pairs if receiver not in called]
+            if not again:
+                return
+        raise FlushError(
+            f"cannot flush: after {LIMIT} rounds of pre_save and pre_delete their receivers still "
+            f"make new changes; the last to run: {', '.join(map(_name, called))}. A receiver that "
+            "adds an instance must not do so for the instances that it adds"
+        )
+
+    def fix(self) -> None:
+        """Decide what the signals after the flush are about."""
+        session = self.session
+        # Nothing but new instances, as often: of these the mappers tell all.
+        if not session.dirty and not session.deleted and not any(map(may_orphan, session.new)):
+            return
+        for state, named in self.saves(self.save_heard):
+            if state.key is not None:
+                self.modified.add(state)
+            elif not named["created"]:
+                self.switched.add(state)
+
+    def saves(self, heard: "Hearing") -> list[tuple[State, dict[str, Any]]]:
+        """What will be written, of the classes that are heard; in order, with its values."""
+        session = self.session
+        new, dirty = self._own(session.new), self._own(session.dirty)
+        states = [_state(one) for one in new if heard[type(one)]]
+        modified = [
+            _state(one)
+            for one in dirty
+            if heard[type(one)] and session.is_modified(one, include_collections=False)
+        ]
+        if not states and not modified:
+            return []
+        doomed = self._doomed(new, dirty)
+        gone = {state.key for state in doomed}
+        found = []
+        for state in by_table(states + by_key(modified)):
+            if state in doomed or is_let_go(state):
+                continue
+            # Deleting one and adding another with its key is one update.
+            created = state.key is None and not (gone and key_of(state) in gone)
+            found.append((state, {"created": created}))
+        return found
+
+    def deletes(self, heard: "Hearing") -> list[tuple[State, dict[str, Any]]]:
+        """What will be deleted, orphans included; in order."""
+        new = self._own(self.session.new)
+        doomed = self._doomed(new, self._own(self.session.dirty))
+        states = [state for state in doomed if heard[type(state.obj())]]
+        if not states:
+            return []
+        added = {key_of(_state(one)) for one in new}
+        ordered = by_table(by_key(states), sign=-1)
+        return [(state, {}) for state in ordered if state.key not in added]
+
+    def _own(self, instances: Iterable[Any]) -> Iterable[Any]:
+        only = self.only
+        if only is None:
+            return instances
+        return [instance for instance in instances if id(instance) in only]
+
+    def _doomed(self, new: Iterable[Any], dirty: Iterable[Any]) -> dict[State, None]:
+        """What will be deleted, by the program or as an orphan."""
+        found = {_state(one): None for one in self._own(self.session.deleted)}
+        for instance in dirty:
+            if is_orphan(state := _state(instance)):
+                found[state] = None
+        for instance in (*dirty, *new):
+            for child in orphans_of(instance):
+                found[child] = None
+                for _, _, below, _ in child.mapper.cascade_iterator("delete", child):
+                    if below.key is not None:
+                        found[below] = None
+        return found
+
+
+# What the mappers tell. They do so for every session of the process.
+
+
+def _after_insert(mapper: Any, connection: Any, state: State) -> None:
+    if not _records or (flush := _flush_of(state)) is None:
+        return
+    instance: Any = state.obj()
+    if flush.save_heard[type(instance)]:
+        flush.saved.append((instance, state not in flush.switched))
+
+
+def _after_update(mapper: Any, connection: Any, state: State) -> None:
+    if not _records or (flush := _flush_of(state)) is None:
+        return
+    if state in flush.modified or state in flush.switched:
+        flush.saved.append((state.obj(), False))
+
+
+def _after_delete(mapper: Any, connection: Any, state: State) -> None:
+    if not _records or (flush := _flush_of(state)) is None:
+        return
+    flush.deleted.append(state.obj())
+
+
+def _flush_of(state: State) -> Flush | None:
+    reference = _records.get(state.session_id)  # type: ignore[arg-type]
+    return None if reference is None else reference()
+
+
+# retval: SQLAlchemy calls them without a function of its own in between; it ignores the value.
+LISTENERS: tuple[tuple[Any, str, Any, dict[str, Any]], ...] = (
+    (Mapper, "after_insert", _after_insert, {"raw": True, "retval": True}),
+    (Mapper, "after_update", _after_update, {"raw": True, "retval": True}),
+    (Mapper, "after_delete", _after_delete, {"raw": True, "retval": True}),
+)
+for _target, _event, _function, _arguments in LISTENERS:
+    event.listen(_target, _event, _function, **_arguments)
+
+
+def _name(receiver: Any) -> str:
+    name = getattr(receiver, "__qualname__", None) or repr(receiver)
+    return f"{getattr(receiver, '__module__', None) or '?'}.{name}"
