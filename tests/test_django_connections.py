@@ -152,7 +152,8 @@ def test_delivery_that_runs_in_a_waiting_receiver_is_in_its_transaction(db: str)
     def order(**named: Any) -> list[str]:
         with contextlib.suppress(Boom), transaction.atomic(using=db):
             write("order", db)
-            inside.extend(written.via(pool).send_async(None, name="mail", db=db).results(TIMEOUT))
+            deliveries = written.via(pool).send_async(None, name="mail", db=db)
+            inside.extend(response for _, response in deliveries.results(TIMEOUT))
             assert databases[db].connection is not None
             assert orders(db) == ["mail", "order"]
             raise Boom
@@ -162,7 +163,7 @@ def test_delivery_that_runs_in_a_waiting_receiver_is_in_its_transaction(db: str)
     written.connect(write)
     for make in (kept, lambda: WorkerPool(1, around=connections)):
         with make() as pool:
-            assert outer.via(pool).send_async(None).results(TIMEOUT) == [[]]
+            assert outer.via(pool).send_async(None).results(TIMEOUT) == [(order, [])]
     assert [each.connection for each in inside] == [None, None]
 
 
@@ -172,7 +173,7 @@ def test_delivery_that_runs_in_a_waiting_receiver_is_in_its_transaction(db: str)
 def test_worker_of_any_pool_has_nothing_open_after_a_delivery(db: str) -> None:
     written.connect(write)
     with WorkerPool(1, around=connections) as pool:
-        [used] = written.via(pool).send_async(None, name="mail", db=db).results(TIMEOUT)
+        [(_, used)] = written.via(pool).send_async(None, name="mail", db=db).results(TIMEOUT)
         assert pool.drain(TIMEOUT)
         assert used.connection is None
     assert orders(db) == ["mail"]
@@ -232,21 +233,33 @@ def two_in_a_row(
     return [future.result(TIMEOUT) for future in futures]
 
 
-def test_busy_worker_closes_a_connection_that_is_unusable(db: str) -> None:
-    def breaks() -> Any:
-        write("a", db)
-        raw = databases[db].connection
-        raw.close()  # as a server does that is restarted
-        with contextlib.suppress(Exception):
-            write("b", db)
+def test_busy_worker_closes_a_connection_that_the_server_has_ended() -> None:
+    django_project.configure()
+    if "postgres" not in databases:
+        pytest.skip("no PostgreSQL server answers")
+
+    def ended() -> Any:
+        write("a", "postgres")
+        raw = databases["postgres"].connection
+        in_another_thread(end, raw.info.backend_pid)
+        with pytest.raises(OperationalError):
+            write("b", "postgres")
+        assert databases["postgres"].connection is raw
         return raw
 
-    with kept() as pool:
-        raw, connection = two_in_a_row(
-            pool, breaks, lambda: (write("c", db), databases[db].connection)[1]
-        )
-        assert connection is not raw
-    assert orders(db) == ["a", "c"]
+    def end(process: int) -> None:
+        with databases["postgres"].cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [process])
+
+    def next_one() -> Any:
+        write("c", "postgres")
+        return databases["postgres"].connection
+
+    with django_project.emptied():
+        with kept() as pool:
+            old, new = two_in_a_row(pool, ended, next_one)
+        assert new is not old
+        assert orders("postgres") == ["a", "c"]
 
 
 def test_busy_worker_closes_a_connection_that_is_too_old(db: str) -> None:
@@ -324,7 +337,7 @@ def test_async_delivery_looks_at_no_connection(db: str) -> None:
 
     written.connect(receiver)
     with kept() as pool:
-        [name] = written.via(pool).send_async(None).results(TIMEOUT)
+        [(_, name)] = written.via(pool).send_async(None).results(TIMEOUT)
     assert name
 
 
