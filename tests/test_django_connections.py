@@ -13,8 +13,8 @@ from tsignals import Signal, WorkerPool
 
 pytest.importorskip("django")
 
-from django.db import connections as databases  # type: ignore[import-untyped]
-from django.db import transaction
+from django.db import OperationalError, transaction  # type: ignore[import-untyped]
+from django.db import connections as databases
 
 from tsignals.django import connections
 
