@@ -49,9 +49,9 @@ from tsignals import (
     Outcomes,
     Signal,
     WorkerPool,
-    _aio,
     _aside,
     _lifetime,
+    _sync_ones,
     receiver_failed,
     set_default_executor,
 )
@@ -1214,13 +1214,13 @@ def test_cancellation_that_meets_the_end_of_the_last_receiver_prevails(
     """The loop has yet to hear that it has ended."""
     signal, gate, reported = Signal(), Gate(), threading.Event()
     signal.connect(gate)
-    notify = _aio.notify
+    notify = _sync_ones.notify
 
     def notify_and_tell(*arguments: Any) -> None:
         notify(*arguments)
         reported.set()
 
-    monkeypatch.setattr(_aio, "notify", notify_and_tell)
+    monkeypatch.setattr(_sync_ones, "notify", notify_and_tell)
 
     async def main() -> None:
         sending = asyncio.ensure_future(getattr(signal, verb)(None))

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tsignals import _demo
 from tsignals.__main__ import main
+from tsignals._demo import threaded
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 60.0
@@ -47,7 +47,7 @@ def test_everything_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert "  + failed (made to fail: every 250th)" in output
     assert "audit errors (made to fail: every 100th)" in output
     inline, background = row(output, "response time p50")
-    assert float(inline.split()[0]) >= 1000 * _demo.NOTIFY_SECONDS
+    assert float(inline.split()[0]) >= 1000 * threaded.NOTIFY_SECONDS
     assert background.endswith(" ms")
 
 
@@ -63,20 +63,20 @@ def test_what_is_measured_is_said_before_it_is(capsys: pytest.CaptureFixture[str
 def test_a_backlog_shows_in_the_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    notify, requests = _demo.Run.notify, _demo.make_requests
+    notify, requests = threaded.Run.notify, threaded.make_requests
     answered = threading.Event()
 
-    def slow(self: _demo.Run, number: int, **named: object) -> None:
+    def slow(self: threaded.Run, number: int, **named: object) -> None:
         assert self.pool is None or answered.wait(TIMEOUT)
         notify(self, number, **named)
 
-    def make_requests(run: _demo.Run, threads: int, progress: _demo.Progress) -> None:
+    def make_requests(run: threaded.Run, threads: int, progress: threaded.Progress) -> None:
         requests(run, threads, progress)
         if run.pool is not None:
             answered.set()
 
-    monkeypatch.setattr(_demo.Run, "notify", slow)
-    monkeypatch.setattr(_demo, "make_requests", make_requests)
+    monkeypatch.setattr(threaded.Run, "notify", slow)
+    monkeypatch.setattr(threaded, "make_requests", make_requests)
     assert main(["demo", "--requests", "20", "--workers", "1"]) == 0
     output = capsys.readouterr().out
     assert row(output, "backlog of notifications, highest") == ["-", "20"]
@@ -84,7 +84,7 @@ def test_a_backlog_shows_in_the_table(
     inline, background = row(output, "  time to drain it")
     assert inline == "-"
     assert background.endswith(" s")
-    assert float(background.split()[0]) >= 20 * _demo.NOTIFY_SECONDS
+    assert float(background.split()[0]) >= 20 * threaded.NOTIFY_SECONDS
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes as POSIX has them")
@@ -152,13 +152,13 @@ def test_on_a_terminal_progress_is_one_live_line() -> None:
 def test_a_notification_that_goes_missing_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    notify = _demo.Run.notify
+    notify = threaded.Run.notify
 
-    def forgetful(self: _demo.Run, number: int, **named: object) -> None:
+    def forgetful(self: threaded.Run, number: int, **named: object) -> None:
         if number != 7:
             notify(self, number, **named)
 
-    monkeypatch.setattr(_demo.Run, "notify", forgetful)
+    monkeypatch.setattr(threaded.Run, "notify", forgetful)
     assert main(["demo", "--requests", "10"]) == 1
     assert "background: notifications done: 1 too many (request 7)" in capsys.readouterr().err
 
@@ -167,15 +167,15 @@ def test_a_notification_that_never_ends_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release = threading.Event()
-    notify = _demo.Run.notify
+    notify = threaded.Run.notify
 
-    def hang(self: _demo.Run, number: int, **named: object) -> None:
+    def hang(self: threaded.Run, number: int, **named: object) -> None:
         if number == 3 and self.pool is not None:
             assert release.wait(TIMEOUT)
         notify(self, number, **named)
 
-    monkeypatch.setattr(_demo.Run, "notify", hang)
-    monkeypatch.setattr(_demo, "PATIENCE", 0.5)
+    monkeypatch.setattr(threaded.Run, "notify", hang)
+    monkeypatch.setattr(threaded, "PATIENCE", 0.5)
     try:
         assert main(["demo", "--requests", "10"]) == 1
     finally:
@@ -188,14 +188,14 @@ def test_a_notification_that_never_ends_is_named(
 def test_a_request_that_fails_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    handle = _demo.Run.handle
+    handle = threaded.Run.handle
 
-    def fail(self: _demo.Run, number: int) -> None:
+    def fail(self: threaded.Run, number: int) -> None:
         if number == 4:
             raise OSError("out of paper")
         handle(self, number)
 
-    monkeypatch.setattr(_demo.Run, "handle", fail)
+    monkeypatch.setattr(threaded.Run, "handle", fail)
     assert main(["demo", "--requests", "10"]) == 1
     errors = capsys.readouterr().err
     assert "inline: a request failed: request 4" in errors
@@ -205,7 +205,7 @@ def test_a_request_that_fails_is_named(
 def test_an_answer_that_is_no_success_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_demo.Handler, "do_GET", lambda handler: handler.send_error(503))
+    monkeypatch.setattr(threaded.Handler, "do_GET", lambda handler: handler.send_error(503))
     assert main(["demo", "--requests", "1"]) == 1
     assert "inline: a request failed: request 1: HTTPException('status 503')" in (
         capsys.readouterr().err
@@ -215,10 +215,10 @@ def test_an_answer_that_is_no_success_is_named(
 def test_a_receiver_that_fails_otherwise_than_planned_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def audit(self: _demo.Run, **named: object) -> None:
+    def audit(self: threaded.Run, **named: object) -> None:
         raise KeyError("no such account")
 
-    monkeypatch.setattr(_demo.Run, "audit", audit)
+    monkeypatch.setattr(threaded.Run, "audit", audit)
     assert main(["demo", "--requests", "1"]) == 1
     errors = capsys.readouterr().err
     assert "inline: audits: 1 lost (request 1)" in errors
@@ -274,5 +274,5 @@ def test_the_demo_leaves_logging_and_signals_as_they_were(
     main(["demo", "--requests", "100", "--threads", "20"])
     assert caplog.records == []
     assert signal.getsignal(signal.SIGINT) is handler
-    assert _demo.request_finished.executor is None
-    assert _demo.request_started.receivers == _demo.request_finished.receivers == []
+    assert threaded.request_finished.executor is None
+    assert threaded.request_started.receivers == threaded.request_finished.receivers == []

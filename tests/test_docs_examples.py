@@ -164,25 +164,6 @@ def test_reference_names_every_public_name_method_and_argument() -> None:
     assert names - written - {"self", "fn", "named"} == set()
 
 
-def test_drawing_of_rooms_is_true() -> None:
-    """Each file of the package stands in it once, and imports only from the lines below it."""
-    text = (ROOT / "docs" / "explanation" / "design.md").read_text("utf-8")
-    [drawing] = [code for language, _, code, *_ in BLOCK.findall(text) if language == "rooms"]
-    lines = [re.split(r"\s{2,}", line)[:-1] for line in drawing.splitlines()]
-    rooms = [room for line in lines for room in line]
-    files = {path.stem: path for path in (ROOT / "tsignals").glob("*.py")}
-    assert sorted(rooms) == sorted(files)
-    for number, line in enumerate(lines):
-        below = {room for line in lines[number + 1 :] for room in line}
-        for room in line:
-            if room not in ("__main__", "_demo"):  # these use the package as others do
-                source = files[room].read_text("utf-8")
-                imported = re.findall(r"^from tsignals\.(\w+) import", source, re.M)
-                for names in re.findall(r"^from tsignals import (.*)", source, re.M):
-                    imported += names.split(", ")
-                assert set(imported) <= below, room
-
-
 QUESTION = re.compile(r"^\*\*(.+?)\*\*$(.*?)(?=^\*\*|^## |\Z)", re.M | re.S)
 
 

@@ -28,10 +28,12 @@ NAMES = {
     "Outcomes",
     "Failure",
     "PoolStats",
+    "Prepared",
     "background",
     "receiver_failed",
     "get_default_executor",
     "set_default_executor",
+    "set_sync_runner",
     "TsignalsError",
     "PoolClosed",
     "QueueFull",
@@ -41,9 +43,22 @@ NAMES = {
 PACKAGE = Path(tsignals.__file__).parent
 
 
-def rooms() -> list[str]:
-    """The modules of the package, by name."""
+TOOLS = {"__main__", "_demo"}
+
+
+def modules() -> list[str]:
+    """The modules and packages in the package, by name."""
     return sorted(module.name for module in pkgutil.iter_modules(tsignals.__path__))
+
+
+def rooms() -> list[str]:
+    """The modules of the core."""
+    return [name for name in modules() if name.startswith("_") and name not in TOOLS]
+
+
+def beside() -> list[str]:
+    """What stands beside the core: modules that connect it to frameworks, and tools."""
+    return [name for name in modules() if name not in rooms()]
 
 
 def signature(function: Any) -> str:
@@ -89,8 +104,8 @@ def test_public_methods_have_docstrings() -> None:
 
 
 SHOWN = {
-    "Signal": "asend asend_robust connect disconnect executor has_listeners receivers send "
-    "send_async send_robust",
+    "Signal": "asend asend_robust connect disconnect executor has_listeners here prepare receivers "
+    "send send_async send_robust via",
     "Connection": "connected disconnect dispatch_uid ordered priority receiver sender tracked weak",
     "WorkerPool": "drain stats",
     "Delivery": "receiver sender signal",
@@ -98,6 +113,7 @@ SHOWN = {
     "Outcomes": "errors raise_errors",
     "Failure": "attempts exception mode named queued_seconds ran_seconds receiver sender signal "
     "thread_name",
+    "Prepared": "deliveries drop submit",
     "PoolStats": "cancelled completed dropped failed idle pending running submitted workers",
 }
 
@@ -149,7 +165,7 @@ def test_public_objects_show_documented_names_only() -> None:
         (
             tsignals.WorkerPool,
             "(max_workers=None, *, max_pending=10000, overflow='block', block_timeout=None, "
-            "thread_name_prefix='tsignals', initializer=None, initargs=(), around=None)",
+            "thread_name_prefix='tsignals', initializer=None, initargs=(), around=None, idle=None)",
         ),
         (tsignals.WorkerPool.shutdown, "(self, wait=True, *, cancel_futures=False)"),
         (tsignals.WorkerPool.drain, "(self, timeout=None)"),
@@ -225,7 +241,8 @@ def test_importing_the_package_starts_no_thread_and_loads_no_other_package() -> 
 # The rooms, as docs/explanation/design.md draws them.
 
 DESIGN = PACKAGE.parent / "docs" / "explanation" / "design.md"
-LATE = {"_aio", "_loop"}  # import asyncio; imported when they are first needed, from anywhere
+# These import asyncio, and are imported when they are first needed, from anywhere.
+LATE = {"_aio", "_loop", "_sync_ones"}
 
 
 def drawing() -> list[list[str]]:
@@ -256,8 +273,13 @@ def statements(body: list[ast.stmt], late: bool = False) -> Iterator[tuple[ast.s
 
 def imports(room: str) -> set[tuple[str, bool]]:
     """The modules that a room imports, by full name, and whether it does so late."""
+    return imports_of(PACKAGE / f"{room}.py")
+
+
+def imports_of(path: Path) -> set[tuple[str, bool]]:
+    room = path.stem
     found = set()
-    for statement, late in statements(ast.parse((PACKAGE / f"{room}.py").read_text()).body):
+    for statement, late in statements(ast.parse(path.read_text()).body):
         if isinstance(statement, ast.Import):
             found |= {(alias.name, late) for alias in statement.names}
         elif isinstance(statement, ast.ImportFrom):
@@ -324,6 +346,30 @@ def test_asyncio_is_imported_when_it_is_first_needed(late: str) -> None:
 def test_rooms_import_the_standard_library_and_nothing_else(room: str) -> None:
     top = {name.partition(".")[0] for name, _ in imports(room)}
     assert top <= sys.stdlib_module_names | {"tsignals"}
+
+
+def files_of(module: str) -> list[Path]:
+    """The files of a module or a package."""
+    return [
+        path
+        for path in (PACKAGE / f"{module}.py", *(PACKAGE / module).rglob("*.py"))
+        if path.is_file()
+    ]
+
+
+@pytest.mark.parametrize("module", beside())
+def test_what_connects_to_frameworks_uses_public_names_only(module: str) -> None:
+    for path in files_of(module):
+        for name, _ in imports_of(path):
+            ours = name.partition(".")[0] == "tsignals"
+            own = name.startswith(f"tsignals.{module}")
+            assert own or not ours or name.split(".")[1] in {"__init__", *beside()}, (path, name)
+
+
+def test_the_core_imports_nothing_of_what_stands_beside_it() -> None:
+    for room in EVERY_ROOM:
+        names = {name.partition(".")[2].partition(".")[0] for name, _ in imports(room)}
+        assert not names & set(beside()), room
 
 
 def test_the_shop_window_holds_no_logic() -> None:

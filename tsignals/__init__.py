@@ -9,6 +9,7 @@
 ['ding']
 """
 
+from tsignals._aside import set_sync_runner
 from tsignals._background import background
 from tsignals._connection import Connection
 from tsignals._default import get_default_executor, set_default_executor
@@ -16,6 +17,7 @@ from tsignals._delivery import Deliveries, Delivery
 from tsignals._errors import DeliveryDropped, DeliveryLost, PoolClosed, QueueFull, TsignalsError
 from tsignals._outcomes import Failure, Outcomes
 from tsignals._pool import PoolStats, WorkerPool
+from tsignals._prepared import Prepared
 from tsignals._signal import Signal, receiver, receiver_failed
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Outcomes",
     "PoolClosed",
     "PoolStats",
+    "Prepared",
     "QueueFull",
     "Signal",
     "TsignalsError",
@@ -37,6 +40,7 @@ __all__ = [
     "receiver",
     "receiver_failed",
     "set_default_executor",
+    "set_sync_runner",
 ]
 
 __version__ = "0.1.0"

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tsignals import _demo
+from tsignals._demo import orders, threaded
 
 
 def count(text: str) -> int:
@@ -20,14 +20,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tsignals")
     commands = parser.add_subparsers(required=True, metavar="command")
-    demo = commands.add_parser("demo", help=_demo.SUMMARY, description=_demo.__doc__)
+    demo = commands.add_parser("demo", help=threaded.SUMMARY, description=threaded.__doc__)
+    demo.add_argument("--app", action="store_true", help=orders.SUMMARY)
     demo.add_argument(
-        "--requests", type=count, default=2000, help="in each of the two runs (%(default)s)"
+        "--requests", type=count, help="in each of the two runs (2000); orders of the shop (600)"
     )
     demo.add_argument("--threads", type=count, default=8, help="clients at a time (%(default)s)")
-    demo.add_argument("--workers", type=count, help="of the pool (twice the threads)")
+    demo.add_argument(
+        "--workers", type=count, help="of the pool (twice the threads; 4 for the shop)"
+    )
     chosen = parser.parse_args(arguments)
-    return _demo.run(chosen.requests, chosen.threads, chosen.workers or 2 * chosen.threads)
+    if chosen.app:
+        return orders.run(chosen.requests or 600, chosen.threads, chosen.workers or 4)
+    workers = chosen.workers or 2 * chosen.threads
+    return threaded.run(chosen.requests or 2000, chosen.threads, workers)
 
 
 def program() -> int:

@@ -15,18 +15,18 @@ import functools
 import sys
 import time
 import types
-from collections.abc import Callable, Collection, Coroutine, Generator, Iterator
+from collections.abc import Callable, Collection, Coroutine, Generator
 from concurrent.futures import Future
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from tsignals import _waits
 from tsignals._around import Around
-from tsignals._aside import run_aside
 from tsignals._each import Live, Named, Pairs, Tell, call_each, call_each_robust
 from tsignals._future import PoolFuture
 from tsignals._gate import Call, Gate, enclosing
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver
+from tsignals._sync_ones import SharedContext, call_sync_ones, notify
 from tsignals._work import SKIPPED
 
 P = TypeVar("P", bound=Pairs)
@@ -302,22 +302,6 @@ def _async_ones(live: Live) -> Live:
     return [pair for pair in live if pair[0]._terms.is_async]
 
 
-class _SharedContext:
-    """A copy of this context; variables that have been set there in the end are set here."""
-
-    # No ``contextmanager``: see _around.
-
-    def __enter__(self) -> contextvars.Context:
-        self._before = contextvars.copy_context()
-        self._context = self._before.copy()
-        return self._context
-
-    def __exit__(self, *raised: object) -> None:
-        for variable, value in self._context.items():
-            if self._before.get(variable, SKIPPED) is not value:
-                variable.set(value)
-
-
 # -- Senders that are none --
 
 
@@ -325,7 +309,7 @@ def send(live: Live, signal: Any, sender: Any, named: Named) -> Pairs:
     """``Signal.send`` where some receivers are async."""
     _refuse_running_loop(signal, "send")
     pairs = call_each(live, signal, sender, named)
-    with _SharedContext() as context:
+    with SharedContext() as context:
         each = _Plainly(signal, sender, named)
         pairs += run(_together, _async_ones(live), context, each)
     return pairs
@@ -335,7 +319,7 @@ def send_robust(live: Live, signal: Any, sender: Any, named: Named, tell: Tell) 
     """``Signal.send_robust`` where some receivers are async."""
     _refuse_running_loop(signal, "send_robust")
     outcomes = call_each_robust(live, signal, sender, named, "send_robust", tell)
-    with _SharedContext() as context:
+    with SharedContext() as context:
         each = _Robustly(signal, sender, named, "send_robust", tell)
         return _add(outcomes, run(_together, _async_ones(live), context, each))
 
@@ -350,7 +334,7 @@ def _refuse_running_loop(signal: Any, verb: str) -> None:
 
 def respond_now(receiver: Receiver, arguments: tuple[Any, ...], keywords: Named) -> Any:
     """The response of an async receiver; variables that it sets are set here."""
-    with _SharedContext() as context:
+    with SharedContext() as context:
         return run(respond, receiver, None, arguments, keywords, context=context)
 
 
@@ -387,99 +371,43 @@ async def _settled(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, Exception 
 # -- Senders that are coroutines --
 
 
-async def asend(live: Live, signal: Any, sender: Any, named: Named, around: Around | None) -> Pairs:
-    """``Signal.asend``; the sync receivers run each inside of ``around``."""
+async def asend(
+    live: Live, signal: Any, sender: Any, named: Named, around: Around | None, here: bool
+) -> Pairs:
+    """``Signal.asend``; the sync receivers run each inside of ``around``, elsewhere or ``here``."""
     later = _async_ones(live)
     pairs: Pairs = []
-    with _SharedContext() as context:
-        if len(later) < len(live):
-            pairs = await _aside(context, call_each, live, signal, sender, named, around)
-        if later:
+    if len(later) < len(live):
+        pairs = await call_sync_ones(here, call_each, live, signal, sender, named, around)
+    if later:
+        with SharedContext() as context:
             pairs += await _together(later, context, _Plainly(signal, sender, named))
     return pairs
 
 
 async def asend_robust(
-    live: Live, signal: Any, sender: Any, named: Named, tell: Tell, around: Around | None
+    live: Live,
+    signal: Any,
+    sender: Any,
+    named: Named,
+    tell: Tell,
+    around: Around | None,
+    here: bool,
 ) -> Outcomes:
-    """``Signal.asend_robust``; the sync receivers run each inside of ``around``."""
+    """``Signal.asend_robust``, likewise."""
     mode = "asend_robust"
     later = _async_ones(live)
     outcomes = Outcomes()
-    with _SharedContext() as context:
-        if len(later) < len(live):
-            outcomes = await _aside(
-                context, _call_each_robust, live, signal, sender, named, mode, tell, around
-            )
-        if later:
+    if len(later) < len(live):
+        # Elsewhere nobody cancels the sender: a CancelledError is a receiver's own.
+        catch = (Exception, asyncio.CancelledError)
+        arguments = live, signal, sender, named, mode, tell, around, catch
+        outcomes = await call_sync_ones(here, call_each_robust, *arguments)
+    if later:
+        with SharedContext() as context:
             each = _Robustly(signal, sender, named, mode, tell)
             _add(outcomes, await _together(later, context, each))
     return outcomes
-
-
-# On their thread nobody cancels the sender: a CancelledError is a receiver's own.
-_call_each_robust = functools.partial(call_each_robust, catch=(Exception, asyncio.CancelledError))
-
-
-class _SyncCalls:
-    """Sync receivers that are called on another thread, until they are told to stop."""
-
-    def __init__(self, live: Live) -> None:
-        self.live = live
-        self.loop = asyncio.get_running_loop()
-        self.waiter = self.loop.create_future()
-        self.stopped = False
-        self.outcome: list[tuple[Any, BaseException | None]] = []
-
-    def __iter__(self) -> Iterator[Any]:
-        for pair in self.live:
-            if self.stopped:
-                return
-            yield pair
-
-    def make(self, run: Callable[[], Any]) -> None:
-        try:
-            self.outcome.append((run(), None))
-        except BaseException as error:
-            self.outcome.append((None, error))
-
-    def report(self) -> None:
-        notify(self.loop, self.wake)
-
-    def wake(self) -> None:
-        if not self.waiter.done():
-            self.waiter.set_result(None)
-
-
-async def _aside(
-    context: contextvars.Context, function: Callable[..., P], live: Live, *arguments: Any
-) -> P:
-    """Call ``function(live, ...)`` on another thread; no event loop runs there.
-
-    When this is cancelled it waits for the receiver that runs, and no further one is called.
-    """
-    calls = _SyncCalls(live)
-    run = functools.partial(context.run, function, calls, *arguments)
-    run_aside(functools.partial(calls.make, run), calls.report)
-    cancelled = None
-    while not calls.outcome:
-        try:
-            await calls.waiter
-        except BaseException as error:
-            calls.stopped = True
-            if not isinstance(error, asyncio.CancelledError):
-                raise
-            cancelled = error
-            calls.waiter = calls.loop.create_future()
-    result, failed = calls.outcome.pop()
-    try:
-        if cancelled is not None:
-            raise cancelled
-        if failed is not None:
-            raise failed
-        return cast(P, result)
-    finally:
-        del cancelled, failed  # or the traceback, this frame and the error form a cycle
 
 
 # -- Waiting for deliveries --
@@ -537,11 +465,3 @@ def _waiting(future: "Future[Any]") -> contextlib.AbstractContextManager[None]:
     future._pool.help(future)
     me = delivering.get(asyncio.current_task())
     return contextlib.nullcontext() if me is None else _waits.Awaiting(future, me)
-
-
-def notify(
-    loop: asyncio.AbstractEventLoop, function: Callable[[], object], future: object = None
-) -> None:
-    """Have ``function()`` called on ``loop``, from any thread; not if it is closed by now."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function)

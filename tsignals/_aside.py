@@ -9,7 +9,7 @@ Lock
 import itertools
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from tsignals import _process
 
@@ -17,6 +17,11 @@ PATIENCE = 1.0
 """Seconds that a thread waits for more work."""
 
 Task = tuple[Callable[[], object], Callable[[], object]]
+
+SyncRunner = Callable[[Callable[[], None]], Awaitable[object]]
+
+sync_runner: "list[SyncRunner | None]" = [None]
+"""What runs the sync receivers of ``asend`` in place of these threads, if anything does."""
 
 _numbers = itertools.count()
 _idle: "dict[_Aside, None]" = {}
@@ -66,6 +71,25 @@ def run_aside(work: Callable[[], object], report: Callable[[], object]) -> None:
         thread = _Aside()
         thread.start()
     thread.inbox.put((work, report))
+
+
+def set_sync_runner(runner: SyncRunner | None) -> SyncRunner | None:
+    """Have ``await runner(call)`` run the sync receivers of every ``asend`` and ``asend_robust``.
+
+    For frameworks that bind a request to a thread. ``call`` takes no arguments and returns None;
+    the runner calls it once, on a thread of its choice that may be blocked. With asgiref, as
+    Django's own ``asend`` has it: ``lambda call: sync_to_async(call, thread_sensitive=True)()``.
+    Variables that receivers set are set for the sender, unless the runner does that itself.
+
+    ``None``: threads of tsignals, again. Returns the former one. Raises ``TypeError`` for what is
+    not callable, and then changes nothing.
+
+    Thread safety: from any thread; sends that have begun keep the former one.
+    """
+    if runner is not None and not callable(runner):
+        raise TypeError(f"a sync runner must be callable or None, not {type(runner).__name__!r}")
+    former, sync_runner[0] = sync_runner[0], runner
+    return former
 
 
 def _after_fork() -> None:

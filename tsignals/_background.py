@@ -14,6 +14,7 @@ from tsignals._definition import is_async, names_of
 from tsignals._delivery import Sending
 from tsignals._dispatch import deliver
 from tsignals._pool import check_executor
+from tsignals._prepared import Prepared, prepare
 from tsignals._receiver import Background as Background
 from tsignals._receiver import Receiver
 from tsignals._signal import Signal, tell
@@ -92,19 +93,38 @@ class BackgroundReceiver(Background):
         return types.MethodType(self._method[0], instance)
 
     def __call__(self, /, *arguments: Any, **keywords: Any) -> "Future[Any]":
+        return self.deliver(self._bound(arguments, keywords), arguments, keywords)
+
+    def prepare(self, /, *arguments: Any, **keywords: Any) -> Prepared:
+        """Call it in two steps, as ``Signal.prepare`` is a ``send_async`` in two.
+
+        What is returned has one delivery, which runs once it is submitted.
+        """
+        receiver = self._bound(arguments, keywords)
+        executor, sending = self._sending(arguments, keywords)
+        return prepare(executor, [(self, receiver)], sending)
+
+    def _bound(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Receiver:
+        """This receiver as it was connected."""
         # What a class method binds, or a caller by hand, is seen by the arguments: Django and
         # tsignals name both signal and sender, and blinker passes one sender.
         if "signal" in keywords:
             bound = bool(arguments)
         else:
             bound = len(arguments) > 1 and isinstance(arguments[0], type)
-        receiver = types.MethodType(self, arguments[0]) if bound else self
-        return self.deliver(receiver, arguments, keywords)
+        return types.MethodType(self, arguments[0]) if bound else self
 
     def deliver(
         self, receiver: Receiver, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> "Future[Any]":
         """Have the function called with these; ``receiver`` is this one as it was connected."""
+        executor, sending = self._sending(arguments, keywords)
+        [(_, future)] = deliver(executor, [(self, receiver)], sending)
+        return future
+
+    def _sending(
+        self, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[Executor, BackgroundSending]:
         signal = keywords.get("signal")
         executor = self.executor
         if executor is None and isinstance(signal, Signal):
@@ -115,8 +135,7 @@ class BackgroundReceiver(Background):
         sender = keywords["sender"] if "sender" in keywords else (arguments or (None,))[-1]
         sending = BackgroundSending(signal, sender, keywords, tell)
         sending.arguments, sending.target = arguments, self
-        [(_, future)] = deliver(executor, [(self, receiver)], sending)
-        return future
+        return executor, sending
 
     def __repr__(self) -> str:
         return f"<background {self.__qualname__}>"

@@ -110,6 +110,16 @@ class Elsewhere:
 
 
 def _deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deliveries:
+    refuse_ordered(executor, live, sending)
+    deliveries = Deliveries()
+    for row, receiver in live:
+        future = submit_elsewhere(executor, row._terms, receiver, sending)
+        deliveries.append((receiver, cast(Delivery, future)))
+    return deliveries
+
+
+def refuse_ordered(executor: Executor, live: Live, sending: Sending) -> None:
+    """Raise ``TypeError`` where ``executor`` is none, or cannot keep the order it would have to."""
     check_executor(executor)  # it may have been assigned to the signal
     for row, receiver in live:
         if row._terms.ordered:
@@ -117,14 +127,9 @@ def _deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deli
                 f"an ordered receiver needs a WorkerPool, and the one of {name_of(receiver)}"
                 f"{for_signal(sending.signal)} is a {type(executor).__name__}; nothing was queued"
             )
-    deliveries = Deliveries()
-    for row, receiver in live:
-        future = _submit(executor, row._terms, receiver, sending)
-        deliveries.append((receiver, cast(Delivery, future)))
-    return deliveries
 
 
-def _submit(
+def submit_elsewhere(
     executor: Executor, terms: Terms, receiver: Receiver, sending: Sending
 ) -> "Future[Any]":
     gate = terms.gate

@@ -428,7 +428,7 @@ class Engine(Waits):
         forget_sleepers()
         for loop in self.loops:
             loop.abandon()
-        lost, state = self.futures(), self.cell.value
+        lost, state = [*self.futures(), *self.prepared], self.cell.value
         self.start_over(State(mode=state.mode))
         for work in lost:
             work._forsake(_lost_by_fork())

@@ -70,10 +70,12 @@ class Errand(threading.Event):
         timeout = seconds(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.is_set():
-            elsewhere = []
+            elsewhere, held = [], []
             for future in self.futures:
                 for work in self.pool.needed_for(future):
-                    if work._owner is None:
+                    if work._held:
+                        held.append(work)
+                    elif work._owner is None:
                         refuse_if_deep()
                         work._pool.run(work)  # this thread may work in several pools
                         if self.is_set():
@@ -81,7 +83,7 @@ class Errand(threading.Event):
                     if not work.done():
                         elsewhere.append(work)
                         break
-            if not self.pool.sleep(elsewhere, self.woken, self.every, left_until(deadline)):
+            if not self.pool.sleep(elsewhere, self.woken, self.every, left_until(deadline), held):
                 return self.is_set()
         return True
 
@@ -237,6 +239,7 @@ class PoolFuture(Future[Any]):
 
     __slots__ = ("_exception", "_phase", "_pool", "_result")
     _fate: "list[Mark | Meeting]"
+    _held = False  # nobody has submitted it yet: see _held
 
     def __init__(self, pool: Any) -> None:
         # Not Future.__init__, which makes the Condition.
@@ -427,10 +430,11 @@ class PoolFuture(Future[Any]):
         """Wait until done, and only that."""
         refuse_if_critical("result()")
         sleeper: queue.SimpleQueue[None] = queue.SimpleQueue()
+        deadline = None if timeout is None else time.monotonic() + timeout
         try:
             self._wake_at_end(sleeper)
-            if self._phase not in _DONE:
-                sleeper.get(timeout=None if timeout is None else max(0.0, timeout))
+            while self._phase not in _DONE:
+                sleeper.get(timeout=left_until(deadline))
         except queue.Empty:
             raise TimeoutError("the delivery is not done yet; it goes on") from None
         finally:

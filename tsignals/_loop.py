@@ -30,6 +30,7 @@ from tsignals._around import drop_frame, surrounded_async
 from tsignals._delivery import Message, Sending, TermsDelivery
 from tsignals._engine import Engine
 from tsignals._future import Mark
+from tsignals._held import Held
 from tsignals._process import empty_context
 from tsignals._telling import log_safely
 from tsignals._work import SKIPPED
@@ -170,6 +171,12 @@ class AsyncDelivery(TermsDelivery):
         super()._forget()
         if self._task is not None and self._task.done():
             self._task = None  # one that still runs, after an interruption, is to be cancelled
+
+
+class HeldAsyncDelivery(Held, AsyncDelivery):
+    """One that is held back until somebody submits it."""
+
+    __slots__ = ("_claims", "_held")
 
 
 def _running() -> int:

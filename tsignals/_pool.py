@@ -93,6 +93,8 @@ class WorkerPool(Executor):
         what waits fails with ``BrokenExecutor``, and so do later submissions.
     around: a factory of context managers, called without arguments and entered around
         everything the pool runs. If it raises, that fails the delivery; it cannot swallow an error.
+    idle: called without arguments in a worker that has run something and finds nothing more to
+        run, before it sleeps or ends: to close what it keeps open. What it raises is logged.
 
     All deliveries of one send are admitted together or not at all. A pool nobody refers to
     finishes its work and its threads end. Arguments out of range raise ``ValueError``, and of
@@ -112,6 +114,7 @@ class WorkerPool(Executor):
         initializer: Initializer | None = None,
         initargs: tuple[Any, ...] = (),
         around: Around | None = None,
+        idle: Callable[[], object] | None = None,
     ) -> None:
         if not in_main_interpreter():
             raise RuntimeError(
@@ -134,6 +137,8 @@ class WorkerPool(Executor):
             raise TypeError(f"initializer must be callable, not {type(initializer).__name__!r}")
         if around is not None and not callable(around):
             raise TypeError(f"around must be callable, not {type(around).__name__!r}")
+        if idle is not None and not callable(idle):
+            raise TypeError(f"idle must be callable, not {type(idle).__name__!r}")
         self._engine = Engine(
             max_workers=max_workers,
             max_pending=max_pending,
@@ -143,6 +148,7 @@ class WorkerPool(Executor):
             initializer=initializer,
             initargs=initargs,
             around=around,
+            idle=idle,
         )
         self._engine.attend(self)
         _lifetime.watch(self._engine)

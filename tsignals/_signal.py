@@ -8,9 +8,8 @@ from types import FunctionType, MethodType
 from typing import Any, Protocol, TypeVar
 
 from tsignals import _naming
-from tsignals._around import Around
 from tsignals._connection import PLAIN, Connection, Terms, Wait
-from tsignals._default import get_default_executor, made_default_executor
+from tsignals._default import get_default_executor
 from tsignals._definition import behind_partials, name_of
 from tsignals._delivery import Deliveries, Sending
 from tsignals._dispatch import deliver
@@ -26,6 +25,7 @@ from tsignals._gate import Gate, check_wait, wait_for
 from tsignals._outcomes import Failure, Outcomes
 from tsignals._plan import Plan
 from tsignals._pool import WorkerPool, check_executor
+from tsignals._prepared import Prepared
 from tsignals._receiver import (
     Receiver,
     check,
@@ -37,6 +37,7 @@ from tsignals._receiver import (
 )
 from tsignals._registry import Registry
 from tsignals._telling import failure, unless_own, write_log
+from tsignals._view import View
 
 R = TypeVar("R", bound=Receiver)
 
@@ -289,6 +290,36 @@ class Signal:
             executor = get_default_executor()
         return deliver(executor, live, Sending(self, sender, named, tell))
 
+    def prepare(self, /, sender: Any, **named: Any) -> Prepared:
+        """The first half of a ``send_async``: the second is ``submit()`` of what this returns.
+
+        Receivers, ``contextvars`` context and executor are those of this moment. The
+        ``deliveries`` exist at once and wait. For sends that are to be delivered only when
+        something has happened, such as the commit of a transaction.
+
+        Raises ``TypeError`` for an ``ordered`` receiver on an executor that is no ``WorkerPool``.
+        Whether the executor takes them shows when they are submitted.
+        """
+        return View(self, tell).prepare(sender, **named)
+
+    def via(self, executor: Executor | None) -> View:
+        """A view of this signal whose ``send_async`` and ``prepare`` use ``executor``.
+
+        ``None``: what the signal would use. Everything else is as in the signal. Raises
+        ``TypeError`` for what is no ``concurrent.futures.Executor``.
+        """
+        check_executor(executor)
+        return View(self, tell, executor)
+
+    @property
+    def here(self) -> View:
+        """A view of this signal whose ``asend`` and ``asend_robust`` stay on the calling thread.
+
+        They call the sync receivers there, which blocks the event loop meanwhile, before the async
+        ones are awaited. For senders whose thread matters: an ORM's session, say.
+        """
+        return View(self, tell, here=True)
+
     async def asend(self, /, sender: Any, **named: Any) -> Pairs:
         """As ``send``, from a coroutine, also to ``async def`` receivers.
 
@@ -302,13 +333,7 @@ class Signal:
 
         Each sync receiver runs inside the ``around`` of the pool that ``send_async`` would use.
         """
-        from tsignals import _aio
-
-        registry = self._registry
-        plan = registry.plan(sender)
-        check_names(named)
-        live = registry.resolve(plan, sender) if plan.rows else []
-        return await _aio.asend(live, self, sender, named, self._around())
+        return await View(self, tell).asend(sender, **named)
 
     async def asend_robust(self, /, sender: Any, **named: Any) -> Outcomes:
         """As ``send_robust``, from a coroutine, also to ``async def`` receivers.
@@ -316,20 +341,7 @@ class Signal:
         Threads, order, context variables and cancellation are those of ``asend``; an ``Exception``
         becomes the response, is logged and told, and stops nobody.
         """
-        from tsignals import _aio
-
-        registry = self._registry
-        plan = registry.plan(sender)
-        check_names(named)
-        live = registry.resolve(plan, sender) if plan.rows else []
-        return await _aio.asend_robust(live, self, sender, named, tell, self._around())
-
-    def _around(self) -> Around | None:
-        """What ``send_async`` would run receivers inside of; makes no pool to find out."""
-        executor = self.executor
-        if executor is None:
-            executor = made_default_executor()
-        return executor._engine.around if isinstance(executor, WorkerPool) else None
+        return await View(self, tell).asend_robust(sender, **named)
 
     # -- Names --
 
@@ -359,8 +371,9 @@ class Signal:
         return self
 
 
-_SENDS = frozenset(
+_SENDS: frozenset[object] = frozenset(
     (Signal.send, Signal.send_robust, Signal.send_async, Signal.asend, Signal.asend_robust)
+    + (Signal.prepare, View.send_async, View.prepare, View.asend, View.asend_robust)
 )
 
 

@@ -111,13 +111,13 @@ def unless_own(error: BaseException) -> BaseException | None:
 
     What is no ``Exception`` is an interrupt, and what a signal handler has raised.
     """
-    if not issubclass(type(error), Exception) or _came_by_signal(error):
+    if not issubclass(type(error), Exception) or came_by_signal(error):
         return error
     log_safely(logging.ERROR, "tsignals could not tell of a failure", exc_info=error)
     return None
 
 
-def _came_by_signal(error: BaseException) -> bool:
+def came_by_signal(error: BaseException) -> bool:
     """Whether one of the program's signal handlers has raised ``error``."""
     import signal
 

@@ -67,12 +67,15 @@ class Waits(Workers):
             work._doze(timeout)
             return
         for before in with_those_before(work):
-            if before._owner is None:
-                refuse_if_deep()
-                self.run(before)
-            if not before.done():
+            while not before.done():
+                held = [before] if before._held else ()
+                if before._owner is None and not held:
+                    refuse_if_deep()
+                    self.run(before)
+                    if before.done():
+                        break
                 left = None if deadline is None else deadline - time.monotonic()
-                if not self.sleep([before], queue.SimpleQueue(), True, left):
+                if not self.sleep([before], queue.SimpleQueue(), True, left, held):
                     raise TimeoutError(_NOT_DONE)
         del work, before  # see drop_frame
 
@@ -82,17 +85,19 @@ class Waits(Workers):
         woken: "queue.SimpleQueue[None]",
         every: bool,
         timeout: float | None,
+        held: "Sequence[Any]" = (),
     ) -> bool:
         """In a worker: wait until one of ``works`` has ended, or something is put into ``woken``.
 
-        Others run these; ``every``: who waits needs all of them, else any. False when the time is
-        up. Raises ``RuntimeError`` if they can only end after who waits.
+        Others run these; ``every``: who waits needs all of them, else any. ``held``: those that
+        were held back, and may have been let go since. False when the time is up. Raises
+        ``RuntimeError`` if they can only end after who waits.
         """
         refuse_if_critical("a worker")
         try:
             for work in works:
                 work._wake_at_end(woken)
-            if any(work.done() for work in works):
+            if any(work.done() for work in works) or not all(work._held for work in held):
                 return True
             return self.sleep_on(woken, works, every, timeout) is not _TIME_UP
         finally:
@@ -174,7 +179,7 @@ class Waits(Workers):
         Returns the first of them that runs elsewhere, or ``work``.
         """
         for before in with_those_before(work):
-            if before._owner is None:
+            if before._owner is None and not before._held:
                 refuse_if_deep()
                 before._pool.run(before)
             if not before.done():

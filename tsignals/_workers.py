@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 from tsignals import _state
 from tsignals._around import Around
+from tsignals._critical import foreign
 from tsignals._future import CANCELLED_AND_NOTIFIED, FINISHED, Mark
 from tsignals._lanes import PASSED, Lane
 from tsignals._outcomes import show
@@ -68,6 +69,7 @@ class Workers:
         initializer: Initializer | None,
         initargs: tuple[Any, ...],
         around: Around | None,
+        idle: Callable[[], object] | None,
     ) -> None:
         self.max_workers = max_workers
         self.limit = max_pending
@@ -77,6 +79,7 @@ class Workers:
         self.initializer = initializer
         self.initargs = initargs
         self.around = around
+        self.idle = idle
         self.drops: deque[int] = deque()
         self.front: weakref.ref[Any] | None = None
         self.start_over(State())
@@ -86,6 +89,7 @@ class Workers:
         self.cell = Cell(state, self.limit)
         self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of Entry; None: go; see E4
         self.unresolved: dict[Entry, None] = {}  # E3
+        self.prepared: dict[Work, None] = {}  # neither submitted nor resolved: see _prepared
         self.elders: deque[weakref.ref[Entry]] = deque()  # the oldest of them; see oldest
         self.overdue: list[None] = []  # as long as there may be entries too many; see tidy
         self.lanes: dict[Hashable, Lane] = {}
@@ -416,6 +420,24 @@ class Workers:
             exc_info=sys.exc_info(),
         )
 
+    def rest(self, cell: Cell) -> bool:
+        """In a worker that has nothing more to run: call ``idle``. Returns False."""
+        # That may take long. Who sends something meanwhile should not count on this worker.
+        self.count(-_state.IDLE, cell)
+        with contextlib.suppress(RuntimeError):  # no thread can be started: this one will be back
+            self.staff()  # for what was left to it already
+        try:
+            self.call_idle()
+        except BaseException as error:
+            log_safely(logging.ERROR, "idle of pool %r raised", self.name, exc_info=error)
+        self.count(_state.IDLE, cell)
+        return False
+
+    @foreign
+    def call_idle(self) -> None:
+        if self.idle is not None:
+            self.idle()
+
     def all_threads(self) -> list[threading.Thread]:
         """The threads that have started, those that have ended since included."""
         threads = [*self.threads, *(loop.thread for loop in self.loops)]
@@ -446,9 +468,15 @@ def _work(engine_in: list[Any], cell: Cell, contract: list[bool]) -> None:
                 engine.break_down(error)
                 engine.cell.update(_state.leave)
                 return
-        while True:
+        has_run = False  # since it last rested; where anybody wants to know
+        while engine.queue is work_queue:  # else this is a forked child, which has its own workers
+            if has_run and work_queue.empty():
+                has_run = engine.rest(cell)
+                continue
             entry = work_queue.get()
             if entry is None:
+                if has_run:
+                    engine.rest(cell)
                 after = engine.cell.update(_state.retire)
                 if after is not None:
                     work_queue.put(None)  # for the next of us
@@ -462,7 +490,6 @@ def _work(engine_in: list[Any], cell: Cell, contract: list[bool]) -> None:
             except BaseException:
                 engine.log_callback()
             del entry  # an idle worker keeps nothing alive
-            if engine.queue is not work_queue:
-                return  # this is a forked child, which starts its own workers
+            has_run = engine.idle is not None
     finally:
         engine.idents.pop(me, None)  # and not of ``threads``: who shuts down joins them all

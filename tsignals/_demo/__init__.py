@@ -1,0 +1,6 @@
+"""What ``python -m tsignals demo`` runs. Nothing in the core imports it.
+
+``threaded``: a threaded web server of the standard library, with a slow receiver.
+``shop``: an application with a database, under a real server; ``orders``: its customers, and the
+proof that nothing was lost. These two need the extra ``tsignals[shop]``.
+"""
