@@ -5,7 +5,10 @@ import importlib
 import importlib.util
 import sys
 
-COMMANDS = ("histories", "models", "soak", "memory", "scaling", "sigint", "pool", "bench")
+COMMANDS = (
+    *("histories", "models", "soak", "memory", "scaling", "sigint", "pool", "bench"),
+    *("django", "saves"),
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
