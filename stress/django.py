@@ -115,7 +115,7 @@ def run_tests(source: Path, labels: list[str], seconds: float) -> tuple[int, set
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import django  # type: ignore[import-untyped]
+    import django
 
     print(f"{python()}, Django {django.__version__}")
     with tempfile.TemporaryDirectory() as directory:

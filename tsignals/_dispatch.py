@@ -34,11 +34,13 @@ def deliver(executor: Executor, live: Live, sending: Sending) -> Deliveries:
     deliveries = Deliveries()
     works: list[Delivery] = []
     on_loop: list[Delivery] = []  # these come last
-    gated = False
+    gated = ordered = False
     for row, receiver in live:
         terms = row._terms
         if terms.gate is not None:
             gated = True
+        if terms.ordered:
+            ordered = True
         if terms.on_loop:
             delivery = async_delivery(engine, receiver, sending, terms.ordered, terms.gate)
             on_loop.append(delivery)
@@ -48,7 +50,7 @@ def deliver(executor: Executor, live: Live, sending: Sending) -> Deliveries:
         deliveries.append((receiver, delivery))
     if on_loop:
         works += on_loop
-    engine.accept(works)
+    engine.accept(works, deep=ordered or bool(on_loop))
     if gated:
         # Not before: one that is cancelled must have been counted.
         for work in works:

@@ -24,7 +24,7 @@ Pairs = list[tuple[Receiver, Any]]
 Tell = Callable[["Signal", Any, Receiver, BaseException, str, float, float, Named], None]
 """Tells of a failure: signal, sender, receiver, exception, mode, queued and ran seconds, values."""
 
-
+Catch = type[Exception] | tuple[type[BaseException], ...]
 Pair = tuple["Connection", Receiver]
 Live = list[Pair]
 
@@ -48,6 +48,22 @@ def _inside(around: Around, failed: Failed, receiver: Receiver, /, **keywords: A
         raise error
     finally:
         del error  # or the traceback, this frame and the error form a cycle
+
+
+def _tell_inside(
+    tell: Tell,
+    catch: Catch,
+    started: float,
+    signal: "Signal",
+    sender: Any,
+    receiver: Receiver,
+    mode: str,
+    named: Named,
+    error: BaseException,
+) -> None:
+    if issubclass(type(error), catch):
+        ran = time.perf_counter() - started
+        tell(signal, sender, receiver, error, mode, 0.0, ran, named)
 
 
 def call_each(
@@ -94,17 +110,12 @@ def call_each_robust(
     mode: str,
     tell: Tell,
     around: Around | None = None,
-    catch: type[Exception] | tuple[type[BaseException], ...] = Exception,
+    catch: Catch = Exception,
 ) -> Outcomes:
     """Call the sync receivers of ``live``; what they raise is told and becomes the response.
 
     ``around``: what each is called, and told of, inside of.
     """
-
-    def failed(error: BaseException) -> None:
-        if issubclass(type(error), catch):
-            ran = time.perf_counter() - started
-            tell(signal, sender, receiver, error, mode, 0.0, ran, named)
 
     outcomes = Outcomes()
     started = time.perf_counter()
@@ -112,25 +123,28 @@ def call_each_robust(
         terms = row._terms
         if terms.is_async:
             continue
-        gate = terms.gate
-        call = Call()
+        gate: Any = terms.gate
+        call = None if gate is None else Call()
         try:
-            if gate is not None and not gate.enter(call):
+            if call is not None and not gate.enter(call):
                 continue
             if around is None:
                 response = receiver(signal=signal, sender=sender, **named)
             else:
+                failed = functools.partial(
+                    _tell_inside, tell, catch, started, signal, sender, receiver, mode, named
+                )
                 response = _inside(around, failed, receiver, signal=signal, sender=sender, **named)
         except catch as error:
             ended = time.perf_counter()
             outcomes._add_error(receiver, error)
             if around is None:
-                failed(error)
+                tell(signal, sender, receiver, error, mode, 0.0, ended - started, named)
             started = ended
         else:
             outcomes.append((receiver, response))
         finally:
-            if gate is not None:
+            if call is not None:
                 try:
                     gate.leave(call)
                 except BaseException:  # interrupted
@@ -144,10 +158,11 @@ def send_anyhow(plan: "Plan", signal: "Signal", sender: Any, named: Named) -> Pa
     check_names(named)
     registry = signal._registry
     live = registry.resolve(registry.plan(sender), sender)
-    if any(row._terms.is_async for row, _ in live):
-        from tsignals import _aio
+    for row, _ in live:
+        if row._terms.is_async:
+            from tsignals import _aio
 
-        return _aio.send(live, signal, sender, named)
+            return _aio.send(live, signal, sender, named)
     return call_each(live, signal, sender, named)
 
 
@@ -158,8 +173,9 @@ def send_robust_anyhow(
     check_names(named)
     registry = signal._registry
     live = registry.resolve(registry.plan(sender), sender)
-    if any(row._terms.is_async for row, _ in live):
-        from tsignals import _aio
+    for row, _ in live:
+        if row._terms.is_async:
+            from tsignals import _aio
 
-        return _aio.send_robust(live, signal, sender, named, tell)
+            return _aio.send_robust(live, signal, sender, named, tell)
     return call_each_robust(live, signal, sender, named, "send_robust", tell)

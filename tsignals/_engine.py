@@ -40,15 +40,18 @@ _MOMENTS = [0.0] * 10 + [0.001] * 50
 class Engine(Waits):
     """A pool's queue and workers; ``WorkerPool`` documents the arguments."""
 
-    def accept(self, works: "Sequence[Work]") -> None:
+    def accept(self, works: "Sequence[Work]", deep: bool = False) -> None:
         """Take ``works`` as a whole, or raise and take none of them.
 
+        ``deep``: some are ordered, or for the event loop; to queue these goes deeper.
         Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and ``RuntimeError`` when no
         thread can be started to run them.
         """
-        refuse_if_deep()
+        if deep:
+            refuse_if_deep()
         self.take(works, growth(works))
-        self.note_drops()
+        if self.drops:
+            self.note_drops()
 
     @critical
     def take(
@@ -72,18 +75,18 @@ class Engine(Waits):
             notice()
         cell = self.cell  # all the counting is done in this one, also in a child forked meanwhile
         counted = False
-        if together is not None and len(self.threads) < self.max_workers:
-            if cell.needs_workers(admitted):
-                refuse_if_deep()  # to start one, or to take all back, goes deeper than the rest
+        few = len(self.threads) < self.max_workers
+        if few and cell.needs_workers(admitted):
+            refuse_if_deep()  # to start one, or to take all back, goes deeper than the rest
         try:
             # What a send mostly comes to is spelled out here: it is a matter of calls.
-            counted = together is not None and cell.admit(admitted, len(works))
+            counted = admit is None and cell.admit(admitted, len(works))
             if not counted:
                 if together is not None:
                     works = [*works]  # those of a fan-out go from its list as they end
                 counted = (admit or self.find_room)(works, admitted, cell)
             if counted:
-                if len(self.threads) < self.max_workers and not kept and cell.needs_workers():
+                if few and not kept and cell.needs_workers():
                     self.staff()
                 if together is None:
                     self.publish(works, kept)
@@ -106,6 +109,7 @@ class Engine(Waits):
     def find_room(self, works: "Sequence[Work]", admitted: int, cell: Cell) -> bool:
         """Admit ``works``; False where they are dealt with otherwise: run here, or dropped."""
         while not cell.admit(admitted, len(works)):
+            refuse_if_deep()
             self.refuse_if_not_open(cell)
             if self.overflow == "block" and not self.works_here():
                 if self.stand_in_line(admitted, cell):
@@ -173,10 +177,10 @@ class Engine(Waits):
                 put = for_loop.append
             if work._ordered_receiver is None:
                 put(work)
-            else:
-                if join(self.lanes, work._ordered_receiver, work, kept).before is None and not kept:
+            elif join(self.lanes, work._ordered_receiver, work, kept).before is None:
+                if not kept:
                     put(work)
-                self.pass_over(work._futures()[0])  # it may have been resolved before it had a turn
+                self.pass_over(work)  # it may have been resolved before it had a turn
         if for_loop:
             self.loops[0].take(for_loop)
 
@@ -380,8 +384,6 @@ class Engine(Waits):
 
         After ``take``: that may not be waited in, and a log handler may wait.
         """
-        if not self.drops:
-            return
         last, now = self.drops_logged, time.monotonic()
         while last[1]:
             last = last[1][0]

@@ -18,8 +18,8 @@ from collections.abc import Hashable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
-from tsignals import _process
 from tsignals._critical import refuse_if_critical
+from tsignals._process import here, in_child, notice, page
 from tsignals._timeouts import no_less_than_zero, seconds
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ class Call:
     __slots__ = ("process", "task", "thread", "void")
 
     def __init__(self, task: "asyncio.Task[Any] | None" = None, thread: int | None = None) -> None:
-        if not _process.page[0]:
-            _process.notice()
+        if not page[0]:
+            notice()
         self.thread = threading.get_ident() if thread is None else thread  # 0: not known yet
         self.task = task  # of an async receiver: the task it runs in
-        self.process = _process.here[0]
+        self.process = here[0]
         self.void = False  # who made it was interrupted
 
     def begin(self) -> None:
@@ -191,9 +191,9 @@ class Gate:
 
     def refuse_on_its_loop(self) -> None:
         """Raise if a wait here would block the event loop that runs what it waits for."""
-        here = _Wait(self)
-        for call in self._to_wait_for(here):
-            if call.task is not None and call.thread == here.thread:
+        own = _Wait(self)
+        for call in self._to_wait_for(own):
+            if call.task is not None and call.thread == own.thread:
                 raise RuntimeError(
                     "cannot wait for a receiver on the thread whose event loop runs it; "
                     "use await asyncio.to_thread(connection.disconnect, wait=True)"
@@ -204,8 +204,8 @@ class Gate:
 
         Raises ``TimeoutError`` at the deadline, when ``timeout`` is over.
         """
-        if not _process.page[0]:
-            _process.notice()
+        if not page[0]:
+            notice()
         wait = _Wait(self)
         _waits[wait] = None
         try:
@@ -230,7 +230,7 @@ class Gate:
         waits = [other for other in list(_waits) if other is not wait]
         for call in list(self.running):
             # A call that the parent of a fork was in does not run here.
-            if call.process is _process.here[0] and not _ends_after(call, wait, waits, set()):
+            if call.process is here[0] and not _ends_after(call, wait, waits, set()):
                 yield call
 
 
@@ -280,4 +280,4 @@ def _current_task() -> "asyncio.Task[Any] | None":
     return task
 
 
-_process.in_child(_waits.clear)
+in_child(_waits.clear)

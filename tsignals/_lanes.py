@@ -89,7 +89,7 @@ def join(table: dict[Hashable, Lane], receiver: object, future: Any, kept: bool 
         if turn is not None and turn.joined():
             return turn
         key = identity(receiver)
-        lane = table.setdefault(key, Lane(table, key))
+        lane = table.get(key) or table.setdefault(key, Lane(table, key))
         turn = future._turn = Turn(future, lane, kept)
         end: Turn | None = lane.last
         while end is not None:

@@ -262,7 +262,7 @@ class Workers:
 
     def wrap_up(self, work: Work) -> None:
         """After ``work`` was resolved by the one who ran it."""
-        self.release(work)
+        work._leave(self)
         if work._turn is not None:
             self.pass_on(work)
         if self.cell.interrupts:
@@ -367,22 +367,28 @@ class Workers:
 
         What has been resolved unrun is passed over: perhaps no worker will come for it.
         """
-        passed = []
-        while (turn := work._turn) is not None and turn is not PASSED:
+        if work._turn is None:
+            return
+        later: list[Work] = []
+        of = work
+        while (turn := of._turn) is not None and turn is not PASSED:
+            if of is not work:
+                later.append(of)
             following = turn.pass_on()
-            passed.append(work)
             if following is None:
                 break
-            work = following.future
-            work._fate.extend(())  # that its turn has come is seen before the look at its owner
-            if not work._ended_unrun():
+            of = following.future
+            fate = of._fate
+            fate.extend(())  # that its turn has come is seen before the look at its owner
+            if not fate or not of._ended_unrun():
                 if not following.kept:
-                    self.queue_again(work)
+                    self.queue_again(of)
                 break
-        for work in reversed(passed):  # the first one last: interrupted, all of this is done again
-            work._turn = PASSED
+        while later:
+            later.pop()._turn = PASSED
+        work._turn = PASSED  # this one last: interrupted, all of this is done again
 
-    def pass_over(self, work: Work) -> None:
+    def pass_over(self, work: Any) -> None:
         """Pass the turn of ``work`` on, if that has come and ``work`` was resolved unrun.
 
         Who claims a future looks here afterwards whether its turn has come, and who passes turns

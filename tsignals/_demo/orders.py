@@ -150,7 +150,8 @@ class Books:
             ("mails", self.orders, self.mails),
             ("ledger entries", self.orders, entered),
         ):
-            lost, extra = Counter(ought) - Counter(have), Counter(have) - Counter(ought)
+            lost = Counter([*ought]) - Counter([*have])
+            extra = Counter([*have]) - Counter([*ought])
             if lost or extra:
                 found.append(f"{what}: {lost.total()} lost, {extra.total()} too many")
         for what, numbers in (("audited", self.audits), ("mailed", self.mails), ("owed", entered)):

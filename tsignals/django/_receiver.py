@@ -73,6 +73,10 @@ def on_commit(
 class OnCommit:
     """What ``on_commit`` makes of a function."""
 
+    __name__: str
+    __qualname__: str
+    __wrapped__: Receiver
+
     def __init__(self, function: Receiver, *, using: str | None, arguments: dict[str, Any]) -> None:
         if not callable(function):
             raise TypeError(f"on_commit needs a callable, not {type(function).__name__!r}")
@@ -98,23 +102,21 @@ class OnCommit:
 
 def localised(function: Receiver) -> Receiver:
     """``function``, called with the language and the time zone of the send."""
-    if is_async(function):
 
-        async def call(*arguments: Any, **keywords: Any) -> Any:
-            with SentLocale():
-                return await function(*arguments, **keywords)
+    async def async_call(*arguments: Any, **keywords: Any) -> Any:
+        with SentLocale():
+            return await function(*arguments, **keywords)
 
-    else:
+    def sync_call(*arguments: Any, **keywords: Any) -> Any:
+        with SentLocale():
+            return function(*arguments, **keywords)
 
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            with SentLocale():
-                return function(*arguments, **keywords)
-
+    call: Any = async_call if is_async(function) else sync_call
     name = inner(function)
     named = name if hasattr(name, "__qualname__") else type(name)
     functools.update_wrapper(call, named, updated=())
-    call.__wrapped__ = function  # type: ignore[attr-defined]
-    return call
+    call.__wrapped__ = function
+    return call  # type: ignore[no-any-return]
 
 
 def inner(function: Any) -> Any:

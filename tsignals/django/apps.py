@@ -26,7 +26,7 @@ async def on_the_requests_thread(call: Callable[[], T]) -> T:
     return result
 
 
-class TsignalsConfig(AppConfig):
+class TsignalsConfig(AppConfig):  # type: ignore[misc] # Django is untyped
     """``"tsignals.django"`` in ``INSTALLED_APPS``."""
 
     name = "tsignals.django"
