@@ -125,9 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"fails: {name}: {FAILING.get(name, 'a breach')}")
     breaches = sorted(failed - FAILING.keys())
     print(f"{count} tests, {len(failed)} fail, of which {len(breaches)} are breaches")
-    write_report(
-        arguments.json, {"tests": count, "failed": sorted(failed), "breaches": breaches}
-    )
+    write_report(arguments.json, {"tests": count, "failed": sorted(failed), "breaches": breaches})
     if breaches:
         print(printed)
     return 1 if breaches else 0
