@@ -114,7 +114,7 @@ def measure(saves: int, seconds: float) -> dict[str, Any]:
                     if with_it:
                         saved.append(order.pk)
                 post_save.disconnect(slow, sender=Order)
-            most = max(most, connected.now())
+                most = max(most, connected.now())
             bar.update(TURN)
     if not pool.drain(WAIT):
         raise Breach("the pool does not come to rest")

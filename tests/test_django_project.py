@@ -126,7 +126,7 @@ heard = []
 def slow(instance, **named):
     if instance.pk % 10 == 0:
         Mail.objects.create(order=instance.name)
-    assert Order.objects.filter(pk=instance.pk).exists()  # on a connection of its own
+        assert Order.objects.filter(pk=instance.pk).exists()  # on a connection of its own
     time.sleep(0.001)
     heard.append(instance.name)
 
