@@ -75,9 +75,9 @@ def test_all_names_exactly_what_is_promised() -> None:
 
 def test_nothing_else_is_at_the_top_level_but_submodules() -> None:
     public = {name for name in vars(tsignals) if not name.startswith("_")}
-    modules = {name for name in public if isinstance(vars(tsignals)[name], types.ModuleType)}
-    assert public - modules == NAMES
-    assert modules <= set(rooms())
+    loaded = {name for name in public if isinstance(vars(tsignals)[name], types.ModuleType)}
+    assert public - loaded == NAMES
+    assert loaded <= set(modules())
 
 
 def test_star_import_brings_the_names() -> None:
@@ -241,7 +241,7 @@ def test_importing_the_package_starts_no_thread_and_loads_no_other_package() -> 
 # The rooms, as docs/explanation/design.md draws them.
 
 DESIGN = PACKAGE.parent / "docs" / "explanation" / "design.md"
-# These import asyncio, and are imported when they are first needed, from anywhere.
+# These import asyncio, and are imported when they are first needed.
 LATE = {"_aio", "_loop", "_sync_ones"}
 
 
@@ -253,17 +253,10 @@ def drawing() -> list[list[str]]:
     return [list(itertools.takewhile(known.__contains__, line.split())) for line in lines]
 
 
-def is_type_checking(test: ast.expr) -> bool:
-    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
-
-
 def statements(body: list[ast.stmt], late: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
-    """All statements that run, and whether within a function; not those for the type checker."""
+    """All statements, and whether they are within a function."""
     for statement in body:
         yield statement, late
-        if isinstance(statement, ast.If) and is_type_checking(statement.test):
-            yield from statements(statement.orelse, late)
-            continue
         within = late or isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef)
         for field in ("body", "orelse", "finalbody"):
             yield from statements(getattr(statement, field, []), within)
@@ -295,13 +288,9 @@ def imports_of(path: Path) -> set[tuple[str, bool]]:
 
 
 def own_imports(room: str) -> set[str]:
-    """The rooms that a room imports, but for the late ones that it imports late."""
-    return {
-        part
-        for name, late in imports(room)
-        if name.startswith("tsignals.")
-        and not ((part := name.removeprefix("tsignals.")) in LATE and late)
-    }
+    """The rooms that a room imports, for annotations and within functions too."""
+    names = {name for name, _ in imports(room) if name.startswith("tsignals.")}
+    return {name.removeprefix("tsignals.") for name in names}
 
 
 EVERY_ROOM = [*rooms(), "__init__"]

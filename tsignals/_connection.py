@@ -1,17 +1,13 @@
 """One connection: what joins a receiver to a signal, and the handle a user gets for it."""
 
-import weakref
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from tsignals._definition import name_of
 from tsignals._gate import Gate, check_wait, wait_for
 from tsignals._receiver import Hold, Receiver, Strong, Tether
 from tsignals._telling import for_signal
-
-if TYPE_CHECKING:
-    from tsignals._registry import Registry
 
 Wait = bool | float
 """How long to wait: True for ever, a number that many seconds (also 0 and 1), False not at all."""
@@ -68,6 +64,22 @@ class Terms:
 PLAIN = Terms()
 
 
+class Shows(Protocol):
+    """Who is connected at one moment."""
+
+    def shows(self, row: "Connection") -> bool: ...
+
+
+class Home(Protocol):
+    """The registry of a signal, as its connections see it."""
+
+    def signal(self) -> object: ...
+
+    def current(self) -> Shows: ...
+
+    def discard(self, key: Hashable) -> "Connection | None": ...
+
+
 class Connection:
     """A receiver's connection to a signal, as ``Signal.connect`` returns it.
 
@@ -80,7 +92,7 @@ class Connection:
     __slots__ = ("_hold", "_key", "_registry", "_terms")
 
     def __init__(
-        self, registry: "weakref.ref[Registry]", key: Hashable, hold: Hold, terms: Terms
+        self, registry: "Callable[[], Home | None]", key: Hashable, hold: Hold, terms: Terms
     ) -> None:
         self._registry = registry
         self._key = key

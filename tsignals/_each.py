@@ -7,26 +7,43 @@ send after a change, and when a receiver has died.
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tsignals._around import Around, Failed, surrounded
+from tsignals._connection import Connection
 from tsignals._gate import Call
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Receiver
 
-if TYPE_CHECKING:
-    from tsignals._connection import Connection
-    from tsignals._plan import Plan
-    from tsignals._signal import Signal
-
 Named = dict[str, Any]
 Pairs = list[tuple[Receiver, Any]]
-Tell = Callable[["Signal", Any, Receiver, BaseException, str, float, float, Named], None]
+Tell = Callable[[Any, Any, Receiver, BaseException, str, float, float, Named], None]
 """Tells of a failure: signal, sender, receiver, exception, mode, queued and ran seconds, values."""
 
 Catch = type[Exception] | tuple[type[BaseException], ...]
-Pair = tuple["Connection", Receiver]
+Pair = tuple[Connection, Receiver]
 Live = list[Pair]
+
+
+class Resolves(Protocol):
+    """The registry of a signal, as sends see it."""
+
+    def plan(self, sender: Any) -> Any: ...
+
+    def resolve(self, plan: Any, sender: Any) -> Live: ...
+
+
+class Sends(Protocol):
+    """A signal, as sends of the general kind see it."""
+
+    @property
+    def _registry(self) -> Resolves: ...
+
+    def _send_mixed(self, live: Live, sender: Any, named: Named) -> Pairs:
+        """``send`` where some are async."""
+
+    def _send_robust_mixed(self, live: Live, sender: Any, named: Named) -> Outcomes:
+        """``send_robust`` where some are async."""
 
 
 def check_names(named: Mapping[str, Any]) -> None:
@@ -54,7 +71,7 @@ def _tell_inside(
     tell: Tell,
     catch: Catch,
     started: float,
-    signal: "Signal",
+    signal: Any,
     sender: Any,
     receiver: Receiver,
     mode: str,
@@ -68,7 +85,7 @@ def _tell_inside(
 
 def call_each(
     live: Iterable[Pair],
-    signal: "Signal",
+    signal: Any,
     sender: Any,
     named: Named,
     around: Around | None = None,
@@ -104,7 +121,7 @@ def call_each(
 
 def call_each_robust(
     live: Iterable[Pair],
-    signal: "Signal",
+    signal: Any,
     sender: Any,
     named: Named,
     mode: str,
@@ -153,21 +170,19 @@ def call_each_robust(
     return outcomes
 
 
-def send_anyhow(plan: "Plan", signal: "Signal", sender: Any, named: Named) -> Pairs:
+def send_anyhow(plan: object, signal: Sends, sender: Any, named: Named) -> Pairs:
     """Do what ``send`` does, by the plan of this moment."""
     check_names(named)
     registry = signal._registry
     live = registry.resolve(registry.plan(sender), sender)
     for row, _ in live:
         if row._terms.is_async:
-            from tsignals import _aio
-
-            return _aio.send(live, signal, sender, named)
+            return signal._send_mixed(live, sender, named)
     return call_each(live, signal, sender, named)
 
 
 def send_robust_anyhow(
-    plan: "Plan", signal: "Signal", sender: Any, named: Named, tell: Tell
+    plan: object, signal: Sends, sender: Any, named: Named, tell: Tell
 ) -> Outcomes:
     """Do what ``send_robust`` does, by the plan of this moment."""
     check_names(named)
@@ -175,7 +190,5 @@ def send_robust_anyhow(
     live = registry.resolve(registry.plan(sender), sender)
     for row, _ in live:
         if row._terms.is_async:
-            from tsignals import _aio
-
-            return _aio.send_robust(live, signal, sender, named, tell)
+            return signal._send_robust_mixed(live, sender, named)
     return call_each_robust(live, signal, sender, named, "send_robust", tell)

@@ -398,7 +398,7 @@ class Engine(Waits):
         total = 0
         while True:
             try:
-                total += self.drops.popleft()
+                total += self.drops.pop()
             except IndexError:
                 break
         if total:

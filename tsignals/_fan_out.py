@@ -357,12 +357,14 @@ def fan_out(
 ) -> Deliveries:
     """Have ``engine``, which has no ``around``, call plain receivers: all of them, or none."""
     sending = FanOut()
-    names, call = plan.background
-    if names != [*named]:
+    names, only, call = plan.background
+    # A list takes long to make and to compare, for the one name that is sent most often.
+    if names != [*named] if only is None else len(named) != 1 or only not in named:
         call = BACKGROUND.find(tuple(named))
         # Or it would keep names of any kind.
         if names is None and call is not BACKGROUND.general and {*map(type, named)} <= {str}:
-            plan.background = [*named], call
+            names = [*named]
+            plan.background = names, names[0] if len(names) == 1 else None, call
     sending.call = call
     sending.named = named
     sending.tell = tell

@@ -2,24 +2,21 @@
 
 from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tsignals._call import (
     GENERAL,
-    Caller,
     call_first,
     call_first_robust,
     call_other,
     call_other_robust,
 )
+from tsignals._connection import Connection
 from tsignals._each import Live, Pairs, send_anyhow, send_robust_anyhow
 from tsignals._outcomes import Outcomes
 from tsignals._receiver import Hold, Strong, Tether, WeakMethod
 
-if TYPE_CHECKING:
-    from tsignals._connection import Connection
-
-Rows = tuple["Connection", ...]
+Rows = tuple[Connection, ...]
 
 NOBODY = Strong(object())
 
@@ -48,8 +45,9 @@ class Plan:
     def __init__(self, sender: Tether | Strong = NOBODY) -> None:
         self.sender = sender  # calling it gives the sender whose plan this is
         self.rows: Rows = ()
-        # What calls one receiver in a worker, and the names of the values that it is for.
-        self.background: tuple[list[str], Caller] | tuple[None, None] = (None, None)
+        # The names of the values, the one name if there is but one, and what calls one receiver in
+        # a worker with these.
+        self.background: tuple[list[str] | None, Any, Any] = (None, None, None)
         self.call: Callable[..., Pairs] | None = send_anyhow  # None: there is nobody to call
         self.call_robust: Callable[..., Outcomes] | None = send_robust_anyhow
 

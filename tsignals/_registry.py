@@ -47,16 +47,13 @@ the next ``add`` under its key removes it.
 import sys
 import weakref
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tsignals._connection import Connection
 from tsignals._each import Live
 from tsignals._gate import Gate, find_gates
 from tsignals._plan import UNBUILT, Index, Plan, Rows
 from tsignals._receiver import Only
-
-if TYPE_CHECKING:
-    from tsignals._connection import Connection
-
 
 FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -86,7 +83,7 @@ class Epoch(Plan):
         """The connections, in call order."""
         return self._shown[0]
 
-    def shows(self, row: "Connection") -> bool:
+    def shows(self, row: Connection) -> bool:
         """Whether ``row`` is among them; costs nothing but for the first that asks."""
         if not self._members:
             self._members = {id(each) for each in self.shown}
@@ -152,7 +149,7 @@ class Registry:
         self.ref = weakref.ref(self)
         self.on_death = _Sweeper(self.ref)
 
-    def add(self, connection: "Connection") -> "Connection":
+    def add(self, connection: Connection) -> Connection:
         """Enter ``connection``, or return the live one that stands under its key."""
         key = connection._key
         gate = connection._terms.gate

@@ -14,6 +14,7 @@ from tsignals._definition import behind_partials, name_of
 from tsignals._delivery import Deliveries, Sending
 from tsignals._dispatch import deliver
 from tsignals._each import (
+    Live,
     Pairs,
     call_each_robust,
     check_names,
@@ -277,11 +278,13 @@ class Signal:
         if plan.simple:
             receivers = [r for row in plan.rows if (r := row._hold()) is not None]
             if len(receivers) == plan.count:
-                executor = self.executor  # into a variable: it may be assigned meanwhile
+                # Into a variable: it may be assigned meanwhile. Only a subclass can have another
+                # property, and a property takes a call.
+                executor = self._executor if type(self) is Signal else self.executor
                 if executor is None:
                     executor = get_default_executor()
-                if isinstance(executor, WorkerPool) and executor._engine.around is None:
-                    return fan_out(executor._engine, plan, receivers, self, sender, named, tell)
+                if isinstance(executor, WorkerPool) and (engine := executor._engine).around is None:
+                    return fan_out(engine, plan, receivers, self, sender, named, tell)
         live = registry.resolve(plan, sender)
         if not live:
             return Deliveries()
@@ -342,6 +345,16 @@ class Signal:
         becomes the response, is logged and told, and stops nobody.
         """
         return await View(self, tell).asend_robust(sender, **named)
+
+    def _send_mixed(self, live: Live, sender: Any, named: dict[str, Any]) -> Pairs:
+        from tsignals import _aio
+
+        return _aio.send(live, self, sender, named)
+
+    def _send_robust_mixed(self, live: Live, sender: Any, named: dict[str, Any]) -> Outcomes:
+        from tsignals import _aio
+
+        return _aio.send_robust(live, self, sender, named, tell)
 
     # -- Names --
 

@@ -12,14 +12,11 @@ import threading
 import traceback
 from collections.abc import Mapping
 from types import FunctionType, MethodType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tsignals._definition import name_of, one_line
 from tsignals._outcomes import Failure, show
 from tsignals._receiver import Receiver
-
-if TYPE_CHECKING:
-    from tsignals._signal import Signal
 
 log = logging.getLogger("tsignals")
 
@@ -79,7 +76,7 @@ def log_safely(
 
 
 def failure(
-    signal: "Signal",
+    signal: Any,
     sender: Any,
     receiver: Receiver,
     error: BaseException,

@@ -80,7 +80,7 @@ class Workers:
         self.initargs = initargs
         self.around = around
         self.idle = idle
-        self.drops: deque[int] = deque()
+        self.drops: list[int] = []
         self.front: weakref.ref[Any] | None = None
         self.start_over(State())
 
