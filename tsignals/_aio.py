@@ -419,9 +419,13 @@ async def await_results(deliveries: Collection[Pair]) -> Pairs:
     for receiver, future in deliveries:
         if not future.done():
             loop, done = asyncio.get_running_loop(), asyncio.Event()
-            with _waiting(future):
-                future.add_done_callback(functools.partial(notify, loop, done.set))
-                await done.wait()
+            future.add_done_callback(functools.partial(notify, loop, done.set))
+            while True:
+                with _waiting(future, done.set):
+                    await done.wait()
+                if future.done():
+                    break
+                done.clear()  # it was let go: now it may be run here, and stands in its lane
         pairs.append((receiver, future.result(0)))
     return pairs
 
@@ -437,8 +441,14 @@ class Completed:
         self._done: asyncio.Queue[Pair] = asyncio.Queue()
         for pair in deliveries:
             put = functools.partial(self._done.put_nowait, pair)
-            with _waiting(pair[1]):
-                pair[1].add_done_callback(functools.partial(notify, loop, put))
+            future = pair[1]
+            with _waiting(future):
+                future.add_done_callback(functools.partial(notify, loop, put))
+            if isinstance(future, PoolFuture) and future._held and future._pool.works_here():
+                help = functools.partial(future._pool.help, future)
+                future._wake_at_end(_Waker(loop, help))  # type: ignore[arg-type]
+                if not future._held:
+                    help()  # it was let go meanwhile
 
     def __aiter__(self) -> "Completed":
         return self
@@ -455,13 +465,54 @@ delivering: "dict[asyncio.Task[Any] | None, int]" = {}
 """By its task: what stands for a thread in the mark of an async delivery that runs."""
 
 
-def _waiting(future: "Future[Any]") -> contextlib.AbstractContextManager[None]:
+def _waiting(
+    future: "Future[Any]", let_go: Callable[[], object] | None = None
+) -> contextlib.AbstractContextManager[None]:
     """Around a wait for ``future``, which raises ``RuntimeError`` if it could never end.
 
-    On an event loop that a worker runs, what has not started runs first, as in any wait there.
+    On an event loop that a worker runs, what has not started runs first, as in any wait there; but
+    for what nobody has submitted yet. ``let_go`` is called, on the loop, once somebody has.
     """
     if not isinstance(future, PoolFuture):
         return contextlib.nullcontext()
-    future._pool.help(future)
+    held = future._held  # looked at before its turn: H3 in _held
+    if not held:
+        future._pool.help(future)
     me = delivering.get(asyncio.current_task())
+    if held and let_go is not None:
+        return _WaitingForIt(future, me, _Waker(asyncio.get_running_loop(), let_go))
     return contextlib.nullcontext() if me is None else _waits.Awaiting(future, me)
+
+
+class _WaitingForIt(contextlib.AbstractContextManager[None]):
+    """Around a wait for ``future``, which is held back."""
+
+    def __init__(self, future: PoolFuture, me: int | None, waker: Any) -> None:
+        self._future = future
+        self._awaiting = None if me is None else _waits.Awaiting(future, me)
+        self._waker = waker
+
+    def __enter__(self) -> None:
+        if self._awaiting is not None:
+            self._awaiting.__enter__()
+        self._future._wake_at_end(self._waker)
+        if not self._future._held:
+            self._waker.put(None)
+
+    def __exit__(self, *raised: object) -> None:
+        self._future._let_sleep(self._waker)
+        if self._awaiting is not None:
+            self._awaiting.__exit__(*raised)
+
+
+class _Waker:
+    """Among those who sleep until a future ends: has something called on an event loop then."""
+
+    __slots__ = ("_function", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+        self._loop = loop
+        self._function = function
+
+    def put(self, _: None) -> None:
+        notify(self._loop, self._function)

@@ -79,7 +79,11 @@ def set_sync_runner(runner: SyncRunner | None) -> SyncRunner | None:
     For frameworks that bind a request to a thread. ``call`` takes no arguments and returns None;
     the runner calls it once, on a thread of its choice that may be blocked. With asgiref, as
     Django's own ``asend`` has it: ``lambda call: sync_to_async(call, thread_sensitive=True)()``.
-    Variables that receivers set are set for the sender, unless the runner does that itself.
+    The receivers see the sender's context variables, and those that they set are set for the
+    sender, whether the runner sees to that or not. ``call`` raises nothing: what receivers raise,
+    ``asend`` raises. A further call does nothing; nor does one after the runner has ended, which
+    is a ``RuntimeError`` of the ``asend`` if it never called. What the runner raises, ``asend``
+    raises, once the receiver that runs has ended.
 
     ``None``: threads of tsignals, again. Returns the former one. Raises ``TypeError`` for what is
     not callable, and then changes nothing.

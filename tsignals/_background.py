@@ -100,7 +100,12 @@ class BackgroundReceiver(Background):
 
         What is returned has one delivery, which runs once it is submitted.
         """
-        receiver = self._bound(arguments, keywords)
+        return self.prepare_for(self._bound(arguments, keywords), arguments, keywords)
+
+    def prepare_for(
+        self, receiver: Receiver, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Prepared:
+        """As ``deliver``, in two steps."""
         executor, sending = self._sending(arguments, keywords)
         return prepare(executor, [(self, receiver)], sending)
 
@@ -170,6 +175,11 @@ class BackgroundMethod(Background):
     def __call__(self, instance: Any, /, *arguments: Any, **keywords: Any) -> "Future[Any]":
         receiver = types.MethodType(self, instance)
         return self.whole.deliver(receiver, (instance, *arguments), keywords)
+
+    def prepare(self, instance: Any, /, *arguments: Any, **keywords: Any) -> Prepared:
+        """As ``BackgroundReceiver.prepare``; ``instance`` is that of the method."""
+        receiver = types.MethodType(self, instance)
+        return self.whole.prepare_for(receiver, (instance, *arguments), keywords)
 
     def __repr__(self) -> str:
         return repr(self.whole)

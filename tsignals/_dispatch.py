@@ -88,10 +88,13 @@ class Elsewhere:
         self.keywords = sending.keywords_for(sending)
         self.context: contextvars.Context | None = sending.context.copy()
         self.call = call
+        self.void = False  # who made it was interrupted, and may do it again
 
     def __call__(self) -> Any:
         if self.context is None:
             return self._call()
+        if self.void:
+            raise CancelledError
         if self.call is not None:
             self.call.begin()
             if self.call.void:
@@ -150,6 +153,7 @@ def submit_elsewhere(
         future = Future()
         future.set_exception(error)
     except BaseException:  # interrupted: it may have been queued, and must not run any more
+        elsewhere.void = True
         if gate is not None and call is not None:
             call.void = True
             gate.leave(call)

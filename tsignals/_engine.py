@@ -24,7 +24,7 @@ from typing import Any
 from tsignals import _state
 from tsignals._critical import critical, foreign, refuse_if_critical, refuse_if_deep
 from tsignals._errors import DeliveryDropped, DeliveryLost, PoolClosed, QueueFull
-from tsignals._future import left_until
+from tsignals._future import Mark, left_until
 from tsignals._lanes import join
 from tsignals._process import notice, page
 from tsignals._state import Blocked, Cell, Mode, State
@@ -40,16 +40,21 @@ _MOMENTS = [0.0] * 10 + [0.001] * 50
 class Engine(Waits):
     """A pool's queue and workers; ``WorkerPool`` documents the arguments."""
 
-    def accept(self, works: "Sequence[Work]", deep: bool = False) -> None:
+    def accept(
+        self,
+        works: "Sequence[Work]",
+        deep: bool = False,
+        admit: "Callable[[Sequence[Work], int, Cell], bool] | None" = None,
+    ) -> None:
         """Take ``works`` as a whole, or raise and take none of them.
 
-        ``deep``: some are ordered, or for the event loop; to queue these goes deeper.
-        Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and ``RuntimeError`` when no
-        thread can be started to run them.
+        ``deep``: some are ordered, or for the event loop; to queue these goes deeper. ``admit``:
+        as for ``take``. Raises ``PoolClosed``, ``BrokenThreadPool``, ``QueueFull``, and
+        ``RuntimeError`` when no thread can be started to run them.
         """
         if deep:
             refuse_if_deep()
-        self.take(works, growth(works))
+        self.take(works, growth(works), admit=admit)
         if self.drops:
             self.note_drops()
 
@@ -305,6 +310,7 @@ class Engine(Waits):
                 undo=_state.take_up,
                 kept=not work._on_loop,
             )
+            work._let_go()  # or this thread would wait for itself
             with contextlib.suppress(RuntimeError):
                 self.await_done(work, None)
             self.keep_no_longer(work)
@@ -322,13 +328,21 @@ class Engine(Waits):
                 self.staff()
 
     def drop(self, works: "Sequence[Work]", cell: Cell) -> None:
+        mark = ("dropped", threading.get_ident())
         cell.update(_state.drop_new, len(works))
+        try:
+            self.drop_counted(works, mark)
+        except BaseException:  # interrupted, or by a callback: what is left is done again
+            self.drop_counted(works, mark)
+            raise
+        self.drops.append(len(works))
+
+    def drop_counted(self, works: "Sequence[Work]", mark: Mark) -> None:
         for work in works:
             work._forget()
-            if work._claim(("dropped", threading.get_ident())):
+            if work._claim(mark):
                 work._settle(None, self._dropped())
                 self.release(work)
-        self.drops.append(len(works))
 
     def drop_oldest(self) -> bool:
         """Drop the oldest delivery that waits; False when none does."""
@@ -430,7 +444,8 @@ class Engine(Waits):
         forget_sleepers()
         for loop in self.loops:
             loop.abandon()
-        lost, state = [*self.futures(), *self.prepared], self.cell.value
+        held = [work for held in list(self.prepared) if (work := held()) is not None]
+        lost, state = [*self.futures(), *held], self.cell.value
         self.start_over(State(mode=state.mode))
         for work in lost:
             work._forsake(_lost_by_fork())

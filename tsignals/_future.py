@@ -72,16 +72,15 @@ class Errand(threading.Event):
         while not self.is_set():
             elsewhere, held = [], []
             for future in self.futures:
-                for work in self.pool.needed_for(future):
-                    if work._held:
-                        held.append(work)
-                    elif work._owner is None:
+                for work, back in self.pool.needed_for(future):
+                    if not back and work._owner is None:
                         refuse_if_deep()
                         work._pool.run(work)  # this thread may work in several pools
                         if self.is_set():
                             return True
                     if not work.done():
                         elsewhere.append(work)
+                        held += back
                         break
             if not self.pool.sleep(elsewhere, self.woken, self.every, left_until(deadline), held):
                 return self.is_set()

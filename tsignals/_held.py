@@ -3,20 +3,37 @@
 Invariants
     H1  Whoever comes first in a delivery's ``_claims`` resolves it, or has it admitted. That list
         is only appended to; one whose admission was interrupted gets a new one.
-    H2  A delivery is ``_held`` until all of its send is queued. As long as it is not among the
+    H2  A delivery is ``_held`` until all of its send is queued, or it waits for its turn to be run
+        by who submits it. As long as it is not among the
         engine's ``unresolved`` either, it is not counted, and resolved by its first claim only.
         From then on it is a delivery like any other.
     H3  A worker that waits runs nothing that is held: it sleeps. Whoever lets a delivery go clears
         ``_held`` and *then* wakes those who sleep; a worker enters itself among these and *then*
-        looks at ``_held``.
+        looks at ``_held``. By then a delivery has its turn in its lane: so who finds it let go, and
+        *then* looks what stands before it, does not run it out of its turn.
+    H4  Until it is queued, only its ``Prepared`` and who has its ``Deliveries`` keep it alive; the
+        pool and the gate hold it weakly. For it knows what was sent, by whom and in which context,
+        and any of these may know the ``Prepared``, which then would never be lost.
 """
 
 import threading
 import time
+import weakref
 
-from tsignals._critical import critical, foreign
+from tsignals._critical import critical, foreign, refuse_if_deep
 from tsignals._delivery import Delivery, TermsDelivery
 from tsignals._future import FINISHED, Mark
+
+
+class Weakly(weakref.ref["Held"]):
+    """A held delivery for those who must not keep it (H4)."""
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        """Cancel it, unless it has started: for its gate."""
+        if (work := self()) is not None:
+            work._cancel_unstarted()
 
 
 class Held(Delivery):
@@ -26,6 +43,28 @@ class Held(Delivery):
 
     _claims: list[object]  # H1
     _held: bool  # H2
+    _weakly: Weakly  # H4
+
+    def _hold(self) -> None:
+        """From now on a forked child finds it, and a gate that is closed."""
+        self._pool.prepared[self._weakly] = None
+        if self._gate is not None:
+            self._gate.enqueue(self._weakly)
+
+    def _forget(self) -> None:
+        super()._forget()
+        if self._gate is not None:
+            self._gate.dequeue(self._weakly)
+
+    _cancel_unstarted = Delivery.cancel
+
+    def cancel(self) -> bool:
+        if super().cancel():
+            return True
+        if self._held:  # another thread may be about to cancel it
+            for first in self._claims[:1]:
+                return isinstance(first, tuple) and first[0] == "cancelled"
+        return False
 
     def _decide(self, claim: object) -> bool:
         """Whether ``claim`` comes first; asked again, it gives the same answer."""
@@ -33,14 +72,21 @@ class Held(Delivery):
         claims.append(claim)
         return claims[0] is claim
 
+    @critical
     def _end(self, counter: str, error: BaseException | None, phase: str = FINISHED) -> bool:
-        if self._held and self not in self._pool.unresolved:  # H2
-            mark = (counter, threading.get_ident())
+        if not self._held or self in self._pool.unresolved:  # H2
+            return super()._end(counter, error, phase)
+        refuse_if_deep()
+        mark = (counter, threading.get_ident())
+        try:
             if not self._decide(mark):
                 return False
             self._resolve_uncounted(mark, error, phase)
-            return True
-        return super()._end(counter, error, phase)
+        except BaseException:  # interrupted, or by a callback: what is left is done again
+            if any(first is mark for first in self._claims[:1]):
+                self._resolve_uncounted(mark, error, phase)
+            raise
+        return True
 
     @critical
     def _resolve_uncounted(
@@ -59,7 +105,7 @@ class Held(Delivery):
         if self._owner is mark:  # and not forked meanwhile
             self._forget()
             self._settle(None, error, phase)
-        self._pool.prepared.pop(self, None)
+        self._pool.prepared.pop(self._weakly, None)
 
     @foreign
     def _tell_unsent(self, error: BaseException) -> None:
@@ -81,7 +127,7 @@ class Held(Delivery):
 
     def _let_go(self) -> None:
         """It is queued: workers that wait for it may run it (H3)."""
-        self._pool.prepared.pop(self, None)
+        self._pool.prepared.pop(self._weakly, None)
         self._held = False
         meeting = self._met()
         if meeting is not None:
@@ -92,4 +138,4 @@ class Held(Delivery):
 class HeldDelivery(Held, TermsDelivery):
     """That of a sync receiver; of an async one, see ``_loop``."""
 
-    __slots__ = ("_claims", "_held")
+    __slots__ = ("_claims", "_held", "_weakly")

@@ -70,7 +70,7 @@ class AsyncDelivery(TermsDelivery):
         """
         if super().cancel():
             return True
-        if self.done():
+        if self.done() or not self._pool.loops:  # no loop yet: its admission is decided elsewhere
             return False
         self._pool.loops[0].call(self._cancel_task)
         return True
@@ -176,7 +176,7 @@ class AsyncDelivery(TermsDelivery):
 class HeldAsyncDelivery(Held, AsyncDelivery):
     """One that is held back until somebody submits it."""
 
-    __slots__ = ("_claims", "_held")
+    __slots__ = ("_claims", "_held", "_weakly")
 
 
 def _running() -> int:

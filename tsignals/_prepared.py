@@ -8,8 +8,9 @@ An interrupted ``submit`` has admitted all or nothing. If nothing, the claims ar
 be submitted again, or dropped.
 
 What nobody has submitted or resolved is in ``engine.prepared``, where a forked child finds what is
-its parent's, and resolves it. Nothing there refers to the ``Prepared``. So that goes when its user
-lets it go, on whatever thread that is, and drops what is left.
+its parent's, and resolves it. That keeps nothing alive. So a ``Prepared`` goes when its user lets
+it go, on whatever thread that is, and drops what is left; also where what was sent knows it (a
+session that is the sender, and keeps what it is to submit).
 
 Other executors make their own futures, but only when they are given the work. Until then, and
 after, ``Elsewhere`` stands in for them; once it has one, it does what that does.
@@ -25,16 +26,19 @@ from typing import Any, Protocol, cast
 
 from tsignals import _process, _state
 from tsignals._connection import Terms
+from tsignals._critical import refuse_if_deep
 from tsignals._delivery import Deliveries, Delivery, Sending
 from tsignals._dispatch import Live, refuse_ordered, submit_elsewhere
 from tsignals._engine import Engine
 from tsignals._errors import DeliveryDropped, DeliveryLost
-from tsignals._future import Mark
-from tsignals._held import Held, HeldDelivery
+from tsignals._future import CANCELLED, Mark
+from tsignals._held import Held, HeldDelivery, Weakly
 from tsignals._pool import WorkerPool
 from tsignals._process import notice, page
 from tsignals._receiver import Receiver
+from tsignals._state import Cell
 from tsignals._telling import came_by_signal, unless_own
+from tsignals._work import Work
 
 
 class Prepared:
@@ -64,8 +68,9 @@ class Prepared:
 
         What that raises (``QueueFull``, ``PoolClosed``, ``BrokenExecutor``, ``RuntimeError`` when
         no thread can be started) is the failure of each of them, and is told; it is not raised.
-        While it waits for room, ``cancel()`` of a delivery returns False.
+        While it waits for room, ``cancel()`` cannot take a sync receiver's delivery back any more.
         """
+        refuse_if_deep()
         claims, claim = self._claims, object()
         try:
             claims.append(claim)
@@ -81,23 +86,49 @@ class Prepared:
 
         A ``WorkerPool`` counts them as submitted and dropped.
         """
+        refuse_if_deep()
         claims, claim = self._claims, object()
-        claims.append(claim)
-        if claims[0] is claim:
-            self._send.drop()
+        try:
+            claims.append(claim)
+            if claims[0] is claim:
+                self._send.drop()
+        except BaseException:  # interrupted, or by a callback: what is left is done again
+            if claims[:1] == [claim]:
+                self._send.drop()
+            raise
+        self._send.raise_interrupt()
 
-    # Nobody else has it any more. Whoever decided has done it, or was interrupted.
+    # Nobody else has it any more. Whoever decided has done it, or was interrupted. What waits to be
+    # raised goes on waiting: what is raised here goes nowhere.
     def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
         send: _Send | None = getattr(self, "_send", None)
         if send is not None and not _ending():
             try:
+                refuse_if_deep()
                 send.drop()
+            except RecursionError:
+                _undropped.append(send)
             except BaseException:
                 send.drop()
                 raise
 
     def __repr__(self) -> str:
         return f"<Prepared: {len(self.deliveries)} deliveries>"
+
+    # Another one with the same deliveries would drop them when it goes.
+
+    def __copy__(self) -> "Prepared":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "Prepared":
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError("cannot pickle a Prepared: its deliveries belong to this process")
+
+
+_undropped: "list[_Send]" = []
+"""What was lost so deep in a stack that it could not be dropped; the next ``prepare`` does."""
 
 
 class _Send(Protocol):
@@ -106,20 +137,26 @@ class _Send(Protocol):
     def submit(self, claim: object) -> None: ...
     def drop(self) -> None: ...
     def is_held(self) -> bool: ...
+    def raise_interrupt(self) -> None: ...
 
 
 def prepare(executor: Executor, live: Live, sending: Sending) -> Prepared:
     """Hold back what ``_dispatch.deliver`` would hand over."""
     if not page[0]:
         notice()
+    while _undropped:
+        with contextlib.suppress(IndexError):  # another thread has it
+            _undropped.pop().drop()
     prepared = object.__new__(Prepared)
     prepared.deliveries = Deliveries()
     prepared._claims = []
     sending.queued_at = time.perf_counter()
+    send: _InPool | _Elsewhere
     if isinstance(executor, WorkerPool):
-        prepared._send = _InPool(executor, live, sending, prepared.deliveries)
+        send = prepared._send = _InPool(executor, live, sending, prepared.deliveries)
     else:
-        prepared._send = _Elsewhere(executor, live, sending, prepared.deliveries)
+        send = prepared._send = _Elsewhere(executor, live, sending, prepared.deliveries)
+    send.hold()  # not before: from here on, losing ``prepared`` undoes it
     return prepared
 
 
@@ -140,6 +177,9 @@ class _Nothing:
     def is_held(self) -> bool:
         return False
 
+    def raise_interrupt(self) -> None:
+        pass
+
 
 class _InPool:
     """Held back from a ``WorkerPool``."""
@@ -149,16 +189,17 @@ class _InPool:
     ) -> None:
         engine = pool._engine
         self.pool = pool  # which must not close for want of a reference
+        self.cell = engine.cell  # a forked child has another
         self.works: list[Held] = []
         for row, receiver in live:
             work = _hold(engine, row._terms, receiver, sending)
             self.works.append(work)
             deliveries.append((receiver, work))
         self.works.sort(key=lambda work: work._on_loop)  # the engine wants those last
+
+    def hold(self) -> None:
         for work in self.works:
-            engine.prepared[work] = None
-            if work._gate is not None:
-                work._gate.enqueue(work)
+            work._hold()
 
     def is_held(self) -> bool:
         return any(work._held and not work.done() for work in self.works)
@@ -178,7 +219,9 @@ class _InPool:
 
                     engine.refuse_if_not_open()
                     ensure_loop(engine)
-                engine.accept(works)
+                engine.accept(works, deep=True, admit=self._find_room)
+                if engine.cell is not self.cell:
+                    engine.disown(works)
                 _let_go(works)
         except BaseException as error:
             try:
@@ -188,6 +231,10 @@ class _InPool:
                 raise
             if _interrupts(error):
                 raise
+
+    def _find_room(self, works: Sequence[Work], admitted: int, cell: Cell) -> bool:
+        """Admit ``works``, but in a child that was forked meanwhile: they are the parent's."""
+        return cell is self.cell and self.pool._engine.find_room(works, admitted, cell)
 
     def _make_good(
         self, engine: Engine, works: Sequence[Held], claim: object, error: BaseException
@@ -216,12 +263,17 @@ class _InPool:
                 counted = True
                 _resolve(works, mark, _dropped())
         except BaseException:  # interrupted, or by a callback: what is left is done again
-            works = [work for work in self.works if work._decide(mark)]
-            if works and not counted:
-                cell.update(_state.drop_new, len(works))
+            if counted:
+                works = [work for work in self.works if work._decide(mark)]
+            else:
+                works = [work for work in self.works if not work.done() and work._decide(mark)]
+                if works:
+                    cell.update(_state.drop_new, len(works))
             _resolve(works, mark, _dropped())
             raise
-        cell.raise_interrupt()
+
+    def raise_interrupt(self) -> None:
+        self.pool._engine.cell.raise_interrupt()
 
 
 def _hold(engine: Engine, terms: Terms, receiver: Receiver, sending: Sending) -> Held:
@@ -232,6 +284,7 @@ def _hold(engine: Engine, terms: Terms, receiver: Receiver, sending: Sending) ->
     work: Held = kind(engine, receiver, sending, terms.ordered, terms.gate)
     work._claims = []
     work._held = True
+    work._weakly = Weakly(work)
     return work
 
 
@@ -292,8 +345,15 @@ class Elsewhere(Future[Any]):
         return claims[0] is claim
 
     def cancel(self) -> bool:
-        if self.decide(object()):
-            return self.become_cancelled()
+        refuse_if_deep()
+        claim = object()
+        try:
+            if self.decide(claim):
+                return self.become_cancelled()
+        except BaseException:  # interrupted
+            if self._claims[:1] == [claim]:
+                self.become_cancelled()
+            raise
         own = self._own
         return self.cancelled() or (own is not None and own.cancel())
 
@@ -302,21 +362,29 @@ class Elsewhere(Future[Any]):
 
     def become_cancelled(self) -> bool:
         super().cancel()
-        return self.set_running_or_notify_cancel() is False
+        if self._state == CANCELLED:  # and nobody has been notified
+            self.set_running_or_notify_cancel()
+        return self.cancelled()
 
     def follow(self, own: "Future[Any]") -> None:
         """Be what ``own``, the executor's future, is and will be."""
         self._own = own
-        own.add_done_callback(self._end)
+        try:
+            own.add_done_callback(self._end)
+        except BaseException:  # interrupted
+            own.add_done_callback(self._end)
+            raise
 
     def _end(self, own: "Future[Any]") -> None:
-        self._own = None
+        if self.done():
+            return  # it was asked twice
         if own.cancelled():
             self.become_cancelled()
         elif (error := own.exception(0)) is not None:
             self.set_exception(error)
         else:
             self.set_result(own.result(0))
+        self._own = None  # last: until then it shows that this was submitted
 
 
 class _Elsewhere:
@@ -331,17 +399,25 @@ class _Elsewhere:
         self.process = _process.here[0]
         self.calls: list[tuple[Elsewhere, Terms, Receiver]] = []
         for row, receiver in live:
-            future, gate = Elsewhere(), row._terms.gate
+            future = Elsewhere()
             self.calls.append((future, row._terms, receiver))
             deliveries.append((receiver, cast(Delivery, future)))
-            if gate is not None:
-                gate.enqueue(future)
+
+    def hold(self) -> None:
+        for future, terms, _ in self.calls:
+            if (gate := terms.gate) is not None:
                 future.add_done_callback(gate.dequeue)
+                gate.enqueue(future)
+
+    def raise_interrupt(self) -> None:
+        pass
 
     def is_held(self) -> bool:
         return any(future._own is None and not future.done() for future, _, _ in self.calls)
 
     def submit(self, claim: object) -> None:
+        if not page[0]:
+            notice()
         if self.process is not _process.here[0]:
             self.drop(DeliveryLost("it was prepared in the parent of this process"))
             return

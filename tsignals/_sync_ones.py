@@ -4,8 +4,10 @@ They are called as one group, in order. When the sender is cancelled meanwhile, 
 ends first, and no further one is called. Variables that they set are set for the sender.
 
 A framework's runner (``set_sync_runner``) may carry such variables itself, in its own way; what it
-has carried is left as it is. It is awaited in the sender's own task, for it may look at that. Once
-it is done, or cancelled, it may no longer start the group: who takes ``begun`` first decides.
+has carried is left as it is. Where it does not carry the sender's variables to the receivers, they
+run in a copy of the sender's context. It is awaited in the sender's own task, for it may look at
+that. Once it is done, or cancelled, it may no longer start the group: who takes ``begun`` first
+decides.
 """
 
 import asyncio
@@ -64,13 +66,29 @@ class _SyncCalls:
         self.loop = asyncio.get_running_loop()
         self.waiter = self.loop.create_future()
         self.stopped = False
+        self.cut = False  # short, by that
+        self.interrupt: BaseException | None = None  # which told them to
+        self.task: asyncio.Task[Any] | None = None  # the sender, while a runner is awaited there
+        self.cancelled_before = 0
         self.outcome: list[tuple[Any, BaseException | None]] = []
 
     def __iter__(self) -> Iterator[Any]:
         for pair in self.live:
             if self.stopped:
+                self.cut = True
                 return
             yield pair
+
+    def cancelling(self) -> int:
+        return 0 if self.task is None else self.task.cancelling()
+
+    def stop(self, error: BaseException) -> None:
+        """Call no further one, if ``error`` comes from outside: the sender is cancelled.
+
+        Errors of what a coroutine awaits come the same way.
+        """
+        if isinstance(error, GeneratorExit) or self.cancelling() > self.cancelled_before:
+            self.stopped, self.interrupt = True, error
 
     def make(self, run: Callable[[], Any]) -> None:
         try:
@@ -108,29 +126,42 @@ class _SyncCalls:
 
 
 async def _by_runner(runner: _aside.SyncRunner, calls: _SyncCalls, run: Callable[[], Any]) -> Any:
-    begun: list[str] = []  # the first counts
+    begun: list[object] = []  # the first counts
+    over = object()
     changed: dict[contextvars.ContextVar[Any], Any] = {}
+    mine = contextvars.copy_context()
 
     def call() -> None:
-        begun.append("run")
-        if begun[0] != "run" or begun.count("run") > 1:
+        me = object()
+        begun.append(me)
+        if begun[0] is not me:
             return
+        here = contextvars.copy_context()
+        if all(variable in here for variable in mine):
+            make()
+        else:
+            mine.copy().run(make)
+        calls.report()
+
+    def make() -> None:
         before = contextvars.copy_context()
         calls.make(run)
         for variable, value in contextvars.copy_context().items():
             if before.get(variable, _NONE) is not value:
                 changed[variable] = value
-        calls.report()
 
-    mine = contextvars.copy_context()
     raised: BaseException | None = None
+    calls.task = asyncio.current_task()
+    calls.cancelled_before = calls.cancelling()
     try:
         await _stopping(calls, _awaited(runner, call))
+        if calls.cancelling() > calls.cancelled_before:
+            raised = calls.interrupt  # the runner has caught it
     except BaseException as error:
         raised = error
-    begun.append("over")
+    begun.append(over)
     try:
-        if begun[0] == "over":
+        if begun[0] is over or isinstance(raised, GeneratorExit):  # which forbids to wait
             if raised is not None:
                 raise raised
             raise RuntimeError(
@@ -138,12 +169,16 @@ async def _by_runner(runner: _aside.SyncRunner, calls: _SyncCalls, run: Callable
                 "called; see set_sync_runner"
             )
         try:
-            return await calls.ended(raised)
+            result = await calls.ended(raised)
+            if calls.cut and calls.interrupt is not None:
+                raise calls.interrupt
+            return result
         finally:
-            for variable, value in changed.items():
+            for variable, value in list(changed.items()):
                 if variable.get(_NONE) is mine.get(variable, _NONE):  # nobody has carried it
                     variable.set(value)
     finally:
+        calls.interrupt = calls.task = None
         del raised  # or the traceback, this frame and the error form a cycle
 
 
@@ -163,7 +198,7 @@ def _stopping(calls: _SyncCalls, coroutine: Coroutine[Any, Any, None]) -> Genera
         try:
             step = functools.partial(coroutine.send, (yield wanted))
         except BaseException as error:
-            calls.stopped = True
+            calls.stop(error)
             step = functools.partial(coroutine.throw, error)
 
 

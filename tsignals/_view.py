@@ -98,6 +98,17 @@ class View:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._signal, name)
 
+    # Else these would be the signal's, as all that is not here.
+
+    def __copy__(self) -> "View":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "View":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return View, (self._signal, self._tell, self._executor, self._here)
+
     def __repr__(self) -> str:
         how = [] if self._executor is None else [f"via {self._executor!r}"]
         return " ".join([repr(self._signal), *how, *["here"] * self._here])

@@ -66,18 +66,21 @@ class Waits(Workers):
                 self.refuse_on_loop()
             work._doze(timeout)
             return
-        for before in with_those_before(work):
-            while not before.done():
-                held = [before] if before._held else ()
-                if before._owner is None and not held:
+        before: Any = work
+        held: Collection[Any] = ()
+        while not work.done():
+            for before, held in left_before(work):
+                if not held and before._owner is None:
                     refuse_if_deep()
                     self.run(before)
                     if before.done():
-                        break
+                        continue
                 left = None if deadline is None else deadline - time.monotonic()
                 if not self.sleep([before], queue.SimpleQueue(), True, left, held):
                     raise TimeoutError(_NOT_DONE)
-        del work, before  # see drop_frame
+                if held or not before.done():
+                    break  # if it was let go, it stands in its lane now
+        del work, before, held  # see drop_frame
 
     def sleep(
         self,
@@ -85,7 +88,7 @@ class Waits(Workers):
         woken: "queue.SimpleQueue[None]",
         every: bool,
         timeout: float | None,
-        held: "Sequence[Any]" = (),
+        held: "Collection[Any]" = (),
     ) -> bool:
         """In a worker: wait until one of ``works`` has ended, or something is put into ``woken``.
 
@@ -178,8 +181,8 @@ class Waits(Workers):
 
         Returns the first of them that runs elsewhere, or ``work``.
         """
-        for before in with_those_before(work):
-            if before._owner is None and not before._held:
+        for before, held in left_before(work):
+            if not held and before._owner is None:
                 refuse_if_deep()
                 before._pool.run(before)
             if not before.done():
@@ -203,9 +206,9 @@ class Waits(Workers):
                 "another thread with asyncio.to_thread"
             )
 
-    def needed_for(self, work: Any) -> "list[Any]":
-        """What must end before ``work`` can have: what stands before it in its lane, and itself."""
-        return with_those_before(work)
+    def needed_for(self, work: Any) -> "Iterator[tuple[Any, Collection[Any]]]":
+        """What must end before ``work`` has: see ``left_before``."""
+        return left_before(work)
 
     def drain(self, timeout: float | None) -> bool:
         """Wait until nothing is pending or running and all that was is resolved."""
@@ -266,6 +269,14 @@ def refuse_circles(work: Any, me: int) -> None:
 def with_those_before(work: Any) -> "list[Any]":
     """What must end for ``work`` to have ended: what stands before it in its lane, and itself."""
     return [work] if work._turn is None else [*work._turn.standing_before(), work]
+
+
+def left_before(work: Any) -> "Iterator[tuple[Any, Collection[Any]]]":
+    """Of ``with_those_before`` each that is not done; with itself once more, if it is held back."""
+    held = [work] if work._held else ()  # looked at before its turn: H3 in _held
+    for before in with_those_before(work):
+        if not before.done():
+            yield before, held if before is work else [before] if before._held else ()
 
 
 def _only_after(work: Any, me: int) -> bool:

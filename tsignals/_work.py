@@ -73,6 +73,9 @@ class Work(PoolFuture, Entry):
         """Let go of what is needed only to run; it is about to be resolved."""
         raise NotImplementedError
 
+    def _let_go(self) -> None:
+        """It is queued, if it was held back before: see _held."""
+
     def _leave(self, engine: Any) -> None:
         """It is resolved, and no longer to be found in ``engine``."""
         engine.unresolved.pop(self, None)

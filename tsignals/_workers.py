@@ -89,7 +89,7 @@ class Workers:
         self.cell = Cell(state, self.limit)
         self.queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # of Entry; None: go; see E4
         self.unresolved: dict[Entry, None] = {}  # E3
-        self.prepared: dict[Work, None] = {}  # neither submitted nor resolved: see _prepared
+        self.prepared: dict[weakref.ref[Any], None] = {}  # neither submitted nor resolved: _held
         self.elders: deque[weakref.ref[Entry]] = deque()  # the oldest of them; see oldest
         self.overdue: list[None] = []  # as long as there may be entries too many; see tidy
         self.lanes: dict[Hashable, Lane] = {}
@@ -482,7 +482,7 @@ def _work(engine_in: list[Any], cell: Cell, contract: list[bool]) -> None:
             entry = work_queue.get()
             if entry is None:
                 if has_run:
-                    engine.rest(cell)
+                    has_run = engine.rest(cell)
                 after = engine.cell.update(_state.retire)
                 if after is not None:
                     work_queue.put(None)  # for the next of us
