@@ -31,7 +31,7 @@ WAIT = 600.0
 
 
 @contextlib.contextmanager
-def project(database: str) -> Iterator[None]:
+def project(database: str, **settings: Any) -> Iterator[None]:
     """The tests' project, set up in this process, on a new database."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     with contextlib.ExitStack() as stack:
@@ -44,7 +44,7 @@ def project(database: str) -> Iterator[None]:
             import servers  # type: ignore[import-not-found]
 
             wanted = django_project.postgresql(stack.enter_context(servers.postgresql()))
-        os.environ.update(django_project.environment(directory, wanted))
+        os.environ.update(django_project.environment(directory, wanted, **settings))
         import django
 
         django.setup()
@@ -138,7 +138,7 @@ def measure(saves: int, seconds: float) -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    with project(arguments.database):
+    with project(arguments.database, TSIGNALS={"MAX_WORKERS": arguments.workers}):
         import django
 
         print(f"{python()}, Django {django.__version__}, {arguments.database}")
@@ -165,6 +165,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("saves", help="Django saves with a slow receiver after each")
     parser.add_argument("--saves", type=int, default=10_000, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=0.005, help="of a receiver: %(default)s")
+    parser.add_argument("--workers", type=int, help="default: those of the default pool")
     parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary here")
     parser.set_defaults(run=run)
