@@ -285,7 +285,7 @@ def test_failure_is_told_as_that_of_a_background_receiver(db: str) -> None:
     assert failure.named["using"] == db
 
 
-def test_method_is_a_receiver_as_well_and_is_held_weakly(db: str) -> None:
+def test_method_is_a_receiver_as_well_and_is_held_weakly(db: str, pool: WorkerPool) -> None:
     class Shop:
         def __init__(self) -> None:
             self.names: list[str] = []
@@ -302,6 +302,7 @@ def test_method_is_a_receiver_as_well_and_is_held_weakly(db: str) -> None:
     order_ = order("a", db)
     [(_, delivery)] = post_save.send(sender=Thing, instance=order_, using=db)
     assert delivery.result(TIMEOUT) == "noted"
+    assert pool.drain(TIMEOUT)
     assert shop.names == ["a", "a"]
 
 

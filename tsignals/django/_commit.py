@@ -28,8 +28,6 @@ class Hook:
 
     __slots__ = ("_prepared", "called")
 
-    __qualname__ = "tsignals.django.Hook"  # which Django logs, if it raises
-
     def __init__(self) -> None:
         self._prepared: list[Prepared] = []
         self.called = False
