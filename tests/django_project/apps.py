@@ -1,3 +1,5 @@
+"""The app of the project: its name, and the label of its tables."""
+
 from django.apps import AppConfig
 
 

@@ -1,3 +1,5 @@
+"""What is saved: an order, and what a receiver writes about it."""
+
 from django.db import models
 
 

@@ -1,3 +1,5 @@
+"""The addresses of the views."""
+
 from django.urls import path
 
 from . import views
