@@ -7,7 +7,7 @@ import sys
 
 COMMANDS = (
     *("histories", "models", "soak", "memory", "scaling", "sigint", "pool", "bench"),
-    *("django", "saves"),
+    *("web", "django", "saves"),
 )
 
 

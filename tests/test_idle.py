@@ -1,4 +1,4 @@
-"""``WorkerPool(idle=)``: called in a worker that has run something and finds nothing more to run."""
+"""``WorkerPool(idle=)``: called in a worker that has run something and finds nothing more."""
 
 import os
 import threading

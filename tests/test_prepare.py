@@ -1014,41 +1014,40 @@ def test_interrupted_call_leaves_nothing_half_done_and_may_be_made_again(
     case: str, again: str
 ) -> None:
     make, act = INTERRUPTED[case]
-    at = step = 1
-    while True:
+    at, raised = 1, True
+    step = steps_of(make, act)
+    while raised:
         world = make()
         with Interrupter(at) as interrupter, told():
             act(world)
-        if at == 1:
-            step = 1
+        raised, where = interrupter.raised, interrupter.where
+        del interrupter  # whose frames have the Prepared
         with told():
-            if again == "submit":
-                for prepared in world.prepared:
+            while world.prepared:
+                prepared = world.prepared.pop()
+                if again == "submit":
                     prepared.submit()
-            elif again == "drop":
-                for prepared in world.prepared:
+                elif again == "drop":
                     prepared.drop()
-            if act is not cancel:
-                world.prepared.clear()
+                del prepared
         try:
-            if act is not cancel or again != "lose":
-                world.check()
-            else:
-                world.prepared.clear()
-                world.check()
+            world.check()
         except AssertionError as error:
-            pytest.fail(f"at point {at}, {interrupter.where}: {error}")
-        if not interrupter.raised:
-            assert at > 1
-            return
-        if at == 1:
-            other = make()
-            with Interrupter(0) as counter, told():
-                act(other)
-            step = 1 + counter.points // MOST
-            other.prepared.clear()
-            other.check()
+            pytest.fail(f"at point {at}, {where}: {error}")
         at += step
+    assert at > step + 1
+
+
+def steps_of(make: Callable[[], World], act: Callable[[World], None]) -> int:
+    """Every how manieth point is looked at."""
+    world = make()
+    with Interrupter(0) as interrupter, told():
+        act(world)
+    points = interrupter.points
+    del interrupter
+    world.prepared.clear()
+    world.check()
+    return 1 + points // MOST
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

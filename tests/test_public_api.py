@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import itertools
+import os
 import pkgutil
 import subprocess
 import sys
@@ -234,6 +235,33 @@ def test_importing_the_package_starts_no_thread_and_loads_no_other_package() -> 
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=150, text=True
+    )
+    assert (done.stdout.strip(), done.returncode) == ("['tsignals']", 0), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("imported", "unwanted"),
+    [
+        ("tsignals", "asyncio tsignals.http tsignals.wsgi tsignals.asgi"),
+        ("tsignals.http, tsignals.wsgi", "asyncio tsignals.asgi"),
+        ("tsignals.http, tsignals.wsgi, tsignals.asgi", ""),
+    ],
+)
+def test_signals_of_requests_load_no_framework_and_are_loaded_by_nobody_else(
+    imported: str, unwanted: str
+) -> None:
+    code = (
+        f"import sys, {imported}\n"
+        f"assert not set({unwanted.split()!r}) & set(sys.modules)\n"
+        "top = {name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names\n"
+        "print(sorted(name for name in top if not name.startswith('_')))\n"
+    )
+    done = subprocess.run(  # -S: nothing that an installation loads at its start
+        [sys.executable, "-S", "-W", "error", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        timeout=150,
+        text=True,
     )
     assert (done.stdout.strip(), done.returncode) == ("['tsignals']", 0), done.stderr
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stress import histories, memory
+from stress import histories, memory, web
 from stress._run import Breach
 from stress.soak.account import Account, Boom, Sent, Ticket, check_sum
 from tsignals import PoolStats, Signal
@@ -52,6 +52,23 @@ def test_command_finds_no_breach(command: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert not json.loads(report.read_text()).get("breach")
     assert not json.loads(report.read_text()).get("breaches")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="hands its listening socket to a process")
+@pytest.mark.parametrize("server", web.BARS)
+def test_cost_of_the_middlewares_is_measured_beside_the_bare_application(
+    server: str, tmp_path: Path
+) -> None:
+    pytest.importorskip(server)
+    report = tmp_path / "report.json"
+    options = ("--rounds", "2", "--requests", "20", "--json", str(report))
+
+    done = stress("web", "--server", server, *options)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(report.read_text())["figures"][server]
+    assert figures.keys() == {"bare", *web.BARS[server]}
+    assert done.stdout.count(" ok ") + done.stdout.count("short by") == 3
 
 
 @pytest.mark.parametrize("scenario", memory.SCENARIOS)

@@ -395,6 +395,10 @@ def test_tracked_receiver_is_waited_for_and_skipped_under_a_runner() -> None:
 # -- asgiref --
 
 
+# asgiref keeps a thread for the requests that come.
+asgirefs_threads = pytest.mark.foreign_threads("ThreadPoolExecutor")
+
+
 @pytest.fixture
 def asgiref() -> Any:
     sync = pytest.importorskip("asgiref.sync")
@@ -402,6 +406,7 @@ def asgiref() -> Any:
     return sync
 
 
+@asgirefs_threads
 @pytest.mark.parametrize("verb", VERBS)
 def test_with_asgiref_receivers_run_on_the_thread_of_the_request(verb: str, asgiref: Any) -> None:
     signal = signal_to(lambda **named: threading.get_ident(), None)
@@ -417,6 +422,7 @@ def test_with_asgiref_receivers_run_on_the_thread_of_the_request(verb: str, asgi
     assert thread == response
 
 
+@asgirefs_threads
 def test_with_asgiref_locals_and_variables_go_both_ways(asgiref: Any) -> None:
     from asgiref.local import Local
 
@@ -440,6 +446,7 @@ def test_with_asgiref_locals_and_variables_go_both_ways(asgiref: Any) -> None:
     assert seen == [("sender", "sender")]
 
 
+@asgirefs_threads
 def test_with_asgiref_a_cancelled_sender_waits_for_the_receiver_that_runs(asgiref: Any) -> None:
     gate, ear, signal = Gate(), Ear(), Signal()
     signal.connect(gate)

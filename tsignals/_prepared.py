@@ -191,6 +191,8 @@ class _InPool:
         self.pool = pool  # which must not close for want of a reference
         self.cell = engine.cell  # a forked child has another
         self.works: list[Held] = []
+        self.failed: Mark = ("failed", threading.get_ident())  # what it could not queue
+        self.told: list[Held] = []  # of whose failure
         for row, receiver in live:
             work = _hold(engine, row._terms, receiver, sending)
             self.works.append(work)
@@ -240,14 +242,35 @@ class _InPool:
         self, engine: Engine, works: Sequence[Held], claim: object, error: BaseException
     ) -> None:
         """All of ``works`` are queued, or none: then they fail, or may be submitted again."""
-        if any(work in engine.unresolved or work._owner is not None for work in works):
+        if any(work in engine.unresolved or self._is_run_or_dropped(work) for work in works):
             _let_go(works)
         elif _interrupts(error):
             for work in self.works:
                 if work._claims[:1] == [claim]:
                     work._claims = []  # H1
         else:
-            _fail(works, error)
+            self._fail(works, error)
+
+    def _is_run_or_dropped(self, work: Held) -> bool:
+        """Whether it was admitted, and is no longer to be found among the unresolved."""
+        owner = work._owner
+        return owner is not None and owner is not self.failed
+
+    def _fail(self, works: Sequence[Held], error: BaseException) -> None:
+        """Tell of each, once, that it could not be queued, and resolve it."""
+        # Its frames have the deliveries, which will have it: a cycle. The message says all.
+        BaseException.with_traceback(error, None)
+        interrupt: BaseException | None = None
+        for work in works:
+            try:
+                if work not in self.told:
+                    self.told.append(work)
+                    work._tell_unsent(error)
+            except BaseException as raised:
+                interrupt = unless_own(raised) or interrupt
+        _resolve(works, self.failed, error)
+        if interrupt is not None:
+            raise interrupt
 
     def drop(self) -> None:
         if not page[0]:
@@ -300,23 +323,6 @@ def _resolve(works: Sequence[Held], mark: Mark, error: BaseException) -> None:
             work._resolve_uncounted(mark, error)
         except BaseException as raised:  # of a callback: the others are resolved all the same
             interrupt = raised
-    if interrupt is not None:
-        raise interrupt
-
-
-def _fail(works: Sequence[Held], error: BaseException) -> None:
-    """Tell of each that it could not be queued, and resolve it."""
-    # Its frames have the deliveries, which will have it: a cycle. The message says all there is.
-    BaseException.with_traceback(error, None)
-    mark: Mark = ("failed", threading.get_ident())
-    interrupt: BaseException | None = None
-    for work in works:
-        try:
-            if not work.done():
-                work._tell_unsent(error)
-        except BaseException as raised:
-            interrupt = unless_own(raised) or interrupt
-    _resolve(works, mark, error)
     if interrupt is not None:
         raise interrupt
 

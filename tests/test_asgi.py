@@ -1,0 +1,645 @@
+"""``tsignals.asgi``: the signals of requests, by servers made by hand that do what real ones do."""
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from helpers import TIMEOUT, BaseBoom, Boom, raiser, wait_until
+from requests_heard import SIGNALS, Heard, executor_of_signals, hearing
+
+from tsignals import WorkerPool
+from tsignals.asgi import SignalMiddleware
+from tsignals.http import request_finished, request_started
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+START = {"type": "http.response.start", "status": 200, "headers": []}
+LAST = {"type": "http.response.body", "body": b"last"}
+MORE = {"type": "http.response.body", "body": b"more", "more_body": True}
+DISCONNECT = {"type": "http.disconnect"}
+
+
+class Server:
+    """An ASGI server for one request: what it received of the application is in ``sent``."""
+
+    def __init__(self, app: App, *to_receive: dict[str, Any], **scope: Any) -> None:
+        self.app = app
+        self.scope = {"type": "http", "method": "GET", "path": "/", "headers": [], **scope}
+        self.to_receive = [*to_receive]
+        self.sent: list[dict[str, Any]] = []
+        self.gone_after = 1_000
+
+    async def receive(self) -> dict[str, Any]:
+        return self.to_receive.pop(0)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if len(self.sent) >= self.gone_after:
+            raise OSError("the client has gone away")
+        self.sent.append(message)
+
+    async def __call__(self) -> None:
+        await self.app(self.scope, self.receive, self.send)
+
+    def serve(self) -> None:
+        async def main() -> None:
+            await asyncio.wait_for(self(), TIMEOUT)
+
+        asyncio.run(main())
+
+
+def sending(*messages: dict[str, Any], error: BaseException | None = None) -> App:
+    """An application that sends these, and then raises."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+        if error is not None:
+            raise error
+
+    return app
+
+
+answering = sending(START, MORE, LAST)
+
+
+async def hang() -> None:
+    async with asyncio.timeout(TIMEOUT):
+        await asyncio.get_running_loop().create_future()
+
+
+# --- What is sent
+
+
+def test_request_is_told_of_from_start_to_end() -> None:
+    server = Server(SignalMiddleware(sending({**START, "status": 201}, LAST)), method="POST")
+    with hearing() as heard:
+        server.serve()
+    assert server.sent[1] is LAST
+    assert heard.words == ["started", "finished"]
+    for _, named in heard:
+        assert named["scope"] is server.scope
+        assert (named["method"], named["path"]) == ("POST", "/")
+    finished = heard.one("finished")
+    assert finished["status"] == 201
+    assert finished["outcome"] == "finished"
+    assert finished["seconds"] >= 0
+    assert finished.keys() - heard.one("started").keys() == {"status", "seconds", "outcome"}
+
+
+def test_path_is_that_of_the_scope_which_begins_with_the_root_path() -> None:
+    with hearing() as heard:
+        Server(SignalMiddleware(answering), path="/shop/café", root_path="/shop").serve()
+    assert heard.one("started")["path"] == "/shop/café"
+
+
+def test_sender_is_the_application_or_what_was_given() -> None:
+    app, other = sending(START, LAST), sending(START, LAST)
+    with hearing(app) as heard, hearing(other) as unheard, hearing("me") as named:
+        Server(SignalMiddleware(app)).serve()
+        Server(SignalMiddleware(other, sender="me")).serve()
+    assert [values["sender"] for _, values in heard] == [app, app]
+    assert [values["sender"] for _, values in named] == ["me", "me"]
+    assert unheard == []
+
+
+def test_async_receivers_are_awaited_on_the_loop_and_sync_ones_run_beside_it() -> None:
+    threads: list[tuple[str, bool]] = []
+
+    async def on_loop(**named: Any) -> None:
+        threads.append(("async", threading.current_thread() is threading.main_thread()))
+
+    def beside(**named: Any) -> None:
+        threads.append(("sync", threading.current_thread() is threading.main_thread()))
+
+    with request_finished.connect(on_loop), request_finished.connect(beside):
+        Server(SignalMiddleware(answering)).serve()
+    assert sorted(threads) == [("async", True), ("sync", False)]
+
+
+def test_context_that_receivers_of_the_start_set_is_the_applications() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+    seen: list[str] = []
+
+    async def bind(**named: Any) -> None:
+        variable.set("bound")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(variable.get("none"))
+        await answering(scope, receive, send)
+
+    def note(**named: Any) -> None:
+        seen.append(variable.get("none"))
+
+    with request_started.connect(bind), request_finished.connect(note):
+        Server(SignalMiddleware(app)).serve()
+    assert seen == ["bound", "bound"]
+
+
+@pytest.mark.parametrize("kind", ["lifespan", "websocket"])
+def test_what_is_no_http_passes_through_untouched(kind: str) -> None:
+    seen: list[Any] = []
+
+    async def app(*arguments: Any) -> None:
+        seen.append(arguments)
+
+    server = Server(SignalMiddleware(app), type=kind)
+    with hearing() as heard:
+        server.serve()
+    assert seen == [(server.scope, server.receive, server.send)]
+    assert heard == []
+
+
+def test_where_nobody_listens_the_request_passes_through_untouched() -> None:
+    seen: list[Any] = []
+
+    async def app(*arguments: Any) -> None:
+        seen.append(arguments)
+        request_finished.connect(later)
+
+    later = Heard()
+    server = Server(SignalMiddleware(app))
+    with hearing("somebody else") as heard:
+        server.serve()
+    request_finished.disconnect(later)
+    assert seen == [(server.scope, server.receive, server.send)]
+    assert heard == later == []
+
+
+@pytest.mark.parametrize("word", SIGNALS)
+def test_who_listens_to_one_of_the_signals_is_enough(word: str) -> None:
+    later = Heard()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        request_finished.connect(later)
+        await answering(scope, receive, send)
+
+    with hearing(None, word):
+        Server(SignalMiddleware(app)).serve()
+    request_finished.disconnect(later)
+    assert later.outcomes == ["finished"]
+
+
+# --- How a response ends
+
+TRAILERS = {**START, "trailers": True}
+A_TRAILER = {"type": "http.response.trailers", "headers": [], "more_trailers": True}
+LAST_TRAILER = {"type": "http.response.trailers", "headers": []}
+PATH = {"type": "http.response.pathsend", "path": "/etc/motd"}
+ZERO = {"type": "http.response.zerocopysend", "file": 0}
+
+ENDS: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "one message": ([START, LAST], "finished"),
+    "many messages": ([START, MORE, MORE, LAST], "finished"),
+    "empty body": ([START, {"type": "http.response.body"}], "finished"),
+    "path": ([START, PATH], "finished"),
+    "zero copy": ([START, {**ZERO, "more_body": True}, ZERO], "finished"),
+    "zero copy, not all": ([START, {**ZERO, "more_body": True}], "error"),
+    "trailers": ([TRAILERS, LAST, A_TRAILER, LAST_TRAILER], "finished"),
+    "trailers after a path": ([TRAILERS, PATH, LAST_TRAILER], "finished"),
+    "trailers that are missing": ([TRAILERS, LAST], "error"),
+    "trailers, not all": ([TRAILERS, LAST, A_TRAILER], "error"),
+    "no last message": ([START, MORE], "error"),
+    "no body": ([START], "error"),
+    "nothing": ([], "error"),
+    "more after the last": ([START, LAST, MORE], "finished"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_outcome_says_whether_the_application_has_sent_its_last_message(end: str) -> None:
+    messages, outcome = ENDS[end]
+    with hearing() as heard:
+        Server(SignalMiddleware(sending(*messages))).serve()
+    assert heard.words == ["started", "finished"]  # where there was no exception, none is told
+    assert heard.outcomes == [outcome]
+    assert heard.one("finished")["status"] == (200 if messages else None)
+
+
+def test_seconds_end_at_the_last_message_and_the_signal_comes_at_the_return(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 10.0
+    monkeypatch.setattr("tsignals.asgi.perf_counter", lambda: now)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal now
+        for now, message in enumerate([START, MORE, LAST, MORE], 11):  # noqa: B007
+            await send(message)
+        now = 20.0
+        assert heard.words == ["started"]  # background tasks run here
+
+    with hearing() as heard:
+        Server(SignalMiddleware(app)).serve()
+    assert heard.one("finished")["seconds"] == 13.0 - 10.0
+
+
+# --- Clients that go away
+
+
+def test_disconnect_that_the_application_receives_is_its_outcome() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        assert await receive() == DISCONNECT
+        await send(LAST)  # servers take it, and drop it
+
+    with hearing() as heard:
+        Server(SignalMiddleware(app), DISCONNECT).serve()
+    assert heard.words == ["started", "finished"]
+    assert heard.outcomes == ["disconnected"]
+
+
+def test_disconnect_after_the_last_message_is_no_news() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "http.request"
+        await answering(scope, receive, send)
+        assert await receive() == DISCONNECT
+
+    with hearing() as heard:
+        Server(SignalMiddleware(app), {"type": "http.request"}, DISCONNECT).serve()
+    assert heard.outcomes == ["finished"]
+
+
+@pytest.mark.parametrize("gone_after", [0, 1, 2])
+def test_send_that_raises_an_os_error_is_a_disconnect_and_no_exception_of_the_application(
+    gone_after: int,
+) -> None:
+    server = Server(SignalMiddleware(answering))
+    server.gone_after = gone_after
+    with hearing() as heard, pytest.raises(OSError, match="gone away"):
+        server.serve()
+    assert heard.words == ["started", "finished"]
+    assert heard.outcomes == ["disconnected"]
+    assert heard.one("finished")["status"] == (200 if gone_after else None)
+
+
+def test_application_that_survives_an_os_error_of_send_is_disconnected_all_the_same() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with contextlib.suppress(OSError):
+            await answering(scope, receive, send)
+
+    server = Server(SignalMiddleware(app))
+    server.gone_after = 2
+    with hearing() as heard:
+        server.serve()
+    assert heard.outcomes == ["disconnected"]
+
+
+def test_os_error_after_the_last_message_is_an_error_of_the_application() -> None:
+    server = Server(SignalMiddleware(sending(START, LAST, MORE)))
+    server.gone_after = 2
+    with hearing() as heard, pytest.raises(OSError):
+        server.serve()
+    assert heard.words == ["started", "exception", "finished"]
+    assert heard.outcomes == ["error"]
+
+
+# --- Errors of the application
+
+
+@pytest.mark.parametrize("messages", [[], [START], [START, MORE], [START, LAST]])
+def test_error_of_the_application_is_told_once_and_reaches_the_server(messages: Any) -> None:
+    error = Boom()
+    with hearing() as heard, pytest.raises(Boom):
+        Server(SignalMiddleware(sending(*messages, error=error))).serve()
+    assert heard.words == ["started", "exception", "finished"]
+    assert heard.one("exception")["exception"] is error
+    assert heard.outcomes == ["error"]
+    assert heard.one("finished")["status"] == (200 if messages else None)
+
+
+def test_what_is_no_exception_is_told_and_propagates_too() -> None:
+    with hearing() as heard, pytest.raises(BaseBoom):
+        Server(SignalMiddleware(sending(START, error=BaseBoom()))).serve()
+    assert heard.words == ["started", "exception", "finished"]
+    assert heard.outcomes == ["error"]
+
+
+# --- Cancelled requests
+
+
+async def cancelled(server: Server, until: asyncio.Event) -> None:
+    """Serve, and cancel that when ``until`` is set."""
+    task = asyncio.create_task(server())
+    await asyncio.wait_for(until.wait(), TIMEOUT)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, TIMEOUT)
+
+
+def hanging(until: asyncio.Event, *messages: dict[str, Any]) -> App:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+        until.set()
+        await hang()
+
+    return app
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_request_that_is_cancelled_is_finished_all_the_same(background: bool) -> None:
+    async def main() -> None:
+        until = asyncio.Event()
+        app = hanging(until, START)
+        await cancelled(Server(SignalMiddleware(app, background=background)), until)
+        for _ in range(3):
+            gc.collect()  # of the task that sends, nobody of ours knows
+        await asyncio.wait_for(done.wait(), TIMEOUT)
+
+    async def tell(**named: Any) -> None:
+        loop.call_soon_threadsafe(done.set)
+
+    with asyncio.Runner() as runner, hearing() as heard:
+        loop, done = runner.get_loop(), asyncio.Event()
+        with request_finished.connect(tell, priority=-1):
+            runner.run(main())
+    assert heard.words == ["started", "finished"]
+    assert heard.outcomes == ["cancelled"]
+    assert heard.one("finished")["status"] == 200
+
+
+def test_request_that_is_cancelled_again_and_again_is_finished_once() -> None:
+    """As cancel scopes do: each ``await`` raises again."""
+
+    async def main() -> None:
+        until = asyncio.Event()
+        task = asyncio.create_task(Server(SignalMiddleware(hanging(until)))())
+        await asyncio.wait_for(until.wait(), TIMEOUT)
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait_for(heard_it.wait(), TIMEOUT)
+
+    async def tell(**named: Any) -> None:
+        await asyncio.sleep(0)
+        heard_it.set()
+
+    heard_it = asyncio.Event()
+    with hearing() as heard, request_finished.connect(tell):
+        asyncio.run(main())
+    assert heard.outcomes == ["cancelled"]
+
+
+def test_request_that_is_cancelled_while_it_is_started_is_finished_too() -> None:
+    async def main() -> None:
+        async def slow(**named: Any) -> None:
+            until.set()
+            await hang()
+
+        until = asyncio.Event()
+        with request_started.connect(slow):
+            await cancelled(Server(SignalMiddleware(answering)), until)
+        await asyncio.wait_for(heard_it.wait(), TIMEOUT)
+
+    async def tell(**named: Any) -> None:
+        heard_it.set()
+
+    heard_it = asyncio.Event()
+    with hearing(None, "finished") as heard, request_finished.connect(tell):
+        asyncio.run(main())
+    assert heard.outcomes == ["cancelled"]
+    assert heard.one("finished")["status"] is None
+
+
+def test_cancelling_a_request_while_it_is_told_of_cuts_no_receiver_short() -> None:
+    async def main() -> None:
+        async def slow(**named: Any) -> None:
+            until.set()
+            await asyncio.wait_for(opened.wait(), TIMEOUT)
+            ended.set()
+
+        until, opened, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        with request_finished.connect(slow):
+            await cancelled(Server(SignalMiddleware(answering)), until)
+            opened.set()
+            await asyncio.wait_for(ended.wait(), TIMEOUT)
+
+    asyncio.run(main())
+
+
+def test_request_that_is_cancelled_with_its_loop_is_finished_too() -> None:
+    async def main() -> None:
+        until = asyncio.Event()
+        running.append(asyncio.create_task(Server(SignalMiddleware(hanging(until)))()))
+        await asyncio.wait_for(until.wait(), TIMEOUT)
+
+    running: list[asyncio.Task[None]] = []
+    with hearing() as heard:
+        asyncio.run(main())
+        assert running[0].cancelled()
+        wait_until(lambda: heard.outcomes)  # on a thread that the loop did not wait for
+    assert heard.outcomes == ["cancelled"]
+
+
+def test_request_whose_coroutine_is_thrown_away_is_finished_once() -> None:
+    class Pause:
+        def __await__(self) -> Any:
+            yield
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await Pause()
+
+    with hearing(None, "finished", "exception") as heard:
+        coroutine: Any = Server(SignalMiddleware(app))()
+        coroutine.send(None)
+        assert heard == []
+        coroutine.close()
+    assert heard.words == ["finished"]
+    assert heard.outcomes == ["cancelled"]
+
+
+def test_conclusion_that_is_cancelled_before_it_began_is_made_all_the_same() -> None:
+    cancelled_at_once: list[asyncio.Task[None]] = []
+
+    def factory(loop: asyncio.AbstractEventLoop, coro: Any, **named: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **named)
+        if coro.__name__ == "_conclude":
+            task.cancel()
+            cancelled_at_once.append(task)
+        return task
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        until = asyncio.Event()
+        await cancelled(Server(SignalMiddleware(hanging(until, START))), until)
+
+    with hearing() as heard:
+        asyncio.run(main())
+    assert len(cancelled_at_once) == 1
+    assert heard.words == ["started", "finished"]
+    assert heard.outcomes == ["cancelled"]
+
+
+def test_conclusion_whose_loop_is_closed_is_made_where_it_is_found() -> None:
+    loop = asyncio.new_event_loop()
+    until = asyncio.Event()
+    with hearing(None, "finished") as heard:
+        task = loop.create_task(Server(SignalMiddleware(hanging(until, START)))())
+        loop.run_until_complete(asyncio.wait_for(until.wait(), TIMEOUT))
+        task.cancel()
+        loop.call_soon(loop.stop)  # after the task's step, before that of the one it makes
+        loop.run_forever()
+        assert task.cancelled()
+        loop.set_exception_handler(lambda *arguments: None)  # asyncio tells of the pending task
+        loop.close()
+        del task
+        assert heard == []
+        with pytest.warns(RuntimeWarning, match="never awaited"):
+            Server(SignalMiddleware(hanging_not)).serve()
+            gc.collect()
+    assert sorted(heard.outcomes) == ["cancelled", "error"]
+
+
+async def hanging_not(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+# --- Errors of receivers and sends
+
+
+@pytest.mark.parametrize("word", SIGNALS)
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_errors_of_receivers_reach_nobody_but_the_log(
+    word: str, fails: bool, is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def failing_async(**named: Any) -> None:
+        raise ValueError("a receiver's")
+
+    failing = failing_async if is_async else raiser(ValueError("a receiver's"))
+    server = Server(SignalMiddleware(sending(START, LAST, error=Boom() if fails else None)))
+    with SIGNALS[word].connect(failing), hearing() as heard:
+        with pytest.raises(Boom) if fails else contextlib.nullcontext():
+            server.serve()
+    assert server.sent == [START, LAST]
+    assert heard.words == ["started", *["exception"][: int(fails)], "finished"]
+    told = [record for record in caplog.records if record.exc_info]
+    assert [record.name for record in told] == ["tsignals"] * heard.words.count(word)
+
+
+def test_what_a_send_raises_is_logged_and_harms_no_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Here what is around the receivers of a pool, and no thread for them."""
+    closed = WorkerPool(1)
+    closed.shutdown()
+    caplog.clear()
+    server = Server(SignalMiddleware(answering, background=True))
+    with executor_of_signals(closed), hearing() as heard:
+        server.serve()
+    assert server.sent == [START, MORE, LAST]
+    assert heard == []
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+    assert caplog.records[0].getMessage().startswith("cannot send request_started for GET /")
+
+
+def test_full_queue_that_blocks_is_logged_and_does_not_block_the_loop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    opened, entered = threading.Event(), threading.Event()
+    with WorkerPool(1, max_pending=1) as pool, executor_of_signals(pool):
+        pool.submit(lambda: (entered.set(), opened.wait(TIMEOUT)))
+        assert entered.wait(TIMEOUT)
+        pool.submit(int)
+        server = Server(SignalMiddleware(answering, background=True))
+        with hearing() as heard:
+            server.serve()
+            opened.set()
+    assert heard == []
+    assert len(server.sent) == 3
+    assert {type(record.exc_info[1]).__name__ for record in caplog.records if record.exc_info} == {
+        "QueueFull"
+    }
+
+
+# --- In the background
+
+
+def test_background_receivers_get_a_copy_of_the_start() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["path"] = "/other"
+        scope["more"] = "later"
+        await answering(scope, receive, send)
+
+    server = Server(SignalMiddleware(app, background=True), path="/pizza")
+    before = dict(server.scope)
+    with WorkerPool(1) as pool, executor_of_signals(pool), hearing() as heard:
+        server.serve()
+        assert pool.drain(TIMEOUT)
+    assert heard.words == ["started", "finished"]
+    for _, named in heard:
+        assert named["scope"] is not server.scope
+        assert named["scope"] == before
+
+
+def test_background_receivers_are_told_of_errors() -> None:
+    with WorkerPool(1) as pool, executor_of_signals(pool), hearing() as heard:
+        with pytest.raises(Boom):
+            Server(SignalMiddleware(sending(START, error=Boom()), background=True)).serve()
+        assert pool.drain(TIMEOUT)
+    assert heard.words == ["started", "exception", "finished"]
+
+
+def test_background_receivers_run_in_the_executor_that_was_given() -> None:
+    names: list[str] = []
+
+    def note(**named: Any) -> None:
+        names.append(threading.current_thread().name)
+
+    with WorkerPool(1, thread_name_prefix="mine") as pool:
+        with request_started.connect(note), request_finished.connect(note):
+            Server(SignalMiddleware(answering, background=True, executor=pool)).serve()
+            assert pool.drain(TIMEOUT)
+    assert [name.split("_")[0] for name in names] == ["mine", "mine"]
+
+
+# --- Memory
+
+
+def test_nothing_of_a_request_is_kept_once_it_has_ended() -> None:
+    class Marked(dict[str, Any]):
+        """A scope that can be looked for."""
+
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        raise Boom
+
+    async def main() -> None:
+        for app in (answering, sending(START), failing):
+            server = Server(SignalMiddleware(app))
+            server.scope = Marked(server.scope)
+            with contextlib.suppress(Boom):
+                await server()
+
+    with hearing() as heard:
+        asyncio.run(main())
+    heard.clear()
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if type(thing) is Marked]
+
+
+# --- Arguments
+
+
+def test_application_that_cannot_be_called_is_refused() -> None:
+    with pytest.raises(TypeError, match="app must be an application to call, not 'shop:app'"):
+        SignalMiddleware("shop:app")  # type: ignore[arg-type]
+
+
+def test_executor_that_is_none_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"executor must be a concurrent\.futures\.Executor"):
+        SignalMiddleware(answering, background=True, executor=4)  # type: ignore[arg-type]
+
+
+def test_executor_without_background_is_refused() -> None:
+    with WorkerPool(1) as pool, pytest.raises(ValueError, match="pass background=True with it"):
+        SignalMiddleware(answering, executor=pool)
+
+
+def test_background_that_is_no_bool_is_refused() -> None:
+    with WorkerPool(1) as pool, pytest.raises(TypeError, match="executor=pool"):
+        SignalMiddleware(answering, background=pool)  # type: ignore[arg-type]

@@ -1,0 +1,261 @@
+"""``SignalMiddleware``: the signals of ``tsignals.http`` for any ASGI application.
+
+Threads and tasks
+    One request runs in one event loop, in the task of its server and in tasks of its application;
+    different requests may run in loops of different threads. There is no lock.
+
+    A1  What a request still has to send stands in a list; who pops one sends it (http._sends Q2).
+        That is the task that concludes the request; else, where that task was cancelled before it
+        began or its loop was closed, its callback or the request's finalizer, which call the
+        receivers where they are.
+    A2  What concludes a request is a task of its own, which a cancellation of the request's task
+        does not reach: after one, an ``await`` may raise again at once. ``_tasks`` refers to it
+        until it has ended, for an event loop does not.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import Executor
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from tsignals import Signal
+from tsignals.http import got_request_exception, request_finished, request_started
+from tsignals.http._sends import Sends, check, log_failed_send
+
+__all__ = ["SignalMiddleware"]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_tasks: set[asyncio.Task[None]] = set()  # changed by one step at a time (A2)
+
+
+class SignalMiddleware:
+    """An ASGI application that is ``app``, and tells of its requests by ``tsignals.http``.
+
+    app: the ASGI 3 application.
+    sender: what receivers connect to; ``None``: ``app``.
+    background: run receivers with ``send_async``. They get a copy of ``scope``, taken when the
+        request starts. Else ``asend_robust`` runs them: sync ones on another thread.
+    executor: where, instead of the signals' own executor; needs ``background=True``.
+
+    Only ``http`` is watched; ``lifespan`` and ``websocket`` pass through untouched. Where nobody
+    listens when a request starts, so does that, and nothing is sent of it. Errors of receivers, and
+    of sends, are logged and never reach the client or the server. What is no ``Exception``
+    propagates.
+
+    ``request_finished`` is sent when ``app`` has returned; its ``seconds`` end with the last
+    message of the response.
+
+    Raises ``TypeError`` for an ``app`` that cannot be called, for a ``background`` that is no bool
+    and an ``executor`` that is none; ``ValueError`` for one without ``background``.
+
+    Thread safety: any number of requests at once, in any number of event loops.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        *,
+        sender: object = None,
+        background: bool = False,
+        executor: Executor | None = None,
+    ) -> None:
+        check(app, background, executor)
+        self._app = app
+        self._sends = Sends(app if sender is None else sender, background, executor)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._sends.heard():
+            return await self._app(scope, receive, send)
+        request = _Request(self._sends, scope, receive, send)
+        try:
+            await request.start()
+            await self._app(scope, request.receive, request.send)
+        except asyncio.CancelledError:
+            request.conclude("cancelled")
+            raise
+        except GeneratorExit:  # the coroutine is thrown away, on whatever thread
+            request.conclude("cancelled", here=True)
+            raise
+        except BaseException as error:
+            if (task := request.conclude("error", error)) is not None:
+                await asyncio.shield(task)
+            raise
+        # Without its last message: an error, but for that there is no exception.
+        if (task := request.conclude("error")) is not None:
+            await asyncio.shield(task)
+
+
+class _Request:
+    """What is known of one request and of what the application has sent of its response."""
+
+    __slots__ = (
+        "__weakref__",
+        "_ended",
+        "_gone",
+        "_last",
+        "_method",
+        "_path",
+        "_receive",
+        "_seconds",
+        "_send",
+        "_sends",
+        "_started",
+        "_status",
+        "_trailers",
+        "_values",
+    )
+
+    def __init__(self, sends: Sends, scope: Scope, receive: Receive, send: Send) -> None:
+        self._started = perf_counter()
+        self._sends = sends
+        self._receive = receive
+        self._send = send
+        self._method: str = scope.get("method", "")
+        self._path: str = scope.get("path", "")  # the root_path is at its beginning
+        self._values = dict(scope) if sends.background else scope
+        self._status: int | None = None
+        self._trailers = False  # announced, and end the response in place of its body
+        self._ended = False
+        self._gone = False
+        self._seconds = 0.0
+        self._last: list[tuple[Signal, dict[str, Any]]] = []  # to be sent, backwards (A1)
+
+    # -- What the application calls --
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self._ended:
+            self._gone = True  # after the end, it is how servers say that all is said
+        return message
+
+    async def send(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:
+            if not self._ended:
+                self._gone = True
+            raise
+        kind = message["type"]
+        if kind == "http.response.body" or kind == "http.response.zerocopysend":
+            if not message.get("more_body", False) and not self._trailers:
+                self._end()
+        elif kind == "http.response.start":
+            self._status = int(message["status"])
+            self._trailers = message.get("trailers", False)
+        elif kind == "http.response.pathsend":
+            if not self._trailers:
+                self._end()
+        elif kind == "http.response.trailers" and not message.get("more_trailers", False):
+            self._end()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._seconds = perf_counter() - self._started
+
+    # -- What is sent --
+
+    async def start(self) -> None:
+        sends = self._sends
+        named = {"scope": self._values, "method": self._method, "path": self._path}
+        try:
+            if sends.background:
+                sends.started(sends.sender, **named)
+            elif request_started.has_listeners(sends.sender):
+                await request_started.asend_robust(sends.sender, **named)
+        except Exception:
+            log_failed_send(request_started, self._method, self._path)
+
+    def conclude(
+        self, outcome: str, exception: BaseException | None = None, here: bool = False
+    ) -> "asyncio.Task[None] | None":
+        """The application is done: send what follows from that. Returns what is to be awaited.
+
+        ``outcome`` holds unless the client has gone away or, without an exception, the response
+        has ended. ``here``: call the receivers right here, there may be no event loop.
+        """
+        if not self._ended:
+            self._seconds = perf_counter() - self._started
+        if self._gone:
+            outcome, exception = "disconnected", None
+        elif outcome == "error" and exception is None and self._ended:
+            outcome = "finished"
+        sender = self._sends.sender
+        named: dict[str, Any] = {
+            "scope": self._values,
+            "method": self._method,
+            "path": self._path,
+        }
+        last = {"status": self._status, "seconds": self._seconds, "outcome": outcome}
+        self._last.append((request_finished, {**named, **last}))
+        if exception is not None:
+            self._last.append((got_request_exception, {**named, "exception": exception}))
+        if (
+            here
+            or self._sends.background
+            or not any(signal.has_listeners(sender) for signal, _ in self._last)
+        ):
+            self._conclude_here()
+            return None
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # another library's event loop
+            self._conclude_here()
+            return None
+        if _tasks:
+            _forget_closed_loops()
+        task = loop.create_task(self._conclude())
+        _tasks.add(task)
+        task.add_done_callback(self._concluded)
+        return task
+
+    async def _conclude(self) -> None:
+        sender = self._sends.sender
+        cancelled = False
+        while (pair := self._claim()) is not None:
+            signal, named = pair
+            try:
+                await signal.asend_robust(sender, **named)
+            except asyncio.CancelledError:
+                cancelled = True  # by the end of the loop; that waits for what comes next
+            except Exception:
+                log_failed_send(signal, self._method, self._path)
+        if cancelled:
+            raise asyncio.CancelledError
+
+    def _conclude_here(self) -> None:
+        sends = self._sends
+        while (pair := self._claim()) is not None:
+            signal, named = pair
+            send = sends.finished if signal is request_finished else sends.failed
+            try:
+                send(sends.sender, **named)
+            except Exception:
+                log_failed_send(signal, self._method, self._path)
+
+    def _claim(self) -> tuple[Signal, dict[str, Any]] | None:
+        """What the caller, and nobody else, is to send next (A1)."""
+        try:
+            return self._last.pop()
+        except IndexError:
+            return None
+
+    def _concluded(self, task: "asyncio.Task[None]") -> None:
+        _tasks.discard(task)
+        self._conclude_here()  # nothing, unless the task was cancelled before it began
+
+    def __del__(self) -> None:
+        self._conclude_here()  # nothing, unless the loop was closed before the task had ended
+
+
+def _forget_closed_loops() -> None:
+    """Let go of tasks that will never run, so that their requests' finalizers do their part."""
+    for task in _tasks.copy():
+        if task.get_loop().is_closed():
+            _tasks.discard(task)

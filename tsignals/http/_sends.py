@@ -1,0 +1,82 @@
+"""What the two middlewares have in common: their arguments, and sends that harm no request.
+
+Law
+    Q1  What a send of a request's signal raises is logged, and goes no further: the client gets
+        what the application answered. Only what is no ``Exception`` passes, as it does through
+        ``send_robust``: a signal handler may have raised it to end the thread.
+    Q2  A request has one token, in a list. Who pops it sends ``request_finished``; nobody else
+        does. Popping is one atomic step, with and without the GIL, so threads, finalizers and
+        tasks may all try, and exactly one succeeds.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from tsignals import Signal
+from tsignals.http import got_request_exception, request_finished, request_started
+
+_log = logging.getLogger("tsignals")
+
+Send = Callable[..., object]
+
+_started_heard = request_started.has_listeners
+_finished_heard = request_finished.has_listeners
+_failed_heard = got_request_exception.has_listeners
+
+
+class Sends:
+    """The three sends of a middleware, to ``sender``: here, or in the background.
+
+    Immutable, so any thread may use it.
+    """
+
+    __slots__ = ("background", "failed", "finished", "sender", "started")
+
+    def __init__(self, sender: object, background: bool, executor: Executor | None) -> None:
+        self.sender = sender
+        self.background = background
+        self.started = _send(request_started, background, executor)
+        self.failed = _send(got_request_exception, background, executor)
+        self.finished = _send(request_finished, background, executor)
+
+    def heard(self) -> bool:
+        """Whether anybody listens to what is sent of a request that starts now."""
+        sender = self.sender
+        return _finished_heard(sender) or _started_heard(sender) or _failed_heard(sender)
+
+
+def _send(signal: Signal, background: bool, executor: Executor | None) -> Send:
+    if not background:
+        return signal.send_robust
+    if executor is None:
+        return signal.send_async
+    return signal.via(executor).send_async
+
+
+def check(app: object, background: object, executor: object) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what no middleware can work with."""
+    if not callable(app):
+        raise TypeError(f"app must be an application to call, not {app!r}")
+    if not isinstance(background, bool):
+        raise TypeError(
+            f"background must be True or False, not {background!r}; "
+            "to choose a pool, pass background=True, executor=pool"
+        )
+    if executor is not None and not isinstance(executor, Executor):
+        raise TypeError(f"executor must be a concurrent.futures.Executor or None, not {executor!r}")
+    if executor is not None and not background:
+        raise ValueError(
+            "executor= is where receivers run in the background; pass background=True with it"
+        )
+
+
+def log_failed_send(signal: Signal, method: str, path: str) -> None:
+    """Log the exception that is being handled: a signal of this request was not sent (Q1)."""
+    what = "request_finished"
+    if signal is not request_finished:
+        what = "request_started" if signal is request_started else "got_request_exception"
+    try:
+        _log.exception("cannot send %s for %s %s; the request goes on without", what, method, path)
+    except Exception:
+        pass  # a handler that raises must not reach the client, either
