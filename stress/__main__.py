@@ -6,16 +6,8 @@ import importlib.util
 import sys
 
 COMMANDS = (
-    "histories",
-    "models",
-    "soak",
-    "memory",
-    "scaling",
-    "sigint",
-    "pool",
-    "web",
-    "saves",
-    "bench",
+    *("histories", "models", "soak", "memory", "scaling", "sigint", "pool", "bench"),
+    *("web", "saves", "django", "django_saves"),
 )
 
 

@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import django_project
 import pytest
 from helpers import Boom
 
@@ -58,8 +59,8 @@ Step = tuple[Any, ...]
 @pytest.fixture(scope="module", autouse=True)
 def strict_django() -> Iterator[None]:
     """With DEBUG, Django checks receivers as we always do."""
-    if not settings.configured:
-        settings.configure(DEBUG=True)
+    django_project.configure()
+    assert settings.DEBUG
     yield
 
 

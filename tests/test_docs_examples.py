@@ -82,6 +82,7 @@ def test_examples_of_a_page_run_and_print_what_it_says(
             continue
         where = f"{page.relative_to(ROOT)}, line {example.line}"
         if name := words.get("file", words.get("script", "")):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(example.code, encoding="utf-8")
             monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)
         if "script" in words:

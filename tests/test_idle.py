@@ -9,7 +9,7 @@ from helpers import TIMEOUT, BaseBoom, Boom, Gate, wait_until
 from pools import Watch, add_up, held, signal_to
 from processes import run
 
-from tsignals import WorkerPool
+from tsignals import WorkerPool, _workers
 
 
 class Idle:
@@ -48,6 +48,16 @@ def test_idle_is_not_called_between_deliveries_that_wait() -> None:
         wait_until(lambda: idle.threads)
     assert counts == [0] * 100
     assert len(idle.threads) == 1
+
+
+def test_short_pause_between_two_deliveries_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``idle`` closes would be opened again at once, over and over."""
+    monkeypatch.setattr(_workers, "PATIENCE", TIMEOUT)
+    idle = Idle()
+    with WorkerPool(1, idle=idle) as pool:
+        workers = [pool.submit(threading.get_ident).result(TIMEOUT) for _ in range(20)]
+        assert idle.threads == []
+    assert idle.threads == workers[:1]
 
 
 def test_idle_is_called_in_each_of_many_workers_that_has_run_something() -> None:

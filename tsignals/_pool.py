@@ -94,7 +94,8 @@ class WorkerPool(Executor):
     around: a factory of context managers, called without arguments and entered around
         everything the pool runs. If it raises, that fails the delivery; it cannot swallow an error.
     idle: called without arguments in a worker that has run something and finds nothing more to
-        run, before it sleeps or ends: to close what it keeps open. What it raises is logged.
+        run for a tenth of a second, before it sleeps, or before it ends: to close what it keeps
+        open. What it raises is logged.
 
     All deliveries of one send are admitted together or not at all. A pool nobody refers to
     finishes its work and its threads end. Arguments out of range raise ``ValueError``, and of

@@ -45,6 +45,10 @@ from tsignals._work import SKIPPED, Entry, Work
 Stamp = tuple[float, "list[Any]"]  # when, and its successors, as in a Cell
 Initializer = Callable[..., object]
 
+PATIENCE = 0.1
+"""Seconds that a worker waits for more before it calls ``idle``: a pool whose workers have short
+pauses all the time would else close, and open again, what ``idle`` closes."""
+
 
 class Worker(NamedTuple):
     """A worker thread, as what it takes from the queue sees it."""
@@ -476,10 +480,14 @@ def _work(engine_in: list[Any], cell: Cell, contract: list[bool]) -> None:
                 return
         has_run = False  # since it last rested; where anybody wants to know
         while engine.queue is work_queue:  # else this is a forked child, which has its own workers
-            if has_run and work_queue.empty():
-                has_run = engine.rest(cell)
-                continue
-            entry = work_queue.get()
+            if has_run:
+                try:
+                    entry = work_queue.get(timeout=PATIENCE)
+                except queue.Empty:
+                    has_run = engine.rest(cell)
+                    continue
+            else:
+                entry = work_queue.get()
             if entry is None:
                 if has_run:
                     has_run = engine.rest(cell)

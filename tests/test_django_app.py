@@ -1,0 +1,258 @@
+"""The app: what it sets up from the settings, what its checks say, what importing it needs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import django_project
+import processes
+import pytest
+
+pytest.importorskip("django")
+
+POSTGRESQL: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "NAME": "nobody"}
+
+
+def run(
+    directory: Path, script: str, database: dict[str, Any] | None = None, **settings: Any
+) -> str:
+    """What ``script`` prints in a process of its own, in which Django is set up."""
+    given = django_project.environment(
+        directory, database or django_project.sqlite(directory / "db"), **settings
+    )
+    preamble = processes.PREAMBLE + "import django\ndjango.setup()\n"
+    done = processes.run(script, preamble, **given)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def checked(
+    directory: Path, database: dict[str, Any] | None = None, **settings: Any
+) -> dict[str, list[str]]:
+    """What the checks say, by id, with their hints."""
+    script = """
+    import json
+    from django.core import checks
+    found = {}
+    for message in checks.run_checks(tags=["tsignals"]):
+        found.setdefault(message.id, []).append(f"{message.msg} {message.hint}")
+    print(json.dumps(found))
+    """
+    found: dict[str, list[str]] = json.loads(run(directory, script, database, **settings))
+    return found
+
+
+def test_module_is_imported_before_settings_are_configured() -> None:
+    done = processes.run(
+        """
+        from django.conf import settings
+        from tsignals.django import after_commit, connections, on_commit
+
+        @on_commit(using="other", ordered=True)
+        def receiver(**named): ...
+
+        connections()
+        import tsignals.django.checks
+        assert not settings.configured
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_core_does_not_import_django() -> None:
+    done = processes.run("import tsignals; assert 'django' not in sys.modules, 'imported'")
+    assert done.returncode == 0, done.stderr
+
+
+def test_app_is_called_tsignals(tmp_path: Path) -> None:
+    script = """
+    from django.apps import apps
+    config = apps.get_app_config("tsignals")
+    print(config.name, config.label, type(config).__module__)
+    """
+    assert run(tmp_path, script) == "tsignals.django tsignals tsignals.django.apps\n"
+
+
+def test_settings_make_the_default_pool(tmp_path: Path) -> None:
+    script = """
+    from tsignals import QueueFull, WorkerPool, get_default_executor
+    pool = get_default_executor()
+    gate, started = threading.Event(), threading.Barrier(3)
+    for _ in range(2):
+        pool.submit(lambda: (started.wait(60), gate.wait(60)))
+    started.wait(60)
+    pool.submit(int)
+    try:
+        pool.submit(int)
+    except QueueFull as full:
+        print(pool.stats().workers, pool.stats().pending, type(full).__name__)
+    gate.set()
+    print(WorkerPool.all() if hasattr(WorkerPool, "all") else [pool])
+    """
+    wanted = {"MAX_WORKERS": 2, "MAX_PENDING": 1, "OVERFLOW": "block", "BLOCK_TIMEOUT": 0.01}
+    first, pools = run(tmp_path, script, TSIGNALS=wanted).splitlines()
+    assert first == "2 1 QueueFull"
+    assert pools.count("WorkerPool") == 1  # the only one
+
+
+def test_without_the_setting_the_default_pool_looks_after_connections_too(tmp_path: Path) -> None:
+    script = """
+    from django.db import connection, connections
+    from tsignals import get_default_executor
+
+    def use():
+        connection.ensure_connection()
+        return connections["default"]
+
+    used = get_default_executor().submit(use).result(60)
+    deadline = time.monotonic() + 60
+    while used.connection is not None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    print(used.connection)
+    """
+    assert run(tmp_path, script) == "None\n"
+
+
+def test_wrong_settings_raise_nothing_and_leave_the_rest_in_force(tmp_path: Path) -> None:
+    script = """
+    from tsignals import get_default_executor
+    pool = get_default_executor()
+    barrier = threading.Barrier(4)
+    try:
+        for future in [pool.submit(barrier.wait, 60) for _ in range(4)]:
+            future.result(60)
+    except threading.BrokenBarrierError:
+        print("broken")
+    print(pool.stats().workers)
+    """
+    wrong = {"MAX_WORKERS": 4, "OVERFLOW": "explode", "MAX_PENDIN": 1}
+    assert run(tmp_path, script, TSIGNALS=wrong) == "4\n"
+
+
+def test_ready_that_runs_again_keeps_the_default_pool(tmp_path: Path) -> None:
+    """As it does in every test that changes ``INSTALLED_APPS``."""
+    script = """
+    from django.conf import settings
+    from django.test import modify_settings, override_settings
+    from tsignals import WorkerPool, get_default_executor, set_default_executor
+    first = get_default_executor()
+    with modify_settings(INSTALLED_APPS={"append": "django.contrib.contenttypes"}):
+        print(get_default_executor() is first)
+    own = WorkerPool(1)
+    set_default_executor(own)
+    with modify_settings(INSTALLED_APPS={"append": "django.contrib.contenttypes"}):
+        print(get_default_executor() is own)
+    """
+    assert run(tmp_path, script) == "True\nTrue\n"
+
+
+# --- checks
+
+
+def test_right_settings_pass_the_checks(tmp_path: Path) -> None:
+    wanted = {"MAX_WORKERS": 4, "MAX_PENDING": None, "OVERFLOW": "raise", "BLOCK_TIMEOUT": None}
+    assert checked(tmp_path, TSIGNALS=wanted) == {}
+    assert checked(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (["MAX_WORKERS"], "TSIGNALS must be a dictionary, not 'list'."),
+        ({"MAX_WORKER": 4}, "TSIGNALS has no key 'MAX_WORKER'; did you mean 'MAX_WORKERS'?"),
+        ({"colour": 4}, "TSIGNALS has no key 'colour' (of MAX_WORKERS, MAX_PENDING,"),
+        ({"MAX_WORKERS": 0}, "TSIGNALS['MAX_WORKERS'] is 0: max_workers must be greater than 0."),
+        ({"MAX_PENDING": "9"}, "TSIGNALS['MAX_PENDING'] is '9': max_pending must be an int"),
+        ({"OVERFLOW": "explode"}, "TSIGNALS['OVERFLOW'] is 'explode': overflow must be one of"),
+        ({"BLOCK_TIMEOUT": -1}, "TSIGNALS['BLOCK_TIMEOUT'] is -1: block_timeout"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_named_by_a_check(tmp_path: Path, wrong: Any, text: str) -> None:
+    [(name, [message])] = checked(tmp_path, TSIGNALS=wrong).items()
+    assert name == "tsignals.E001"
+    assert message.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("pool", "small"),
+    [
+        (True, True),  # 4 connections, as psycopg_pool has it
+        ({"max_size": 5}, True),
+        ({"min_size": 2}, True),
+        ({"min_size": 2, "max_size": 20}, False),
+        ({"min_size": 20}, False),
+        (False, False),
+    ],
+    ids=str,
+)
+def test_connection_pool_smaller_than_workers_and_senders_is_named(
+    tmp_path: Path, pool: Any, small: bool
+) -> None:
+    database = {**POSTGRESQL, "OPTIONS": {"pool": pool}}
+    found = checked(tmp_path, database, TSIGNALS={"MAX_WORKERS": 4})
+    assert list(found) == (["tsignals.W001"] if small else [])
+    if small:
+        assert "more than 4 plus the number of threads that send" in found["tsignals.W001"][0]
+
+
+@pytest.mark.parametrize("age", [0, 60, None])
+def test_connections_that_outlive_a_request_are_named(tmp_path: Path, age: int | None) -> None:
+    database = {**django_project.sqlite(tmp_path / "db"), "CONN_MAX_AGE": age}
+    found = checked(tmp_path, database)
+    assert list(found) == ([] if age == 0 else ["tsignals.W002"])
+
+
+def test_manage_py_check_runs_them(tmp_path: Path) -> None:
+    script = """
+    from django.core.management import call_command
+    from django.core.management.base import SystemCheckError
+    try:
+        call_command("check")
+    except SystemCheckError as error:
+        print("tsignals.E001" in str(error))
+    """
+    assert run(tmp_path, script, TSIGNALS={"MAX_WORKERS": 0}) == "True\n"
+
+
+# --- asend
+
+
+def test_sync_receivers_of_asend_run_on_the_requests_thread_and_in_its_transaction(
+    tmp_path: Path,
+) -> None:
+    script = """
+    import asyncio
+    from asgiref.sync import async_to_sync, sync_to_async
+    from django.db import transaction
+    from tsignals import Signal
+    from django_project import make_tables
+    from django_project.models import Order
+    make_tables()
+    placed = Signal(name="placed")
+
+    def write(**named):
+        Order.objects.create(name="mail")
+        return threading.get_ident()
+
+    async def listen(**named):
+        return await Order.objects.acount()
+
+    placed.connect(write)
+    placed.connect(listen)
+
+    async def view():
+        return await placed.asend(None)
+
+    def request():
+        try:
+            with transaction.atomic():
+                (_, thread), (_, count) = async_to_sync(view)()
+                print(thread == threading.get_ident(), count, Order.objects.count())
+                raise LookupError
+        except LookupError:
+            print(Order.objects.count())
+
+    request()
+    """
+    assert run(tmp_path, script) == "True 1 1\n0\n"

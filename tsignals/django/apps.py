@@ -1,0 +1,44 @@
+"""The app: what is set up when Django starts.
+
+Threads
+    ``ready()`` runs once, on the thread that sets Django up, before requests come; again, on the
+    same thread, when a test changes ``INSTALLED_APPS``. It starts no thread: the pool starts its
+    workers when they are needed, so a server may fork after it.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from asgiref.sync import sync_to_async
+from django.apps import AppConfig
+from django.core import checks
+
+from tsignals import set_sync_runner
+from tsignals.django import _settings
+from tsignals.django.checks import check_databases, check_settings
+
+T = TypeVar("T")
+
+
+async def on_the_requests_thread(call: Callable[[], T]) -> T:
+    """Run ``call`` where asgiref runs what is bound to a thread: as Django's own ``asend`` does."""
+    result: T = await sync_to_async(call, thread_sensitive=True)()
+    return result
+
+
+class TsignalsConfig(AppConfig):  # type: ignore[misc] # Django is untyped
+    """``"tsignals.django"`` in ``INSTALLED_APPS``."""
+
+    name = "tsignals.django"
+    label = "tsignals"
+    verbose_name = "tsignals"
+
+    def ready(self) -> None:
+        """Register the checks; make the default pool; give ``asend`` the request's thread.
+
+        Raises nothing on wrong settings: the check speaks, and the pool is made from the rest.
+        """
+        checks.register(check_settings, "tsignals")
+        checks.register(check_databases, "tsignals")
+        set_sync_runner(on_the_requests_thread)
+        _settings.make_default_pool()
