@@ -1,6 +1,6 @@
 """Django saves under load: with a slow receiver after each commit, and without one.
 
-    python -m stress django_saves                        10,000 on PostgreSQL, the receiver takes 5 ms
+    python -m stress django_saves                 10,000 on PostgreSQL, the receiver takes 5 ms
     python -m stress django_saves --database sqlite
 
 Two runs of the same saves take turns, a hundred at a time: so whatever else the machine does falls

@@ -122,13 +122,14 @@ def test_examples_in_docstrings_hold() -> None:
     assert sum(result.failed for result in results) == 0
 
 
-def test_readme_has_two_commands_that_start_from_a_clone() -> None:
+def test_readme_has_three_commands_that_start_from_a_clone() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = [code for language, _, code, *_ in BLOCK.findall(readme) if language == "sh"]
-    demo, test = (command.splitlines() for command in commands)
-    assert [len(demo), len(test)] == [1, 1]
-    assert demo[0].endswith("-m tsignals demo")
-    assert test[0].endswith("-m pytest")
+    demo, shop, test = commands
+    assert all(len(command.splitlines()) == 1 for command in commands)
+    assert demo.endswith("-m tsignals demo\n")
+    assert shop.endswith("-m tsignals demo --app\n")
+    assert test.endswith("-m pytest\n")
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
