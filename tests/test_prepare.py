@@ -1004,7 +1004,7 @@ INTERRUPTED: dict[str, tuple[Callable[[], World], Callable[[World], None]]] = {
     "drop": (lambda: World().prepare(), drop),
     "cancel": (lambda: World().prepare(), cancel),
 }
-MOST = 60
+MOST = 25
 
 
 # CPython has nobody to raise it to where it closes a generator.

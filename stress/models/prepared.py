@@ -1,7 +1,5 @@
 """Models of a send in two steps: what becomes of it when calls on it meet."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from stress.models.explore import Model, Mutant, at_once, require
@@ -69,28 +67,10 @@ def decide_looking_first(self: Held, claim: Any) -> bool:
     return True
 
 
-def submit_looking_first(self: Prepared) -> None:
-    """See that nobody has decided, and then decide."""
-    if not self._claims:
-        claim = object()
-        self._claims.append(claim)
-        self._send.submit(claim)
-
-
 DECIDE = Mutant("look, then decide", wrong(Held, "_decide", decide_looking_first))
-
-
-@contextlib.contextmanager
-def _both() -> Iterator[None]:
-    with wrong(Held, "_decide", decide_looking_first)():
-        with wrong(Prepared, "submit", submit_looking_first)():
-            yield
-
-
-SUBMIT = Mutant("look, then decide about both", _both)
 
 MODELS = (
     Model("prepare: submit/cancel", submit_cancel, (DECIDE,), ("ran", "cancelled")),
-    Model("prepare: submit/drop", submit_drop, (SUBMIT,), ("ran", "dropped")),
+    Model("prepare: submit/drop", submit_drop, (), ("ran", "dropped")),
     Model("prepare: drop/cancel", drop_cancel, (DECIDE,), ("dropped", "cancelled")),
 )
