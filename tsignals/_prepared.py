@@ -12,8 +12,7 @@ its parent's, and resolves it. That keeps nothing alive. So a ``Prepared`` goes 
 it go, on whatever thread that is, and drops what is left; also where what was sent knows it (a
 session that is the sender, and keeps what it is to submit).
 
-Other executors make their own futures, but only when they are given the work. Until then, and
-after, ``Elsewhere`` stands in for them; once it has one, it does what that does.
+For other executors see ``_elsewhere``.
 """
 
 import contextlib
@@ -21,17 +20,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
-from typing import Any, Protocol, cast
+from concurrent.futures import Executor
+from typing import Any, Protocol
 
-from tsignals import _process, _state
+from tsignals import _state
 from tsignals._connection import Terms
 from tsignals._critical import refuse_if_deep
-from tsignals._delivery import Deliveries, Delivery, Sending
-from tsignals._dispatch import Live, refuse_ordered, submit_elsewhere
+from tsignals._delivery import Deliveries, Sending
+from tsignals._elsewhere import HeldElsewhere, Live, dropped
 from tsignals._engine import Engine
-from tsignals._errors import DeliveryDropped, DeliveryLost
-from tsignals._future import CANCELLED, Mark
+from tsignals._future import Mark
 from tsignals._held import Held, HeldDelivery, Weakly
 from tsignals._pool import WorkerPool
 from tsignals._process import notice, page
@@ -151,11 +149,11 @@ def prepare(executor: Executor, live: Live, sending: Sending) -> Prepared:
     prepared.deliveries = Deliveries()
     prepared._claims = []
     sending.queued_at = time.perf_counter()
-    send: _InPool | _Elsewhere
+    send: _InPool | HeldElsewhere
     if isinstance(executor, WorkerPool):
         send = prepared._send = _InPool(executor, live, sending, prepared.deliveries)
     else:
-        send = prepared._send = _Elsewhere(executor, live, sending, prepared.deliveries)
+        send = prepared._send = HeldElsewhere(executor, live, sending, prepared.deliveries)
     send.hold()  # not before: from here on, losing ``prepared`` undoes it
     return prepared
 
@@ -284,7 +282,7 @@ class _InPool:
             if works:
                 cell.update(_state.drop_new, len(works))
                 counted = True
-                _resolve(works, mark, _dropped())
+                _resolve(works, mark, dropped())
         except BaseException:  # interrupted, or by a callback: what is left is done again
             if counted:
                 works = [work for work in self.works if work._decide(mark)]
@@ -292,7 +290,7 @@ class _InPool:
                 works = [work for work in self.works if not work.done() and work._decide(mark)]
                 if works:
                     cell.update(_state.drop_new, len(works))
-            _resolve(works, mark, _dropped())
+            _resolve(works, mark, dropped())
             raise
 
     def raise_interrupt(self) -> None:
@@ -331,114 +329,3 @@ def _interrupts(error: BaseException) -> bool:
     """Whether it came from outside, or left no room to tell: it is no failure of the admission."""
     kind = type(error)
     return not issubclass(kind, Exception) or kind is RecursionError or came_by_signal(error)
-
-
-def _dropped() -> DeliveryDropped:
-    return DeliveryDropped("it was prepared, and dropped before anybody submitted it")
-
-
-class Elsewhere(Future[Any]):
-    """Stands in for the future of another executor, which makes that later."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._claims: list[object] = []
-        self._own: Future[Any] | None = None  # the executor's
-
-    def decide(self, claim: object) -> bool:
-        claims = self._claims
-        claims.append(claim)
-        return claims[0] is claim
-
-    def cancel(self) -> bool:
-        refuse_if_deep()
-        claim = object()
-        try:
-            if self.decide(claim):
-                return self.become_cancelled()
-        except BaseException:  # interrupted
-            if self._claims[:1] == [claim]:
-                self.become_cancelled()
-            raise
-        own = self._own
-        return self.cancelled() or (own is not None and own.cancel())
-
-    def running(self) -> bool:
-        return not self.done() and (own := self._own) is not None and own.running()
-
-    def become_cancelled(self) -> bool:
-        super().cancel()
-        if self._state == CANCELLED:  # and nobody has been notified
-            self.set_running_or_notify_cancel()
-        return self.cancelled()
-
-    def follow(self, own: "Future[Any]") -> None:
-        """Be what ``own``, the executor's future, is and will be."""
-        self._own = own
-        try:
-            own.add_done_callback(self._end)
-        except BaseException:  # interrupted
-            own.add_done_callback(self._end)
-            raise
-
-    def _end(self, own: "Future[Any]") -> None:
-        if self.done():
-            return  # it was asked twice
-        if own.cancelled():
-            self.become_cancelled()
-        elif (error := own.exception(0)) is not None:
-            self.set_exception(error)
-        else:
-            self.set_result(own.result(0))
-        self._own = None  # last: until then it shows that this was submitted
-
-
-class _Elsewhere:
-    """Held back from another executor."""
-
-    def __init__(
-        self, executor: Executor, live: Live, sending: Sending, deliveries: Deliveries
-    ) -> None:
-        refuse_ordered(executor, live, sending)
-        self.executor = executor
-        self.sending = sending
-        self.process = _process.here[0]
-        self.calls: list[tuple[Elsewhere, Terms, Receiver]] = []
-        for row, receiver in live:
-            future = Elsewhere()
-            self.calls.append((future, row._terms, receiver))
-            deliveries.append((receiver, cast(Delivery, future)))
-
-    def hold(self) -> None:
-        for future, terms, _ in self.calls:
-            if (gate := terms.gate) is not None:
-                future.add_done_callback(gate.dequeue)
-                gate.enqueue(future)
-
-    def raise_interrupt(self) -> None:
-        pass
-
-    def is_held(self) -> bool:
-        return any(future._own is None and not future.done() for future, _, _ in self.calls)
-
-    def submit(self, claim: object) -> None:
-        if not page[0]:
-            notice()
-        if self.process is not _process.here[0]:
-            self.drop(DeliveryLost("it was prepared in the parent of this process"))
-            return
-        for future, terms, receiver in self.calls:
-            try:
-                if future.decide(claim):
-                    future.follow(submit_elsewhere(self.executor, terms, receiver, self.sending))
-            except BaseException:  # interrupted: this one and those after it wait
-                if future._own is None and not future.done():
-                    future._claims = []
-                raise
-
-    def drop(self, error: BaseException | None = None) -> None:
-        claim = object()
-        for future, _, _ in self.calls:
-            if future.decide(claim):
-                with contextlib.suppress(Exception):  # done by now, where this is done again
-                    future.set_exception(error or _dropped())
