@@ -112,20 +112,22 @@ def submit_elsewhere(
         return future
     call_there = RemoteCall(receiver, sending, call, terms.on_loop)
     try:
-        task: Any = Parcel(call_there, receiver) if for_interpreter(executor) else call_there
-        future = executor.submit(task)
-    except Exception as error:
-        future = Future()
-        future.set_exception(error)
+        ended = _Ended(receiver, sending, gate, call, call_there.context)
+        try:
+            task: Any = Parcel(call_there, receiver) if for_interpreter(executor) else call_there
+            future = executor.submit(task)
+        except Exception as error:
+            future = Future()
+            future.set_exception(error)
+        if gate is not None:
+            gate.enqueue(future)
+        future.add_done_callback(ended)
     except BaseException:  # interrupted: it may have been queued, and must not run any more
         call_there.void = True
         if gate is not None and call is not None:
             call.void = True
             gate.leave(call)
         raise
-    if gate is not None:
-        gate.enqueue(future)
-    future.add_done_callback(_Ended(receiver, sending, gate, call, call_there.context))
     return future
 
 
