@@ -272,11 +272,15 @@ class HeldElsewhere:
             self.drop(DeliveryLost("it was prepared in the parent of this process"))
             return
         for future, terms, receiver in self.calls:
+            own = None
             try:
                 if future.decide(claim):
-                    future.follow(submit_elsewhere(self.executor, terms, receiver, self.sending))
-            except BaseException:  # interrupted: this one and those after it wait
-                if future._own is None and not future.done():
+                    own = submit_elsewhere(self.executor, terms, receiver, self.sending)
+                    future.follow(own)
+            except BaseException:  # interrupted: this one, if it is not queued, and the rest wait
+                if own is not None:
+                    future.follow(own)
+                elif future._own is None and not future.done():
                     future._claims = []
                 raise
 
