@@ -21,6 +21,9 @@ T = TypeVar("T")
 PACKAGE = tsignals.__path__[0]
 
 TIMEOUT = 60.0
+
+# Of requests, of saves: what is tried in volume. Where time is short, say less.
+VOLUME = int(os.environ.get("TSIGNALS_TEST_VOLUME", "10000"))
 """Seconds after which a wait in a test has failed; never waited for when all is well."""
 
 

@@ -17,7 +17,7 @@ import django_project
 import processes
 import pytest
 import servers
-from helpers import TIMEOUT
+from helpers import TIMEOUT, VOLUME
 
 pytest.importorskip("django")
 
@@ -105,7 +105,7 @@ def test_asgi_view_sends_on_its_own_thread_and_in_its_transaction(
     assert told == {"quiet": True, "heard": sorted(index + report), "dropped": 2 * (1 + 8)}
 
 
-VOLUME = """
+MANY_SAVES = """
 import contextlib
 import django
 django.setup()
@@ -177,6 +177,6 @@ def test_many_saves_lose_nothing_and_leave_as_many_connections_as_before(
 ) -> None:
     """Four threads save; of ten transactions one is rolled back, and nothing of it delivered."""
     given = django_project.environment(tmp_path, database)
-    done = processes.run(VOLUME.replace("sys.argv[1]", "10_000"), **given)
+    done = processes.run(MANY_SAVES.replace("sys.argv[1]", str(VOLUME)), **given)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "well\n"

@@ -13,14 +13,13 @@ from pathlib import Path
 import load
 import processes
 import pytest
-from helpers import TIMEOUT, wait_until
+from helpers import TIMEOUT, VOLUME, wait_until
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="hands its listening socket to a process"),
     pytest.mark.unmeasured,
 ]
 
-REQUESTS = 10_000
 GONE = 5
 
 GUNICORN = "gunicorn --workers=2 --worker-class=gthread --threads=8"
@@ -109,22 +108,22 @@ def serving(tmp_path: Path, server: str, app: str, background: str) -> Iterator[
 def test_every_request_to_a_real_server_is_told_of_once(
     tmp_path: Path, server: str, app: str, background: str
 ) -> None:
-    rare = REQUESTS // 100
+    rare = VOLUME // 100
     expected = Counter(
         {
-            "started": REQUESTS + GONE,
-            "finished 200": REQUESTS - 2 * rare,
+            "started": VOLUME + GONE,
+            "finished 200": VOLUME - 2 * rare,
             "finished 204": rare,
             "disconnected 200": GONE,
             **ERRORS[app],
         }
     )
     with serving(tmp_path, server, app, background) as served:
-        answers = load.make_requests(served.port, REQUESTS)
+        answers = load.make_requests(served.port, VOLUME)
         load.go_away(served.port, GONE)
         served.wait_for(expected.total())
     assert answers == {
-        ("GET", "/ok", 200): REQUESTS - 5 * rare,
+        ("GET", "/ok", 200): VOLUME - 5 * rare,
         ("HEAD", "/ok", 200): rare,
         ("GET", "/stream", 200): rare,
         ("GET", "/file", 200): rare,
