@@ -41,11 +41,23 @@ def submit_cancel() -> str:
 
 
 def submit_drop() -> str:
-    """It runs or is dropped."""
-    pool = Busy()
-    prepared, ran = _prepared(pool)
+    """All of it runs, or all of it is dropped."""
+    pool, ran = Busy(), list[int]()
+    signal = named_signal(pool)
+    signal.connect(lambda **named: ran.append(1), weak=False)
+    signal.connect(lambda **named: ran.append(2), weak=False)
+    prepared = signal.prepare(None)
     at_once(prepared.submit, prepared.drop)
-    return _check(pool, prepared, ran)
+    pool.let_go()
+    pool.shutdown()
+    ends = [end_of(delivery) for _, delivery in prepared.deliveries]
+    require(ends[0] == ends[1], f"half of it: {ends}")
+    require(ran == [1, 2] * (ends[0] == "ran"), f"it ended as {ends[0]}, and ran: {ran}")
+    stats = pool.stats()
+    counted = (stats.submitted, stats.dropped)
+    require(counted == (3, 2 * (ends[0] == "dropped")), f"it ended as {ends[0]}: {stats}")
+    at_rest(pool)
+    return ends[0]
 
 
 def drop_cancel() -> str:
@@ -67,10 +79,17 @@ def decide_looking_first(self: Held, claim: Any) -> bool:
     return True
 
 
+def submit_all_the_same(self: Prepared) -> None:
+    """Each delivery decides for itself."""
+    self._send.submit(object())
+
+
 DECIDE = Mutant("look, then decide", wrong(Held, "_decide", decide_looking_first))
+
+WHOLE = Mutant("no claim of the whole", wrong(Prepared, "submit", submit_all_the_same))
 
 MODELS = (
     Model("prepare: submit/cancel", submit_cancel, (DECIDE,), ("ran", "cancelled")),
-    Model("prepare: submit/drop", submit_drop, (), ("ran", "dropped")),
+    Model("prepare: submit/drop", submit_drop, (WHOLE,), ("ran", "dropped")),
     Model("prepare: drop/cancel", drop_cancel, (DECIDE,), ("dropped", "cancelled")),
 )
