@@ -485,7 +485,7 @@ def enter_looking_first(self: Gate, call: Call) -> bool:
     return True
 
 
-def wait_for_nobody(self: Gate, seconds: float | bool) -> None:
+def wait_for_nobody(self: Gate, deadline: float | None, timeout: object) -> None:
     pass
 
 
