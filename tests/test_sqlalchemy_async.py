@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from tsignals import DeliveryDropped, Signal, WorkerPool, set_default_executor
 from tsignals.sqlalchemy import (
@@ -345,6 +345,28 @@ def test_async_session_class_gets_a_session_class_of_its_own(memory: str) -> Non
         finally:
             uninstall(AsyncSession)
             AsyncSession.sync_session_class = before
+
+    run(main())
+
+
+def test_sessionmaker_of_async_sessions_is_as_an_async_sessionmaker(memory: str) -> None:
+    class Sync(Session):
+        pass
+
+    async def main() -> None:
+        async with database(memory) as engine:
+            for more in ({}, {"sync_session_class": Sync}):
+                maker: Any = sessionmaker(engine, class_=AsyncSession, **more)  # type: ignore[call-overload]
+                other: Any = sessionmaker(engine, class_=AsyncSession, **more)  # type: ignore[call-overload]
+                install(maker)
+                assert await saves(maker()) == ONE
+                assert await saves(other()) == []
+                uninstall(maker)
+                assert await saves(maker()) == []
+                scoped = async_scoped_session(maker, scopefunc=asyncio.current_task)
+                install(scoped)
+                assert await saves(scoped()) == ONE
+                await scoped.remove()
 
     run(main())
 

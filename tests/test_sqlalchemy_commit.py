@@ -300,6 +300,77 @@ def test_what_is_sent_from_a_callback_of_a_commit_is_delivered_too(
     assert ear == [{"order": 2}]
 
 
+def test_what_another_listener_sends_on_the_commit_shares_that_commit(
+    session: Session, ear: Order
+) -> None:
+    sent: list[Any] = []
+
+    def committed(own: Session) -> None:
+        sent.append(after_commit(own, placed, None, order=1))
+        assert not sent[0].futures[0].done()
+
+    sa.event.listen(session, "after_commit", committed)
+    session.begin()
+    session.commit()
+    sent[0].results(TIMEOUT)
+    assert ear == [{"order": 1}]
+
+
+def test_what_is_sent_as_a_savepoint_is_released_waits_for_the_outermost_commit(
+    session: Session, ear: Order
+) -> None:
+    sent: list[Any] = []
+
+    def committed(own: Session) -> None:
+        if own.in_nested_transaction():
+            sent.append(after_commit(own, placed, None, order=len(sent)))
+
+    sa.event.listen(session, "after_commit", committed)
+    session.begin()
+    session.begin_nested().commit()
+    assert not sent[0].futures[0].done()
+    session.rollback()
+    assert isinstance(sent[0].futures[0].exception(TIMEOUT), DeliveryDropped)
+    session.begin()
+    session.begin_nested().commit()
+    session.commit()
+    sent[1].results(TIMEOUT)
+    assert ear == [{"order": 1}]
+
+
+def test_transaction_that_another_listener_begins_at_the_end_of_one_has_its_own_fate(
+    session: Session, ear: Order
+) -> None:
+    sent: list[Any] = []
+
+    def ended(own: Session, transaction: Any) -> None:
+        if own is session and transaction.parent is None and not sent:
+            own.begin()
+            sent.append(after_commit(own, placed, None, order=2))
+
+    session.begin()
+    first = after_commit(session, placed, None, order=1)
+    # Before ours, as that of a module which was imported earlier.
+    sa.event.listen(Session, "after_transaction_end", ended, insert=True)
+    try:
+        session.commit()
+    finally:
+        sa.event.remove(Session, "after_transaction_end", ended)
+    first.results(TIMEOUT)
+    assert not sent[0].futures[0].done()
+    session.rollback()
+    assert isinstance(sent[0].futures[0].exception(TIMEOUT), DeliveryDropped)
+    assert ear == [{"order": 1}]
+
+
+def test_nothing_of_a_transaction_stays_with_its_session(session: Session, ear: Order) -> None:
+    session.begin()
+    session.begin_nested().commit()
+    after_commit(session, placed, None, order=1)
+    session.commit()
+    assert session.info == {}
+
+
 def test_it_works_with_any_executor(session: Session) -> None:
     ear = Order()
     with ThreadPoolExecutor(1) as executor:

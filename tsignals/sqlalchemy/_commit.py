@@ -10,7 +10,9 @@ flushes and ``close()`` included. Who ended without the former was rolled back o
     the outermost            all are submitted                all are dropped
 
 Entries are taken out before they are submitted or dropped: both may run callbacks, which may begin
-a transaction and send again.
+a transaction and send again. So may other listeners, which come before ours or after: in their
+``after_commit`` what they send still shares this commit; in their ``after_transaction_end`` it
+belongs to the transaction that they have begun.
 """
 
 import sys
@@ -23,10 +25,6 @@ from sqlalchemy.orm import InstanceState, Session, SessionTransaction, scoped_se
 from tsignals import Deliveries, Prepared, Signal
 
 KEY = "tsignals.waiting"
-
-
-_used: list[bool] = []
-"""Not empty once anything has waited: until then sessions need not be asked at all."""
 
 
 class Entry:
@@ -98,12 +96,14 @@ def hold(
             at_commit()
         prepared.submit()
         return
-    if not _used:
-        _used.append(True)
-    waiting = session.info.get(KEY)
+    _waiting(session).entries.append(Entry(prepared, transaction, at_commit))
+
+
+def _waiting(session: Session) -> Waiting:
+    waiting: Waiting | None = session.info.get(KEY)
     if waiting is None:
         waiting = session.info[KEY] = Waiting()
-    waiting.entries.append(Entry(prepared, transaction, at_commit))
+    return waiting
 
 
 def sync_session(session: Any, what: str) -> Session:
@@ -160,16 +160,11 @@ def _is_attached(value: Any) -> bool:
 
 
 def _committed(session: Session) -> None:
-    if not _used:
-        return
-    waiting = session.info.get(KEY)
-    if waiting is not None:
-        waiting.committed = session.get_nested_transaction() or session.get_transaction()
+    # Also where nothing waits yet: a listener that comes after this one may send.
+    _waiting(session).committed = session.get_nested_transaction() or session.get_transaction()
 
 
 def _ended(session: Session, transaction: SessionTransaction) -> None:
-    if not _used:
-        return
     waiting = session.info.get(KEY)
     if waiting is None:
         return
@@ -178,8 +173,12 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
         waiting.committed = None
     parent = transaction.parent
     if parent is None:
-        del session.info[KEY]
-        _all(waiting.entries, Entry.submit if committed else Entry.drop)
+        own = [entry for entry in waiting.entries if _outermost(entry.transaction) is transaction]
+        if len(own) == len(waiting.entries):
+            del session.info[KEY]
+        else:  # a listener has begun the next one
+            waiting.entries = [entry for entry in waiting.entries if entry not in own]
+        _all(own, Entry.submit if committed else Entry.drop)
     elif transaction.nested:
         own = [entry for entry in waiting.entries if entry.transaction is transaction]
         if committed:
@@ -194,6 +193,12 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
 def _shared(transaction: SessionTransaction) -> SessionTransaction:
     """The savepoint or outermost transaction that this one, maybe a flush's, is part of."""
     while not transaction.nested and transaction.parent is not None:
+        transaction = transaction.parent
+    return transaction
+
+
+def _outermost(transaction: SessionTransaction) -> SessionTransaction:
+    while transaction.parent is not None:
         transaction = transaction.parent
     return transaction
 

@@ -91,7 +91,7 @@ def _own_target(target: Any) -> Any:
     found: Any = target
     if isinstance(found, scoped_session):
         found = found.session_factory
-    if isinstance(found, sessionmaker):
+    if isinstance(found, sessionmaker) and issubclass(found.class_, Session):
         return found.class_
     if isinstance(found, Session) or (isinstance(found, type) and issubclass(found, Session)):
         return found
@@ -105,7 +105,8 @@ def _own_target(target: Any) -> Any:
             kind: Any = found
             kind.sync_session_class = own = _own_class(kind, kind.sync_session_class)
             return own
-        if isinstance(found, aio.async_sessionmaker):
+        # Before there was an async_sessionmaker, a sessionmaker with another class_ was the way.
+        if isinstance(found, (aio.async_sessionmaker, sessionmaker)):
             default = found.class_.sync_session_class
             own = _own_class(found, found.kw.get("sync_session_class") or default)
             found.configure(sync_session_class=own)
