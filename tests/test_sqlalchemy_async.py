@@ -371,6 +371,29 @@ def test_sessionmaker_of_async_sessions_is_as_an_async_sessionmaker(memory: str)
     run(main())
 
 
+def test_uninstall_of_async_targets_that_are_not_installed_changes_nothing() -> None:
+    class Own(AsyncSession):
+        pass
+
+    class Below(Own):
+        pass
+
+    maker = async_sessionmaker()
+    for target in (Own, maker, async_scoped_session(maker, scopefunc=int)):
+        uninstall(target)
+    assert Own.sync_session_class is Session
+    assert "sync_session_class" not in maker.kw
+    install(Own)
+    uninstall(Below)  # has it from Own, which stays installed
+
+    async def main() -> None:
+        async with database("sqlite+aiosqlite://") as engine:
+            assert await saves(Own(engine)) == ONE
+            assert await saves(Below(engine)) == ONE
+
+    run(main())
+
+
 def test_function_that_makes_sync_sessions_is_refused_with_its_reason() -> None:
     maker = async_sessionmaker(sync_session_class=lambda **named: Session(**named))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="sync_session_class"):
