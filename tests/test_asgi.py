@@ -264,6 +264,72 @@ def test_disconnect_after_the_last_message_is_no_news() -> None:
     assert heard.outcomes == ["finished"]
 
 
+@pytest.mark.parametrize(
+    ("raised", "outcome"),
+    [(None, "finished"), (OSError("gone away"), "disconnected"), (Boom(), "disconnected")],
+)
+def test_disconnect_while_the_last_message_is_sent_is_no_news_unless_send_raises(
+    raised: Exception | None, outcome: str
+) -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def receive() -> Any:
+            await ended.wait()
+            return DISCONNECT
+
+        async def send(message: Any) -> None:
+            if message == LAST:
+                ended.set()  # as a server that says so before this returns
+                await heard_of_it.wait()
+                if raised is not None:
+                    raise raised
+
+        heard_of_it = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def listen() -> None:
+                assert await receive() == DISCONNECT
+                heard_of_it.set()
+
+            listener = asyncio.create_task(listen())
+            await answering(scope, receive, send)
+            await listener
+
+        await SignalMiddleware(app)({"type": "http"}, receive, send)
+
+    with hearing() as heard, contextlib.suppress(OSError, Boom):
+        asyncio.run(asyncio.wait_for(main(), TIMEOUT))
+    assert heard.words == ["started", "finished"]
+    assert heard.outcomes == [outcome]
+
+
+def test_application_that_gives_up_its_last_message_when_all_is_said_has_finished() -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def receive() -> Any:
+            await ended.wait()
+            return DISCONNECT
+
+        async def send(message: Any) -> None:
+            if message == LAST:
+                ended.set()
+                await asyncio.Event().wait()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            response = asyncio.create_task(answering(scope, receive, send))
+            assert await receive() == DISCONNECT
+            response.cancel()
+            await asyncio.wait([response])
+
+        await SignalMiddleware(app)({"type": "http"}, receive, send)
+
+    with hearing() as heard:
+        asyncio.run(asyncio.wait_for(main(), TIMEOUT))
+    assert heard.outcomes == ["finished"]
+
+
 @pytest.mark.parametrize("gone_after", [0, 1, 2])
 def test_send_that_raises_an_os_error_is_a_disconnect_and_no_exception_of_the_application(
     gone_after: int,
