@@ -509,6 +509,20 @@ def test_on_commit_receiver_of_pre_save_gets_the_identity_of_the_commit(session:
     assert seen == [(key, True, False)]
 
 
+def test_who_is_told_of_a_failure_gets_the_identity_of_the_commit_too(session: Session) -> None:
+    @on_commit
+    def fail(identity: Any, **named: Any) -> None:
+        raise Boom
+
+    with connected(pre_save, fail, User), told() as failures:
+        session.add(user := User(name="ann"))
+        session.commit()
+        key = sa.inspect(user).identity_key
+        assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
+    [failure] = failures.failures
+    assert failure.named == {"identity": key, "created": True}
+
+
 def test_on_commit_receivers_of_deletes_get_the_identity(session: Session) -> None:
     seen: list[Any] = []
 
@@ -617,6 +631,7 @@ def test_on_commit_works_on_methods_and_with_async_functions(session: Session) -
         session.begin()
         pairs = placed.send(None, session=session, order=1)
         assert [receiver for receiver, _ in pairs] == [mailer.mail, mailer.post]
+        assert [delivery.receiver for _, delivery in pairs] == [mailer.mail, mailer.post]
         assert mailer.sent == []
         session.commit()
         for _, delivery in pairs:
