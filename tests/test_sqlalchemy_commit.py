@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import processes
 import pytest
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
@@ -361,6 +362,34 @@ def test_transaction_that_another_listener_begins_at_the_end_of_one_has_its_own_
     session.rollback()
     assert isinstance(sent[0].futures[0].exception(TIMEOUT), DeliveryDropped)
     assert ear == [{"order": 1}]
+
+
+def test_error_of_another_listener_does_not_undo_a_commit() -> None:
+    done = processes.run(
+        """
+        import sqlalchemy as sa
+        from sqlalchemy.orm import Session
+
+        def fail(session):
+            raise KeyError("theirs")
+
+        sa.event.listen(Session, "after_commit", fail)  # before ours
+
+        from tsignals import Signal
+        from tsignals.sqlalchemy import after_commit
+
+        placed = Signal()
+        placed.connect(lambda **named: "heard", weak=False)
+        try:
+            with Session() as session:
+                session.begin()
+                deliveries = after_commit(session, placed, None)
+                session.commit()
+        except KeyError:
+            print([response for _, response in deliveries.results(30)])
+        """
+    )
+    assert done.stdout == "['heard']\n", done.stderr
 
 
 def test_nothing_of_a_transaction_stays_with_its_session(session: Session, ear: Order) -> None:

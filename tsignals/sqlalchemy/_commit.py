@@ -216,7 +216,7 @@ def _all(entries: list[Entry], action: Callable[[Entry], None]) -> None:
 
 
 LISTENERS: tuple[tuple[Any, str, Any, dict[str, Any]], ...] = (
-    (Session, "after_commit", _committed, {}),
+    (Session, "after_commit", _committed, {"insert": True}),  # whatever other listeners raise
     (Session, "after_transaction_end", _ended, {}),
 )
 for _target, _event, _function, _arguments in LISTENERS:
