@@ -473,10 +473,11 @@ def test_two_phase_commit_delivers_when_the_second_phase_is_done(ear: Order, end
             engine.dispose()
 
 
-@pytest.mark.parametrize("name", ["user", "db", "scoped"])
+@pytest.mark.parametrize("name", ["user", "session", "scoped"])
 def test_instances_and_sessions_are_refused_by_name(session: Session, name: str) -> None:
     session.add(user := User(name="ann"))
-    values: dict[str, Any] = {"user": user, "db": session, "scoped": scoped_session(sessionmaker())}
+    values: dict[str, Any] = {"user": user, "session": session}
+    values["scoped"] = scoped_session(sessionmaker())
     with pytest.raises(TypeError, match=rf"'{name}'.*identity="):
         after_commit(session, placed, None, **{name: values[name]})
     with pytest.raises(TypeError, match=r"'sender'.*identity="):

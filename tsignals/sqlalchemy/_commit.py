@@ -61,7 +61,7 @@ class Waiting:
         self.committed: SessionTransaction | None = None  # and about to end
 
 
-def after_commit(session: Any, signal: Signal, sender: Any, **named: Any) -> Deliveries:
+def after_commit(session: Any, /, signal: Signal, sender: Any, **named: Any) -> Deliveries:
     """Send in the background, once ``session`` has committed.
 
     Receivers, context and executor are those of this call, as with ``signal.send_async``, and the
@@ -71,7 +71,7 @@ def after_commit(session: Any, signal: Signal, sender: Any, **named: Any) -> Del
     a session with which nothing has been done yet, they are admitted at once.
 
     session: a ``Session``, a ``scoped_session``, or what is like these in asyncio. Need not be
-        installed.
+        installed. By position only: a value named ``session`` is refused as any other session is.
 
     What admission raises (``QueueFull``, ``PoolClosed``) is a failure of the deliveries, told as
     such, never of the commit. Raises ``TypeError`` if a value is a session or an instance of one:
