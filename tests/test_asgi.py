@@ -562,6 +562,34 @@ def test_conclusion_whose_loop_is_closed_is_made_where_it_is_found() -> None:
     assert sorted(heard.outcomes) == ["cancelled", "error"]
 
 
+def test_conclusion_does_not_look_at_those_of_all_other_requests() -> None:
+    class Counting(asyncio.SelectorEventLoop):
+        asked = 0
+
+        def is_closed(self) -> bool:
+            self.asked += 1
+            return super().is_closed()
+
+    async def main() -> None:
+        waiting, go_on = 0, asyncio.Event()
+
+        async def wait(**named: Any) -> None:
+            nonlocal waiting
+            if (waiting := waiting + 1) == 50:
+                go_on.set()
+            await go_on.wait()
+
+        with request_finished.connect(wait):
+            requests = (Server(SignalMiddleware(answering))() for _ in range(50))
+            await asyncio.wait_for(asyncio.gather(*requests), TIMEOUT)
+
+    with asyncio.Runner(loop_factory=Counting) as runner:
+        runner.run(main())
+        loop = runner.get_loop()
+        assert isinstance(loop, Counting)
+        assert loop.asked < 200  # each of 50 at each of 50: more than 1,000
+
+
 async def hanging_not(scope: Any, receive: Any, send: Any) -> None: ...
 
 

@@ -34,7 +34,9 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_tasks: set[asyncio.Task[None]] = set()  # changed by one step at a time (A2)
+# By their event loops, which are few (A2). A loop's entry is changed on its own thread only, but
+# for one that is closed: who comes upon that takes it out, in one step.
+_tasks: dict[asyncio.AbstractEventLoop, set[asyncio.Task[None]]] = {}
 
 
 class SignalMiddleware:
@@ -238,7 +240,7 @@ class _Request:
         if _tasks:
             _forget_closed_loops()
         task = loop.create_task(self._conclude())
-        _tasks.add(task)
+        _tasks.setdefault(loop, set()).add(task)
         task.add_done_callback(self._concluded)
         return task
 
@@ -274,7 +276,11 @@ class _Request:
             return None
 
     def _concluded(self, task: "asyncio.Task[None]") -> None:
-        _tasks.discard(task)
+        loop = task.get_loop()
+        tasks = _tasks.get(loop, set())
+        tasks.discard(task)
+        if not tasks:
+            _tasks.pop(loop, None)
         self._conclude_here()  # nothing, unless the task was cancelled before it began
 
     def __del__(self) -> None:
@@ -283,6 +289,6 @@ class _Request:
 
 def _forget_closed_loops() -> None:
     """Let go of tasks that will never run, so that their requests' finalizers do their part."""
-    for task in _tasks.copy():
-        if task.get_loop().is_closed():
-            _tasks.discard(task)
+    for loop in list(_tasks):
+        if loop.is_closed():
+            _tasks.pop(loop, None)
