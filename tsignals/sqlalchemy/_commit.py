@@ -21,10 +21,15 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import InstanceState, Session, SessionTransaction, scoped_session
+from sqlalchemy.orm.session import SessionTransactionState
 
 from tsignals import Deliveries, Prepared, Signal
 
 KEY = "tsignals.waiting"
+
+
+_used: list[bool] = []
+"""Not empty once anything has waited: until then sessions need not be asked at all."""
 
 
 class Entry:
@@ -96,14 +101,15 @@ def hold(
             at_commit()
         prepared.submit()
         return
-    _waiting(session).entries.append(Entry(prepared, transaction, at_commit))
-
-
-def _waiting(session: Session) -> Waiting:
-    waiting: Waiting | None = session.info.get(KEY)
+    if not _used:
+        _used.append(True)
+    waiting = session.info.get(KEY)
     if waiting is None:
         waiting = session.info[KEY] = Waiting()
-    return waiting
+    # Within a listener that comes after ours: nothing waited yet, so that one has not recorded it.
+    if transaction._state is SessionTransactionState.COMMITTED:
+        waiting.committed = transaction
+    waiting.entries.append(Entry(prepared, transaction, at_commit))
 
 
 def sync_session(session: Any, what: str) -> Session:
@@ -160,11 +166,16 @@ def _is_attached(value: Any) -> bool:
 
 
 def _committed(session: Session) -> None:
-    # Also where nothing waits yet: a listener that comes after this one may send.
-    _waiting(session).committed = session.get_nested_transaction() or session.get_transaction()
+    if not _used:
+        return
+    waiting = session.info.get(KEY)
+    if waiting is not None:
+        waiting.committed = session.get_nested_transaction() or session.get_transaction()
 
 
 def _ended(session: Session, transaction: SessionTransaction) -> None:
+    if not _used:
+        return
     waiting = session.info.get(KEY)
     if waiting is None:
         return
