@@ -264,6 +264,72 @@ def test_disconnect_after_the_last_message_is_no_news() -> None:
     assert heard.outcomes == ["finished"]
 
 
+@pytest.mark.parametrize(
+    ("raised", "outcome"),
+    [(None, "finished"), (OSError("gone away"), "disconnected"), (Boom(), "disconnected")],
+)
+def test_disconnect_while_the_last_message_is_sent_is_no_news_unless_send_raises(
+    raised: Exception | None, outcome: str
+) -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def receive() -> Any:
+            await ended.wait()
+            return DISCONNECT
+
+        async def send(message: Any) -> None:
+            if message == LAST:
+                ended.set()  # as a server that says so before this returns
+                await heard_of_it.wait()
+                if raised is not None:
+                    raise raised
+
+        heard_of_it = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def listen() -> None:
+                assert await receive() == DISCONNECT
+                heard_of_it.set()
+
+            listener = asyncio.create_task(listen())
+            await answering(scope, receive, send)
+            await listener
+
+        await SignalMiddleware(app)({"type": "http"}, receive, send)
+
+    with hearing() as heard, contextlib.suppress(OSError, Boom):
+        asyncio.run(asyncio.wait_for(main(), TIMEOUT))
+    assert heard.words == ["started", "finished"]
+    assert heard.outcomes == [outcome]
+
+
+def test_application_that_gives_up_its_last_message_when_all_is_said_has_finished() -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def receive() -> Any:
+            await ended.wait()
+            return DISCONNECT
+
+        async def send(message: Any) -> None:
+            if message == LAST:
+                ended.set()
+                await asyncio.Event().wait()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            response = asyncio.create_task(answering(scope, receive, send))
+            assert await receive() == DISCONNECT
+            response.cancel()
+            await asyncio.wait([response])
+
+        await SignalMiddleware(app)({"type": "http"}, receive, send)
+
+    with hearing() as heard:
+        asyncio.run(asyncio.wait_for(main(), TIMEOUT))
+    assert heard.outcomes == ["finished"]
+
+
 @pytest.mark.parametrize("gone_after", [0, 1, 2])
 def test_send_that_raises_an_os_error_is_a_disconnect_and_no_exception_of_the_application(
     gone_after: int,
@@ -494,6 +560,34 @@ def test_conclusion_whose_loop_is_closed_is_made_where_it_is_found() -> None:
             Server(SignalMiddleware(hanging_not)).serve()
             gc.collect()
     assert sorted(heard.outcomes) == ["cancelled", "error"]
+
+
+def test_conclusion_does_not_look_at_those_of_all_other_requests() -> None:
+    class Counting(asyncio.SelectorEventLoop):
+        asked = 0
+
+        def is_closed(self) -> bool:
+            self.asked += 1
+            return super().is_closed()
+
+    async def main() -> None:
+        waiting, go_on = 0, asyncio.Event()
+
+        async def wait(**named: Any) -> None:
+            nonlocal waiting
+            if (waiting := waiting + 1) == 50:
+                go_on.set()
+            await go_on.wait()
+
+        with request_finished.connect(wait):
+            requests = (Server(SignalMiddleware(answering))() for _ in range(50))
+            await asyncio.wait_for(asyncio.gather(*requests), TIMEOUT)
+
+    with asyncio.Runner(loop_factory=Counting) as runner:
+        runner.run(main())
+        loop = runner.get_loop()
+        assert isinstance(loop, Counting)
+        assert loop.asked < 200  # each of 50 at each of 50: more than 1,000
 
 
 async def hanging_not(scope: Any, receive: Any, send: Any) -> None: ...

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from tsignals import DeliveryDropped, Signal, WorkerPool, set_default_executor
 from tsignals.sqlalchemy import (
@@ -345,6 +345,51 @@ def test_async_session_class_gets_a_session_class_of_its_own(memory: str) -> Non
         finally:
             uninstall(AsyncSession)
             AsyncSession.sync_session_class = before
+
+    run(main())
+
+
+def test_sessionmaker_of_async_sessions_is_as_an_async_sessionmaker(memory: str) -> None:
+    class Sync(Session):
+        pass
+
+    async def main() -> None:
+        async with database(memory) as engine:
+            for more in ({}, {"sync_session_class": Sync}):
+                maker: Any = sessionmaker(engine, class_=AsyncSession, **more)  # type: ignore[call-overload]
+                other: Any = sessionmaker(engine, class_=AsyncSession, **more)  # type: ignore[call-overload]
+                install(maker)
+                assert await saves(maker()) == ONE
+                assert await saves(other()) == []
+                uninstall(maker)
+                assert await saves(maker()) == []
+                scoped = async_scoped_session(maker, scopefunc=asyncio.current_task)
+                install(scoped)
+                assert await saves(scoped()) == ONE
+                await scoped.remove()
+
+    run(main())
+
+
+def test_uninstall_of_async_targets_that_are_not_installed_changes_nothing() -> None:
+    class Own(AsyncSession):
+        pass
+
+    class Below(Own):
+        pass
+
+    maker = async_sessionmaker()
+    for target in (Own, maker, async_scoped_session(maker, scopefunc=int)):
+        uninstall(target)
+    assert Own.sync_session_class is Session
+    assert "sync_session_class" not in maker.kw
+    install(Own)
+    uninstall(Below)  # has it from Own, which stays installed
+
+    async def main() -> None:
+        async with database("sqlite+aiosqlite://") as engine:
+            assert await saves(Own(engine)) == ONE
+            assert await saves(Below(engine)) == ONE
 
     run(main())
 

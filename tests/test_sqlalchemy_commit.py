@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import processes
 import pytest
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
@@ -300,6 +301,105 @@ def test_what_is_sent_from_a_callback_of_a_commit_is_delivered_too(
     assert ear == [{"order": 2}]
 
 
+def test_what_another_listener_sends_on_the_commit_shares_that_commit(
+    session: Session, ear: Order
+) -> None:
+    sent: list[Any] = []
+
+    def committed(own: Session) -> None:
+        sent.append(after_commit(own, placed, None, order=1))
+        assert not sent[0].futures[0].done()
+
+    sa.event.listen(session, "after_commit", committed)
+    session.begin()
+    session.commit()
+    sent[0].results(TIMEOUT)
+    assert ear == [{"order": 1}]
+
+
+def test_what_is_sent_as_a_savepoint_is_released_waits_for_the_outermost_commit(
+    session: Session, ear: Order
+) -> None:
+    sent: list[Any] = []
+
+    def committed(own: Session) -> None:
+        if own.in_nested_transaction():
+            sent.append(after_commit(own, placed, None, order=len(sent)))
+
+    sa.event.listen(session, "after_commit", committed)
+    session.begin()
+    session.begin_nested().commit()
+    assert not sent[0].futures[0].done()
+    session.rollback()
+    assert isinstance(sent[0].futures[0].exception(TIMEOUT), DeliveryDropped)
+    session.begin()
+    session.begin_nested().commit()
+    session.commit()
+    sent[1].results(TIMEOUT)
+    assert ear == [{"order": 1}]
+
+
+def test_transaction_that_another_listener_begins_at_the_end_of_one_has_its_own_fate(
+    session: Session, ear: Order
+) -> None:
+    sent: list[Any] = []
+
+    def ended(own: Session, transaction: Any) -> None:
+        if own is session and transaction.parent is None and not sent:
+            own.begin()
+            sent.append(after_commit(own, placed, None, order=2))
+
+    session.begin()
+    first = after_commit(session, placed, None, order=1)
+    # Before ours, as that of a module which was imported earlier.
+    sa.event.listen(Session, "after_transaction_end", ended, insert=True)
+    try:
+        session.commit()
+    finally:
+        sa.event.remove(Session, "after_transaction_end", ended)
+    first.results(TIMEOUT)
+    assert not sent[0].futures[0].done()
+    session.rollback()
+    assert isinstance(sent[0].futures[0].exception(TIMEOUT), DeliveryDropped)
+    assert ear == [{"order": 1}]
+
+
+def test_error_of_another_listener_does_not_undo_a_commit() -> None:
+    done = processes.run(
+        """
+        import sqlalchemy as sa
+        from sqlalchemy.orm import Session
+
+        def fail(session):
+            raise KeyError("theirs")
+
+        sa.event.listen(Session, "after_commit", fail)  # before ours
+
+        from tsignals import Signal
+        from tsignals.sqlalchemy import after_commit
+
+        placed = Signal()
+        placed.connect(lambda **named: "heard", weak=False)
+        try:
+            with Session() as session:
+                session.begin()
+                deliveries = after_commit(session, placed, None)
+                session.commit()
+        except KeyError:
+            print([response for _, response in deliveries.results(30)])
+        """
+    )
+    assert done.stdout == "['heard']\n", done.stderr
+
+
+def test_nothing_of_a_transaction_stays_with_its_session(session: Session, ear: Order) -> None:
+    session.begin()
+    session.begin_nested().commit()
+    after_commit(session, placed, None, order=1)
+    session.commit()
+    assert session.info == {}
+
+
 def test_it_works_with_any_executor(session: Session) -> None:
     ear = Order()
     with ThreadPoolExecutor(1) as executor:
@@ -373,10 +473,11 @@ def test_two_phase_commit_delivers_when_the_second_phase_is_done(ear: Order, end
             engine.dispose()
 
 
-@pytest.mark.parametrize("name", ["user", "db", "scoped"])
+@pytest.mark.parametrize("name", ["user", "session", "scoped"])
 def test_instances_and_sessions_are_refused_by_name(session: Session, name: str) -> None:
     session.add(user := User(name="ann"))
-    values: dict[str, Any] = {"user": user, "db": session, "scoped": scoped_session(sessionmaker())}
+    values: dict[str, Any] = {"user": user, "session": session}
+    values["scoped"] = scoped_session(sessionmaker())
     with pytest.raises(TypeError, match=rf"'{name}'.*identity="):
         after_commit(session, placed, None, **{name: values[name]})
     with pytest.raises(TypeError, match=r"'sender'.*identity="):
@@ -436,6 +537,20 @@ def test_on_commit_receiver_of_pre_save_gets_the_identity_of_the_commit(session:
         key = sa.inspect(user).identity_key
         assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
     assert seen == [(key, True, False)]
+
+
+def test_who_is_told_of_a_failure_gets_the_identity_of_the_commit_too(session: Session) -> None:
+    @on_commit
+    def fail(identity: Any, **named: Any) -> None:
+        raise Boom
+
+    with connected(pre_save, fail, User), told() as failures:
+        session.add(user := User(name="ann"))
+        session.commit()
+        key = sa.inspect(user).identity_key
+        assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
+    [failure] = failures.failures
+    assert failure.named == {"identity": key, "created": True}
 
 
 def test_on_commit_receivers_of_deletes_get_the_identity(session: Session) -> None:
@@ -546,6 +661,7 @@ def test_on_commit_works_on_methods_and_with_async_functions(session: Session) -
         session.begin()
         pairs = placed.send(None, session=session, order=1)
         assert [receiver for receiver, _ in pairs] == [mailer.mail, mailer.post]
+        assert [delivery.receiver for _, delivery in pairs] == [mailer.mail, mailer.post]
         assert mailer.sent == []
         session.commit()
         for _, delivery in pairs:

@@ -423,6 +423,50 @@ def test_orphan_of_a_collection_that_is_not_loaded_is_announced(
     assert heard == [("pre_delete", "hello"), ("post_delete", "hello")]
 
 
+def test_what_was_deleted_before_its_parent_lets_it_go_is_announced_once(
+    session: Session, heard: Heard
+) -> None:
+    session.add(user := User(name="ann", posts=[Post(name="hello", remarks=[Remark(name="hm")])]))
+    session.commit()
+    [post] = user.posts
+    [remark] = post.remarks
+    assert (post.name, remark.name) == ("hello", "hm")
+    heard.clear()
+    session.delete(remark)
+    session.flush()
+    assert heard == [("pre_delete", "hm"), ("post_delete", "hm")]
+    heard.clear()
+    user.posts.remove(post)
+    session.flush()
+    assert heard == [("pre_delete", "hello"), ("post_delete", "hello")]
+
+    session.add(user := User(name="bob", posts=[Post(name="bye")]))
+    session.commit()
+    [post] = user.posts
+    assert post.name == "bye"
+    session.delete(post)
+    session.flush()
+    heard.clear()
+    user.posts.remove(post)
+    session.commit()
+    assert heard == []
+
+
+@pytest.mark.filterwarnings("ignore:Object of type <Post> not in session")
+def test_orphan_that_was_taken_out_of_the_session_is_not_announced(
+    session: Session, heard: Heard
+) -> None:
+    session.add(user := User(name="ann", posts=[Post(name="hello")]))
+    session.commit()
+    [post] = user.posts
+    assert post.name == "hello"
+    heard.clear()
+    user.posts.remove(post)
+    session.expunge(post)
+    session.flush()
+    assert heard == []
+
+
 def test_orphans_are_announced_to_those_who_hear_only_them(session: Session) -> None:
     session.add(user := User(name="ann", posts=[Post(name="hello")]))
     session.commit()

@@ -11,6 +11,9 @@ Threads and tasks
     A2  What concludes a request is a task of its own, which a cancellation of the request's task
         does not reach: after one, an ``await`` may raise again at once. ``_tasks`` refers to it
         until it has ended, for an event loop does not.
+    A3  ``http.disconnect`` is also how servers say that all is said. Some do so while their
+        ``send`` of the last message has not returned (Hypercorn), so from its call on it is no
+        news: if the client has gone, a ``send`` that tells raises ``OSError``.
 """
 
 import asyncio
@@ -31,7 +34,9 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_tasks: set[asyncio.Task[None]] = set()  # changed by one step at a time (A2)
+# By their event loops, which are few (A2). A loop's entry is changed on its own thread only, but
+# for one that is closed: who comes upon that takes it out, in one step.
+_tasks: dict[asyncio.AbstractEventLoop, set[asyncio.Task[None]]] = {}
 
 
 class SignalMiddleware:
@@ -97,6 +102,7 @@ class _Request:
     __slots__ = (
         "__weakref__",
         "_ended",
+        "_ending",
         "_gone",
         "_last",
         "_method",
@@ -107,6 +113,7 @@ class _Request:
         "_sends",
         "_started",
         "_status",
+        "_told",
         "_trailers",
         "_values",
     )
@@ -121,8 +128,8 @@ class _Request:
         self._values = dict(scope) if sends.background else scope
         self._status: int | None = None
         self._trailers = False  # announced, and end the response in place of its body
-        self._ended = False
-        self._gone = False
+        self._ended = self._ending = False
+        self._gone = self._told = False
         self._seconds = 0.0
         self._last: list[tuple[Signal, dict[str, Any]]] = []  # to be sent, backwards (A1)
 
@@ -131,28 +138,50 @@ class _Request:
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect" and not self._ended:
-            self._gone = True  # after the end, it is how servers say that all is said
+            if self._ending:
+                self._told = True  # which of both it means is not known yet
+            else:
+                self._gone = True
         return message
 
     async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if self._is_last(kind, message):
+            await self._send_last(message)
+            return
         try:
             await self._send(message)
         except OSError:
             if not self._ended:
                 self._gone = True
             raise
-        kind = message["type"]
-        if kind == "http.response.body" or kind == "http.response.zerocopysend":
-            if not message.get("more_body", False) and not self._trailers:
-                self._end()
-        elif kind == "http.response.start":
+        if kind == "http.response.start":
             self._status = int(message["status"])
             self._trailers = message.get("trailers", False)
-        elif kind == "http.response.pathsend":
-            if not self._trailers:
+
+    def _is_last(self, kind: str, message: Message) -> bool:
+        if kind == "http.response.body" or kind == "http.response.zerocopysend":
+            return not message.get("more_body", False) and not self._trailers
+        if kind == "http.response.pathsend":
+            return not self._trailers
+        return kind == "http.response.trailers" and not message.get("more_trailers", False)
+
+    async def _send_last(self, message: Message) -> None:
+        """A server may say that all is said (A3) before this has returned."""
+        self._ending = True
+        try:
+            await self._send(message)
+        except asyncio.CancelledError:
+            if self._told:  # and for that reason the application gave up
                 self._end()
-        elif kind == "http.response.trailers" and not message.get("more_trailers", False):
-            self._end()
+            raise
+        except BaseException as error:
+            if not self._ended and (self._told or isinstance(error, OSError)):
+                self._gone = True
+            raise
+        finally:
+            self._ending = False
+        self._end()
 
     def _end(self) -> None:
         if not self._ended:
@@ -211,7 +240,7 @@ class _Request:
         if _tasks:
             _forget_closed_loops()
         task = loop.create_task(self._conclude())
-        _tasks.add(task)
+        _tasks.setdefault(loop, set()).add(task)
         task.add_done_callback(self._concluded)
         return task
 
@@ -247,7 +276,11 @@ class _Request:
             return None
 
     def _concluded(self, task: "asyncio.Task[None]") -> None:
-        _tasks.discard(task)
+        loop = task.get_loop()
+        tasks = _tasks.get(loop, set())
+        tasks.discard(task)
+        if not tasks:
+            _tasks.pop(loop, None)
         self._conclude_here()  # nothing, unless the task was cancelled before it began
 
     def __del__(self) -> None:
@@ -256,6 +289,6 @@ class _Request:
 
 def _forget_closed_loops() -> None:
     """Let go of tasks that will never run, so that their requests' finalizers do their part."""
-    for task in _tasks.copy():
-        if task.get_loop().is_closed():
-            _tasks.discard(task)
+    for loop in list(_tasks):
+        if loop.is_closed():
+            _tasks.pop(loop, None)

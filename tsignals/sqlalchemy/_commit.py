@@ -10,7 +10,9 @@ flushes and ``close()`` included. Who ended without the former was rolled back o
     the outermost            all are submitted                all are dropped
 
 Entries are taken out before they are submitted or dropped: both may run callbacks, which may begin
-a transaction and send again.
+a transaction and send again. So may other listeners, which come before ours or after: in their
+``after_commit`` what they send still shares this commit; in their ``after_transaction_end`` it
+belongs to the transaction that they have begun.
 """
 
 import sys
@@ -19,6 +21,7 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import InstanceState, Session, SessionTransaction, scoped_session
+from sqlalchemy.orm.session import SessionTransactionState
 
 from tsignals import Deliveries, Prepared, Signal
 
@@ -63,7 +66,7 @@ class Waiting:
         self.committed: SessionTransaction | None = None  # and about to end
 
 
-def after_commit(session: Any, signal: Signal, sender: Any, **named: Any) -> Deliveries:
+def after_commit(session: Any, /, signal: Signal, sender: Any, **named: Any) -> Deliveries:
     """Send in the background, once ``session`` has committed.
 
     Receivers, context and executor are those of this call, as with ``signal.send_async``, and the
@@ -73,7 +76,7 @@ def after_commit(session: Any, signal: Signal, sender: Any, **named: Any) -> Del
     a session with which nothing has been done yet, they are admitted at once.
 
     session: a ``Session``, a ``scoped_session``, or what is like these in asyncio. Need not be
-        installed.
+        installed. By position only: a value named ``session`` is refused as any other session is.
 
     What admission raises (``QueueFull``, ``PoolClosed``) is a failure of the deliveries, told as
     such, never of the commit. Raises ``TypeError`` if a value is a session or an instance of one:
@@ -103,6 +106,9 @@ def hold(
     waiting = session.info.get(KEY)
     if waiting is None:
         waiting = session.info[KEY] = Waiting()
+    # Within a listener that comes after ours: nothing waited yet, so that one has not recorded it.
+    if transaction._state is SessionTransactionState.COMMITTED:
+        waiting.committed = transaction
     waiting.entries.append(Entry(prepared, transaction, at_commit))
 
 
@@ -178,8 +184,12 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
         waiting.committed = None
     parent = transaction.parent
     if parent is None:
-        del session.info[KEY]
-        _all(waiting.entries, Entry.submit if committed else Entry.drop)
+        own = [entry for entry in waiting.entries if _outermost(entry.transaction) is transaction]
+        if len(own) == len(waiting.entries):
+            del session.info[KEY]
+        else:  # a listener has begun the next one
+            waiting.entries = [entry for entry in waiting.entries if entry not in own]
+        _all(own, Entry.submit if committed else Entry.drop)
     elif transaction.nested:
         own = [entry for entry in waiting.entries if entry.transaction is transaction]
         if committed:
@@ -198,6 +208,12 @@ def _shared(transaction: SessionTransaction) -> SessionTransaction:
     return transaction
 
 
+def _outermost(transaction: SessionTransaction) -> SessionTransaction:
+    while transaction.parent is not None:
+        transaction = transaction.parent
+    return transaction
+
+
 def _all(entries: list[Entry], action: Callable[[Entry], None]) -> None:
     interrupt: BaseException | None = None
     for entry in entries:
@@ -211,7 +227,7 @@ def _all(entries: list[Entry], action: Callable[[Entry], None]) -> None:
 
 
 LISTENERS: tuple[tuple[Any, str, Any, dict[str, Any]], ...] = (
-    (Session, "after_commit", _committed, {}),
+    (Session, "after_commit", _committed, {"insert": True}),  # whatever other listeners raise
     (Session, "after_transaction_end", _ended, {}),
 )
 for _target, _event, _function, _arguments in LISTENERS:

@@ -188,15 +188,18 @@ class Flush:
 
     def _doomed(self, new: Iterable[Any], dirty: Iterable[Any]) -> dict[State, None]:
         """What will be deleted, by the program or as an orphan."""
-        found = {_state(one): None for one in self._own(self.session.deleted)}
+        session = self.session
+        found = {_state(one): None for one in self._own(session.deleted)}
         for instance in dirty:
             if is_orphan(state := _state(instance)):
                 found[state] = None
         for instance in (*dirty, *new):
             for child in orphans_of(instance):
+                if child.obj() not in session:
+                    continue  # was deleted by an earlier flush, or taken out
                 found[child] = None
-                for _, _, below, _ in child.mapper.cascade_iterator("delete", child):
-                    if below.key is not None:
+                for one, _, below, _ in child.mapper.cascade_iterator("delete", child):
+                    if below.key is not None and one in session:
                         found[below] = None
         return found
 

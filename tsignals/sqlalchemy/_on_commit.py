@@ -78,7 +78,6 @@ class OnCommit(_Background):  # type: ignore[misc]
                 raise TypeError("on_commit cannot retry: background() of this version has none")
             more["retry"] = retry
         super().__init__(function, executor=executor, ordered=ordered, **more)
-        self.function = _with_identity(function)
         self._more = more
 
     def deliver(
@@ -97,16 +96,16 @@ class OnCommit(_Background):  # type: ignore[misc]
         late = None
         if any(signal is one for one in MODEL_SIGNALS) and "instance" in named:
             state = attributes.instance_state(named.pop("instance"))
+            named["identity"] = state.key
             if state.key is None:
-                named["identity"] = late = Later(state)
-            else:
-                named["identity"] = state.key
+                # ``named`` is what the receiver, and whoever is told of its failure, will be given.
+                late = functools.partial(_take_identity, state, named)
         refuse_instances(signal, {"sender": sender, **named})
         for name, value in (("sender", sender), ("signal", signal)):
             if name in keywords:
                 named[name] = value
-        prepared = self.prepare(*arguments, **named)
-        hold(session, prepared, None if late is None else late.take)
+        prepared = self.prepare_for(receiver, arguments, named)
+        hold(session, prepared, late)
         [(_, future)] = prepared.deliveries
         return future  # type: ignore[no-any-return]
 
@@ -123,28 +122,5 @@ class OnCommit(_Background):  # type: ignore[misc]
         return make, (self.__wrapped__,)
 
 
-class Later:
-    """The identity of what has none yet; read at the commit, on the session's thread."""
-
-    def __init__(self, state: InstanceState[Any]) -> None:
-        self._state: InstanceState[Any] | None = state
-        self.key: Any = None
-
-    def take(self) -> None:
-        if self._state is not None:
-            self.key = self._state.key
-        self._state = None
-
-    def __repr__(self) -> str:
-        return repr(self.key)
-
-
-def _with_identity(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, for which an identity that came later is simply that."""
-
-    def call(*arguments: Any, **named: Any) -> Any:
-        if type(identity := named.get("identity")) is Later:
-            named["identity"] = identity.key
-        return function(*arguments, **named)
-
-    return call
+def _take_identity(state: InstanceState[Any], named: dict[str, Any]) -> None:
+    named["identity"] = state.key

@@ -66,7 +66,7 @@ def install(target: Any) -> None:
     Thread safety: from any thread. As with all listeners of SQLAlchemy's: call it before sessions
     are at work. If others listen to the same events, a flush that is just walking them may raise.
     """
-    own = _own_target(target)
+    own = _own_target(target, make=True)
     installation = _installed.setdefault(own, Installation())
     if not installation.listening:
         installation.listen(own)
@@ -81,17 +81,21 @@ def uninstall(target: Any) -> None:
 
     Thread safety: from any thread, also from receivers.
     """
-    installation = _installed.get(_own_target(target))
+    own = _own_target(target, make=False)
+    installation = None if own is None else _installed.get(own)
     if installation is not None:
         installation.active = False
 
 
-def _own_target(target: Any) -> Any:
-    """The class or the session whose events are the target's and nobody else's."""
+def _own_target(target: Any, make: bool) -> Any:
+    """The class or the session whose events are the target's and nobody else's.
+
+    Without ``make`` a target that has none stays as it is: ``None``.
+    """
     found: Any = target
     if isinstance(found, scoped_session):
         found = found.session_factory
-    if isinstance(found, sessionmaker):
+    if isinstance(found, sessionmaker) and issubclass(found.class_, Session):
         return found.class_
     if isinstance(found, Session) or (isinstance(found, type) and issubclass(found, Session)):
         return found
@@ -103,12 +107,16 @@ def _own_target(target: Any) -> Any:
             return found.sync_session
         if isinstance(found, type) and issubclass(found, aio.AsyncSession):
             kind: Any = found
-            kind.sync_session_class = own = _own_class(kind, kind.sync_session_class)
+            own = _own_class(kind, kind.sync_session_class, make)
+            if make:
+                kind.sync_session_class = own
             return own
-        if isinstance(found, aio.async_sessionmaker):
+        # Before there was an async_sessionmaker, a sessionmaker with another class_ was the way.
+        if isinstance(found, (aio.async_sessionmaker, sessionmaker)):
             default = found.class_.sync_session_class
-            own = _own_class(found, found.kw.get("sync_session_class") or default)
-            found.configure(sync_session_class=own)
+            own = _own_class(found, found.kw.get("sync_session_class") or default, make)
+            if make:
+                found.configure(sync_session_class=own)
             return own
     if found is not target:
         raise TypeError(
@@ -118,14 +126,16 @@ def _own_target(target: Any) -> Any:
     raise TypeError(f"cannot install on {target!r}: pass {KINDS}")
 
 
-def _own_class(owner: Any, current: Any) -> type[Session]:
+def _own_class(owner: Any, current: Any, make: bool) -> type[Session] | None:
+    if current in _made.get(owner, {}).values():
+        return current  # type: ignore[no-any-return]
+    if not make:
+        return None
     if not (isinstance(current, type) and issubclass(current, Session)):
         raise TypeError(
             f"cannot install on {owner!r}: its sync_session_class, {current!r}, is no subclass of "
             "Session; install on what that makes"
         )
     made = _made.setdefault(owner, {})
-    if current in made.values():
-        return current
     names = {"__module__": current.__module__, "__doc__": current.__doc__}
     return made.setdefault(current, type(current.__name__, (current,), names))
