@@ -146,6 +146,26 @@ def test_ready_that_runs_again_keeps_the_default_pool(tmp_path: Path) -> None:
     assert run(tmp_path, script) == "True\nTrue\n"
 
 
+def test_ready_that_runs_again_makes_the_default_pool_that_was_reset(tmp_path: Path) -> None:
+    """Else the next use would make one that does not look after connections."""
+    script = """
+    from django.apps import apps
+    from django.db import connection, connections
+    from tsignals import get_default_executor, set_default_executor
+    set_default_executor(None)
+    apps.get_app_config("tsignals").ready()
+    used = []
+    def use():
+        connection.ensure_connection()
+        used.append(connections["default"])
+    pool = get_default_executor()
+    pool.submit(use).result(60)
+    pool.shutdown()
+    print(used[0].connection)
+    """
+    assert run(tmp_path, script) == "None\n"
+
+
 # --- checks
 
 
