@@ -276,3 +276,40 @@ def test_sync_receivers_of_asend_run_on_the_requests_thread_and_in_its_transacti
     request()
     """
     assert run(tmp_path, script) == "True 1 1\n0\n"
+
+
+def test_async_receivers_of_send_use_the_senders_thread_and_are_in_its_transaction(
+    tmp_path: Path,
+) -> None:
+    """In a sync view, too, which has the one thread that asgiref knows of."""
+    script = """
+    import asyncio
+    from asgiref.sync import ThreadSensitiveContext, sync_to_async
+    from django.db import transaction
+    from tsignals import Signal
+    from django_project import make_tables
+    from django_project.models import Order
+    make_tables()
+    placed = Signal(name="placed")
+
+    async def listen(**named):
+        return await Order.objects.acount(), await sync_to_async(threading.get_ident)()
+
+    placed.connect(listen)
+
+    def view():
+        with transaction.atomic():
+            Order.objects.create(name="mail")
+            for send in placed.send, placed.send_robust:
+                [(_, (count, thread))] = send(None)
+                print(thread == threading.get_ident(), count)
+            transaction.set_rollback(True)
+
+    async def request():
+        async with ThreadSensitiveContext():
+            await sync_to_async(view)()
+
+    view()
+    asyncio.run(request())
+    """
+    assert run(tmp_path, script) == "True 1\nTrue 1\n" * 2
