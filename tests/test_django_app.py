@@ -313,3 +313,44 @@ def test_async_receivers_of_send_use_the_senders_thread_and_are_in_its_transacti
     asyncio.run(request())
     """
     assert run(tmp_path, script) == "True 1\nTrue 1\n" * 2
+
+
+def test_on_commit_receiver_runs_in_other_processes_as_a_background_one_does(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "receivers_there.py").write_text(
+        """if True:
+        from tsignals.django import on_commit
+
+        @on_commit
+        def doubled(number, **named):
+            return 2 * number
+
+        @on_commit()
+        async def squared(number, **named):
+            return number**2
+
+        class Shop:
+            @on_commit
+            def name(self, number, **named):
+                return number
+        """
+    )
+    script = f"""
+    sys.path.insert(0, {str(tmp_path)!r})
+    import concurrent.futures, copy, multiprocessing, pickle
+    from django.db import transaction
+    from receivers_there import Shop, doubled, squared
+    from tsignals import Signal
+    placed = Signal(executor=concurrent.futures.ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("fork")))
+    shop = Shop()
+    for receiver in doubled, squared, shop.name:
+        placed.connect(receiver)
+    with transaction.atomic():
+        responses = [each for _, each in placed.send("shop", number=5)]
+    print([each.result(60) for each in responses])
+    print(pickle.loads(pickle.dumps(doubled)) is doubled, copy.deepcopy(squared) is squared)
+    placed.executor.shutdown()
+    """
+    assert run(tmp_path, script) == "[10, 25, 5]\nTrue True\n"
