@@ -315,6 +315,38 @@ def test_async_receivers_of_send_use_the_senders_thread_and_are_in_its_transacti
     assert run(tmp_path, script) == "True 1\nTrue 1\n" * 2
 
 
+def test_async_receiver_in_another_executor_does_not_wait_for_the_thread_of_the_request(
+    tmp_path: Path,
+) -> None:
+    script = """
+    import asyncio
+    import contextvars
+    from concurrent.futures import ThreadPoolExecutor
+    from asgiref.sync import ThreadSensitiveContext, sync_to_async
+    from tsignals import Signal
+    executor = ThreadPoolExecutor(1)
+    placed = Signal(executor=executor)
+    variable = contextvars.ContextVar("variable")
+
+    async def listen(**named):
+        return await sync_to_async(threading.get_ident)(), variable.get()
+
+    placed.connect(listen)
+
+    def view():
+        variable.set("mine")
+        [(_, (thread, seen))] = placed.send_async(None).results(60)
+        print(thread == executor.submit(threading.get_ident).result(), seen)
+
+    async def request():
+        async with ThreadSensitiveContext():
+            await sync_to_async(view)()
+
+    asyncio.run(request())
+    """
+    assert run(tmp_path, script) == "True mine\n"
+
+
 def test_on_commit_receiver_runs_in_other_processes_as_a_background_one_does(
     tmp_path: Path,
 ) -> None:

@@ -346,6 +346,11 @@ def _refuse_running_loop(signal: Any, verb: str) -> None:
 
 def respond_now(receiver: Receiver, arguments: tuple[Any, ...], keywords: Named) -> Any:
     """The response of an async receiver; variables that it sets are set here."""
+    runner: Any = _aside.sync_runner[0]
+    if hasattr(type(runner), "run_async"):
+        return _result(
+            *runner.run_async(lambda: _settled(respond(receiver, None, arguments, keywords)))
+        )
     with SharedContext() as context:
         return run(respond, receiver, None, arguments, keywords, context=context)
 

@@ -76,6 +76,7 @@ class connections:
         self._locale = SentLocale()
 
     def __enter__(self) -> None:
+        self._locale.__enter__()  # first: if it raises, nothing is to be undone
         self._looks = asyncio._get_running_loop() is None
         if self._looks:
             self._whole = _here.worker and not _here.busy
@@ -85,7 +86,6 @@ class connections:
         else:
             self._thread = OwnThread()
             self._thread.enter()
-        self._locale.__enter__()
 
     def __exit__(self, *error: object) -> None:
         try:
