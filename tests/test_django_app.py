@@ -146,6 +146,26 @@ def test_ready_that_runs_again_keeps_the_default_pool(tmp_path: Path) -> None:
     assert run(tmp_path, script) == "True\nTrue\n"
 
 
+def test_ready_that_runs_again_makes_the_default_pool_that_was_reset(tmp_path: Path) -> None:
+    """Else the next use would make one that does not look after connections."""
+    script = """
+    from django.apps import apps
+    from django.db import connection, connections
+    from tsignals import get_default_executor, set_default_executor
+    set_default_executor(None)
+    apps.get_app_config("tsignals").ready()
+    used = []
+    def use():
+        connection.ensure_connection()
+        used.append(connections["default"])
+    pool = get_default_executor()
+    pool.submit(use).result(60)
+    pool.shutdown()
+    print(used[0].connection)
+    """
+    assert run(tmp_path, script) == "None\n"
+
+
 # --- checks
 
 
@@ -256,3 +276,113 @@ def test_sync_receivers_of_asend_run_on_the_requests_thread_and_in_its_transacti
     request()
     """
     assert run(tmp_path, script) == "True 1 1\n0\n"
+
+
+def test_async_receivers_of_send_use_the_senders_thread_and_are_in_its_transaction(
+    tmp_path: Path,
+) -> None:
+    """In a sync view, too, which has the one thread that asgiref knows of."""
+    script = """
+    import asyncio
+    from asgiref.sync import ThreadSensitiveContext, sync_to_async
+    from django.db import transaction
+    from tsignals import Signal
+    from django_project import make_tables
+    from django_project.models import Order
+    make_tables()
+    placed = Signal(name="placed")
+
+    async def listen(**named):
+        return await Order.objects.acount(), await sync_to_async(threading.get_ident)()
+
+    placed.connect(listen)
+
+    def view():
+        with transaction.atomic():
+            Order.objects.create(name="mail")
+            for send in placed.send, placed.send_robust:
+                [(_, (count, thread))] = send(None)
+                print(thread == threading.get_ident(), count)
+            transaction.set_rollback(True)
+
+    async def request():
+        async with ThreadSensitiveContext():
+            await sync_to_async(view)()
+
+    view()
+    asyncio.run(request())
+    """
+    assert run(tmp_path, script) == "True 1\nTrue 1\n" * 2
+
+
+def test_async_receiver_in_another_executor_does_not_wait_for_the_thread_of_the_request(
+    tmp_path: Path,
+) -> None:
+    script = """
+    import asyncio
+    import contextvars
+    from concurrent.futures import ThreadPoolExecutor
+    from asgiref.sync import ThreadSensitiveContext, sync_to_async
+    from tsignals import Signal
+    executor = ThreadPoolExecutor(1)
+    placed = Signal(executor=executor)
+    variable = contextvars.ContextVar("variable")
+
+    async def listen(**named):
+        return await sync_to_async(threading.get_ident)(), variable.get()
+
+    placed.connect(listen)
+
+    def view():
+        variable.set("mine")
+        [(_, (thread, seen))] = placed.send_async(None).results(60)
+        print(thread == executor.submit(threading.get_ident).result(), seen)
+
+    async def request():
+        async with ThreadSensitiveContext():
+            await sync_to_async(view)()
+
+    asyncio.run(request())
+    """
+    assert run(tmp_path, script) == "True mine\n"
+
+
+def test_on_commit_receiver_runs_in_other_processes_as_a_background_one_does(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "receivers_there.py").write_text(
+        """if True:
+        from tsignals.django import on_commit
+
+        @on_commit
+        def doubled(number, **named):
+            return 2 * number
+
+        @on_commit()
+        async def squared(number, **named):
+            return number**2
+
+        class Shop:
+            @on_commit
+            def name(self, number, **named):
+                return number
+        """
+    )
+    script = f"""
+    sys.path.insert(0, {str(tmp_path)!r})
+    import concurrent.futures, copy, multiprocessing, pickle
+    from django.db import transaction
+    from receivers_there import Shop, doubled, squared
+    from tsignals import Signal
+    placed = Signal(executor=concurrent.futures.ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("fork")))
+    shop = Shop()
+    for receiver in doubled, squared, shop.name:
+        placed.connect(receiver)
+    with transaction.atomic():
+        responses = [each for _, each in placed.send("shop", number=5)]
+    print([each.result(60) for each in responses])
+    print(pickle.loads(pickle.dumps(doubled)) is doubled, copy.deepcopy(squared) is squared)
+    placed.executor.shutdown()
+    """
+    assert run(tmp_path, script) == "[10, 25, 5]\nTrue True\n"

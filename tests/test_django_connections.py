@@ -1,5 +1,6 @@
 """A delivery leaves its thread's database connections as it found them; idle workers hold none."""
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from tsignals import Signal, WorkerPool
 
 pytest.importorskip("django")
 
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import OperationalError, transaction  # type: ignore[import-untyped]
 from django.db import connections as databases
 
@@ -330,7 +332,7 @@ def test_failure_to_close_is_logged_and_fails_no_delivery(
 
 
 def test_async_delivery_looks_at_no_connection(db: str) -> None:
-    """It runs on an event loop, where Django has none; its ORM runs on a thread of asgiref's."""
+    """It runs on an event loop, where Django has none; its ORM runs on a thread apart."""
 
     async def receiver(**named: Any) -> str:
         return threading.current_thread().name
@@ -339,6 +341,67 @@ def test_async_delivery_looks_at_no_connection(db: str) -> None:
     with kept() as pool:
         [(_, name)] = written.via(pool).send_async(None).results(TIMEOUT)
     assert name
+
+
+def test_async_receiver_does_not_wait_for_the_thread_of_the_request(db: str) -> None:
+    """That of the request may be waiting for it."""
+
+    async def receiver(**named: Any) -> int:
+        return await sync_to_async(threading.get_ident)()
+
+    def view() -> tuple[int, int]:
+        [(_, ident)] = written.via(pool).send_async(None).results(TIMEOUT)
+        return ident, threading.get_ident()
+
+    async def request() -> tuple[int, int]:
+        async with ThreadSensitiveContext():  # as Django's ASGI handler does
+            return await sync_to_async(view)()
+
+    written.connect(receiver)
+    with kept() as pool:
+        theirs, requests = asyncio.run(request())
+    assert theirs != requests
+
+
+def test_thread_of_async_receivers_closes_its_connections_and_ends(db: str) -> None:
+    used: list[Any] = []
+    idents: set[int] = set()
+    both = asyncio.Barrier(2)
+
+    async def receiver(name: str, **named: Any) -> None:
+        await both.wait()
+        used.append(await sync_to_async(write)(name, db))
+        idents.add(await sync_to_async(threading.get_ident)())
+        await both.wait()  # while both run, they share the thread
+
+    written.connect(receiver)
+    with kept() as pool:
+        for deliveries in [written.via(pool).send_async(None, name=name) for name in "ab"]:
+            deliveries.results(TIMEOUT)
+        assert used[0] is used[1]
+        assert len(idents) == 1
+        wait_until(lambda: used[0].connection is None)
+        wait_until(lambda: not idents & {thread.ident for thread in threading.enumerate()})
+    assert orders(db) == ["a", "b"]
+
+
+def test_sync_code_of_an_async_receiver_may_wait_for_another_async_receiver(db: str) -> None:
+    async def inner(**named: Any) -> int:
+        return await sync_to_async(threading.get_ident)()
+
+    async def outer(**named: Any) -> Any:
+        [(_, ident)] = await sync_to_async(send)()
+        return ident, await sync_to_async(threading.get_ident)()
+
+    def send() -> Any:
+        return asked.via(pool).send_async(None).results(TIMEOUT)
+
+    asked = Signal(name="asked")
+    asked.connect(inner)
+    written.connect(outer)
+    with kept() as pool:
+        [(_, (inners, outers))] = written.via(pool).send_async(None).results(TIMEOUT)
+    assert inners != outers
 
 
 def test_worker_that_ends_leaves_no_connection_open(db: str) -> None:

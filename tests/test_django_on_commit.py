@@ -213,6 +213,20 @@ def test_rolled_back_savepoint_drops_what_was_sent_in_it_and_nothing_else(
     assert sorted(call["instance"].name for call in ear.calls) == ["after", "before"]
 
 
+def test_savepoint_made_by_hand_is_not_known_to_djangos_hooks(db: str, pool: WorkerPool) -> None:
+    """The docs say so."""
+    receiver = on_commit(Ear())
+    post_save.connect(receiver)
+    with transaction.atomic(using=db):
+        # Before Django 6.1 it has another name.
+        make = getattr(transaction, "savepoint_create", None) or transaction.savepoint
+        savepoint = make(using=db)
+        [(_, delivery)] = post_save.send(sender=Thing, using=db)
+        transaction.savepoint_rollback(savepoint, using=db)
+        assert not delivery.done()
+    assert delivery.exception(TIMEOUT) is None
+
+
 def test_end_of_a_nested_transaction_is_no_commit(db: str, pool: WorkerPool) -> None:
     receiver = on_commit(Ear())
     post_save.connect(receiver)

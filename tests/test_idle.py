@@ -107,6 +107,7 @@ def test_what_idle_raises_is_logged_and_the_worker_lives_on(
     [record, _] = caplog.records
     assert (record.levelname, record.getMessage()) == ("ERROR", "idle of pool 'mail' raised")
     assert record.exc_info is not None and record.exc_info[1] is error
+    assert error.__context__ is None  # it has to do with nothing of ours
 
 
 def test_worker_inside_idle_is_not_counted_as_idle_nor_as_running() -> None:

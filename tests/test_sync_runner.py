@@ -465,3 +465,54 @@ def test_with_asgiref_a_cancelled_sender_waits_for_the_receiver_that_runs(asgire
 
     run(main())
     assert ear.calls == []
+
+
+class Both:
+    """A runner that awaits what is async, too: on a thread of its own."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+
+    async def __call__(self, call: Call) -> None:
+        call()
+
+    def run_async(self, function: Callable[[], Any]) -> Any:
+        context = contextvars.copy_context()
+
+        def there() -> Any:
+            self.threads.append(threading.get_ident())
+            with asyncio.Runner() as runner:
+                return runner.run(function(), context=context)
+
+        with ThreadPoolExecutor(1) as executor:
+            result = executor.submit(there).result(TIMEOUT)
+        variable.set(context[variable])
+        return result
+
+
+def test_runner_that_awaits_runs_the_async_receivers_of_send() -> None:
+    async def receiver(**named: Any) -> Any:
+        seen, _ = variable.get(), variable.set("theirs")
+        return threading.get_ident(), seen
+
+    async def failing(**named: Any) -> Any:
+        raise error
+
+    error = Boom()
+    runner = Both()
+    set_sync_runner(runner)
+    signal = signal_to(receiver, None)
+    for send in signal.send, signal.send_robust:
+        variable.set("mine")
+        [(_, response)] = send(None)
+        assert response == (runner.threads[-1], "mine")
+        assert variable.get() == "theirs"
+    signal.connect(failing)
+    with pytest.raises(Boom) as raised:
+        signal.send(None)
+    assert raised.value is error
+    with told() as hears:
+        outcomes = signal.send_robust(None)
+    assert outcomes.errors == [(failing, error)]
+    assert [failure.mode for failure in hears.failures] == ["send_robust"]
+    assert len(runner.threads) == 4

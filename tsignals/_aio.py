@@ -17,9 +17,9 @@ import time
 import types
 from collections.abc import Callable, Collection, Coroutine, Generator
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from tsignals import _waits
+from tsignals import _aside, _waits
 from tsignals._around import Around
 from tsignals._each import Live, Named, Pairs, Tell, call_each, call_each_robust
 from tsignals._future import PoolFuture
@@ -309,9 +309,7 @@ def send(live: Live, signal: Any, sender: Any, named: Named) -> Pairs:
     """``Signal.send`` where some receivers are async."""
     _refuse_running_loop(signal, "send")
     pairs = call_each(live, signal, sender, named)
-    with SharedContext() as context:
-        each = _Plainly(signal, sender, named)
-        pairs += run(_together, _async_ones(live), context, each)
+    pairs += _run_together(_async_ones(live), _Plainly(signal, sender, named))
     return pairs
 
 
@@ -319,9 +317,23 @@ def send_robust(live: Live, signal: Any, sender: Any, named: Named, tell: Tell) 
     """``Signal.send_robust`` where some receivers are async."""
     _refuse_running_loop(signal, "send_robust")
     outcomes = call_each_robust(live, signal, sender, named, "send_robust", tell)
-    with SharedContext() as context:
-        each = _Robustly(signal, sender, named, "send_robust", tell)
-        return _add(outcomes, run(_together, _async_ones(live), context, each))
+    each = _Robustly(signal, sender, named, "send_robust", tell)
+    return _add(outcomes, _run_together(_async_ones(live), each))
+
+
+def _run_together(later: Live, each: "_Plainly") -> Pairs:
+    """``_together``, to its end, in a context whose changes are seen here."""
+    runner: Any = _aside.sync_runner[0]
+    if not hasattr(type(runner), "run_async"):
+        with SharedContext() as context:
+            return cast(Pairs, run(_together, later, context, each))
+
+    async def in_its_context() -> tuple[Any, Exception | None]:
+        # Not in ours: the runner may have put into its own where sync code is to run.
+        with SharedContext() as context:
+            return await _settled(_together(later, context, each))
+
+    return cast(Pairs, _result(*runner.run_async(in_its_context)))
 
 
 def _refuse_running_loop(signal: Any, verb: str) -> None:
@@ -334,6 +346,11 @@ def _refuse_running_loop(signal: Any, verb: str) -> None:
 
 def respond_now(receiver: Receiver, arguments: tuple[Any, ...], keywords: Named) -> Any:
     """The response of an async receiver; variables that it sets are set here."""
+    runner: Any = _aside.sync_runner[0]
+    if hasattr(type(runner), "run_async"):
+        return _result(
+            *runner.run_async(lambda: _settled(respond(receiver, None, arguments, keywords)))
+        )
     with SharedContext() as context:
         return run(respond, receiver, None, arguments, keywords, context=context)
 
@@ -349,6 +366,13 @@ def run(
     # With a factory, the runner sets no event loop.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         result, error = runner.run(_settled(function(*arguments)), context=context)
+    try:
+        return _result(result, error)
+    finally:
+        del error  # or the traceback, this frame and the error form a cycle
+
+
+def _result(result: Any, error: Exception | None) -> Any:
     try:
         if error is not None:
             raise error

@@ -85,6 +85,11 @@ def set_sync_runner(runner: SyncRunner | None) -> SyncRunner | None:
     is a ``RuntimeError`` of the ``asend`` if it never called. What the runner raises, ``asend``
     raises, once the receiver that runs has ended.
 
+    A runner may have a method ``run_async(function)`` too. Then ``send`` and ``send_robust`` call
+    that to run their async receivers, and so does a delivery in an executor that is no
+    ``WorkerPool``. It awaits ``function()`` to its end, in a context that shows the sender's
+    variables, sets what was set there for the sender, and returns what it gives.
+
     ``None``: threads of tsignals, again. Returns the former one. Raises ``TypeError`` for what is
     not callable, and then changes nothing.
 

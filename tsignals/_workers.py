@@ -484,6 +484,8 @@ def _work(engine_in: list[Any], cell: Cell, contract: list[bool]) -> None:
                 try:
                     entry = work_queue.get(timeout=PATIENCE)
                 except queue.Empty:
+                    entry = queue.Empty
+                if entry is queue.Empty:  # not in there: what idle raises has nothing to do with it
                     has_run = engine.rest(cell)
                     continue
             else:

@@ -14,13 +14,19 @@ Invariants
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db import connections as databases
 
-from tsignals import Deliveries, Prepared, Signal
+from tsignals import Deliveries, Prepared
 from tsignals.django._locale import with_locale
+
+
+class Sends(Protocol):
+    """A signal of tsignals, or a view of one."""
+
+    def prepare(self, /, sender: Any, **named: Any) -> Prepared: ...
 
 
 class Hook:
@@ -56,7 +62,7 @@ def at_commit(using: str | None, prepare: Callable[[], Prepared]) -> Deliveries:
 
 
 def after_commit(
-    signal: Signal, sender: Any, *, using: str | None = None, **named: Any
+    signal: Sends, sender: Any, *, using: str | None = None, **named: Any
 ) -> Deliveries:
     """``signal.send_async(sender, **named)``, delivered when the transaction commits.
 

@@ -12,7 +12,8 @@ Threads
         Any other: a sender that runs its own deliveries (``caller_runs``), the request's thread
         under ``asend``, a worker of a pool that has no such initializer.
     event loop
-        Django refuses to connect there, so there is nothing to look after.
+        Django refuses to connect there, so there is nothing to look after. What a delivery there
+        calls by ``sync_to_async`` runs on a thread apart: see ``_apart``.
 
 Invariants
     C1  What was open when a delivery began, its end does not touch, but for C2. It may be in the
@@ -30,6 +31,7 @@ from typing import Any
 
 from django.db import connections as databases
 
+from tsignals.django._apart import OwnThread
 from tsignals.django._locale import SentLocale
 
 _logger = logging.getLogger("tsignals")
@@ -60,6 +62,9 @@ class connections:
     Busy workers of such a pool keep their connections from one delivery to the next, however
     old these may get (where ``CONN_MAX_AGE`` is 0), and idle ones hold none.
 
+    An async receiver calls the ORM on a thread that no sender uses, one for all async deliveries
+    of the pool. It closes its connections, and ends, once none of them runs.
+
     Also activates the language and the time zone of the send, for what ``after_commit`` sends.
 
     A failure to close is logged on ``tsignals`` and does not fail the delivery.
@@ -71,13 +76,16 @@ class connections:
         self._locale = SentLocale()
 
     def __enter__(self) -> None:
+        self._locale.__enter__()  # first: if it raises, nothing is to be undone
         self._looks = asyncio._get_running_loop() is None
         if self._looks:
             self._whole = _here.worker and not _here.busy
             self._before: list[Any] = [] if self._whole else opened()
             if self._whole:
                 _here.busy = True
-        self._locale.__enter__()
+        else:
+            self._thread = OwnThread()
+            self._thread.enter()
 
     def __exit__(self, *error: object) -> None:
         try:
@@ -91,6 +99,8 @@ class connections:
                     if not any(connection is other for other in self._before):
                         _end(connection, keep=_here.worker)
                 self._before = []
+            else:
+                self._thread.exit(self.idle)
 
     @staticmethod
     def worker() -> None:

@@ -7,6 +7,8 @@ Threads
 
 import functools
 import inspect
+import pickle
+import sys
 import types
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -73,6 +75,7 @@ def on_commit(
 class OnCommit:
     """What ``on_commit`` makes of a function."""
 
+    __module__: str
     __name__: str
     __qualname__: str
     __wrapped__: Receiver
@@ -96,27 +99,69 @@ class OnCommit:
         [(_, delivery)] = deliveries
         return delivery
 
+    def __copy__(self) -> "OnCommit":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "OnCommit":
+        return self
+
+    def __reduce__(self) -> str:
+        """By reference, as functions are."""
+        if found_as(self) is not self:
+            raise pickle.PicklingError(f"cannot pickle {self!r}: it is not found under its name")
+        return str(self.__qualname__)
+
     def __repr__(self) -> str:
         return f"<on_commit {self.__qualname__}>"
 
 
-def localised(function: Receiver) -> Receiver:
+def localised(function: Receiver) -> "Localised":
     """``function``, called with the language and the time zone of the send."""
+    return LocalisedAsync(function) if is_async(function) else Localised(function)
 
-    async def async_call(*arguments: Any, **keywords: Any) -> Any:
+
+class Localised:
+    """What ``localised`` makes; an executor may pickle it, if it is that of an ``on_commit``."""
+
+    __module__: str
+    __qualname__: str
+
+    def __init__(self, function: Receiver) -> None:
+        name = inner(function)
+        named = name if hasattr(name, "__qualname__") else type(name)
+        functools.update_wrapper(self, named, updated=())
+        self.__wrapped__ = function
+
+    def __call__(self, /, *arguments: Any, **keywords: Any) -> Any:
         with SentLocale():
-            return await function(*arguments, **keywords)
+            return self.__wrapped__(*arguments, **keywords)
 
-    def sync_call(*arguments: Any, **keywords: Any) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Where the function's name leads to the receiver, the function cannot be found by it.
+        receiver = found_as(self)
+        if isinstance(receiver, OnCommit) and receiver.__wrapped__ is self.__wrapped__:
+            return localised_of, (receiver,)
+        return localised, (self.__wrapped__,)
+
+
+class LocalisedAsync(Localised):
+    """The same for an async function."""
+
+    async def __call__(self, /, *arguments: Any, **keywords: Any) -> Any:
         with SentLocale():
-            return function(*arguments, **keywords)
+            return await self.__wrapped__(*arguments, **keywords)
 
-    call: Any = async_call if is_async(function) else sync_call
-    name = inner(function)
-    named = name if hasattr(name, "__qualname__") else type(name)
-    functools.update_wrapper(call, named, updated=())
-    call.__wrapped__ = function
-    return call  # type: ignore[no-any-return]
+
+def localised_of(receiver: OnCommit) -> Localised:
+    return localised(receiver.__wrapped__)
+
+
+def found_as(thing: Any) -> Any:
+    """What the name of ``thing`` leads to in its module, or ``None``."""
+    found: Any = sys.modules.get(thing.__module__)
+    for name in thing.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found
 
 
 def inner(function: Any) -> Any:

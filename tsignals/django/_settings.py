@@ -80,13 +80,13 @@ def make_default_pool() -> None:
     may have another default pool, which it keeps.
     """
     wanted = arguments()
-    if _made == [wanted]:
-        return
     # RuntimeError: a subinterpreter, as mod_wsgi makes them, where there can be no pool. Sends
     # work there, and those in the background say what is wrong.
     with contextlib.suppress(RuntimeError):
         pool = WorkerPool(
             **wanted, around=connections, idle=connections.idle, initializer=connections.worker
         )
-        set_default_executor(pool)
+        former = set_default_executor(pool)
+        if former is not None and _made == [wanted]:
+            set_default_executor(former)  # the new one has started no thread
     _made[:] = [wanted]

@@ -6,10 +6,10 @@ Threads
     workers when they are needed, so a server may fork after it.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from django.apps import AppConfig
 from django.core import checks
 
@@ -20,10 +20,24 @@ from tsignals.django.checks import check_databases, check_settings
 T = TypeVar("T")
 
 
-async def on_the_requests_thread(call: Callable[[], T]) -> T:
-    """Run ``call`` where asgiref runs what is bound to a thread: as Django's own ``asend`` does."""
-    result: T = await sync_to_async(call, thread_sensitive=True)()
-    return result
+class RequestsThread:
+    """The sync runner: as Django's own signals have it, on both sides."""
+
+    async def __call__(self, call: Callable[[], T]) -> T:
+        """Run ``call`` where asgiref runs what is bound to a thread."""
+        result: T = await sync_to_async(call, thread_sensitive=True)()
+        return result
+
+    def run_async(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Await ``function()``, whose ``sync_to_async`` comes back to this thread meanwhile.
+
+        It would else wait for the thread of the request, which waits here.
+        """
+        result: T = async_to_sync(function)()
+        return result
+
+
+on_the_requests_thread = RequestsThread()
 
 
 class TsignalsConfig(AppConfig):  # type: ignore[misc] # Django is untyped
