@@ -214,7 +214,8 @@ def run(orders: int, threads: int, workers: int) -> int:
         return 2
     print(
         f"Orders: {orders:,}; customers at a time: {threads}; workers: {workers}; every "
-        f"{REFUSED}th card is refused.\nHalf way the server gets SIGTERM, and another one goes on.\n",
+        f"{REFUSED}th card is refused.\n"
+        "Half way the server gets SIGTERM, and another one goes on.\n",
         flush=True,
     )
     customers = Customers(orders, threads)
