@@ -1,9 +1,12 @@
 """The demo's shop loses nothing though its server is stopped half way, and says so if it does."""
 
+import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,91 @@ def test_shop_that_is_stopped_half_way_loses_nothing() -> None:
     assert "SIGTERM when 60 orders were answered" in done.stdout
     assert done.stdout.count(" 0 failed") == 2
     assert "Everything adds up" in done.stdout
+
+
+def is_there(process: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return True
+    return False
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+@pytest.mark.skipif(orders.missing() is not None, reason=f"{orders.missing()} is not installed")
+@pytest.mark.parametrize(
+    ("stop", "status", "said"),
+    [
+        (signal.SIGINT, 130, "Interrupted. The server was ended, and its database is gone.\n"),
+        (signal.SIGTERM, 143, ""),
+    ],
+)
+def test_shop_that_is_interrupted_leaves_no_server_and_no_database(
+    stop: signal.Signals, status: int, said: str, tmp_path: Path
+) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert demo.stdout is not None
+        server = next(int(line[8:]) for line in demo.stdout if line.startswith("SERVER: "))
+        os.killpg(demo.pid, stop)  # as a terminal does
+        _, errors = demo.communicate(timeout=TIMEOUT)
+    finally:
+        demo.kill()
+        demo.wait()
+    assert (demo.returncode, errors) == (status, said)
+    assert not is_there(server)
+    assert list(tmp_path.iterdir()) == []
+
+
+INTERRUPTED = """
+import sys
+from tsignals.__main__ import main
+from tsignals._demo import orders
+
+class Customers(orders.Customers):
+    def wait_for(self, answers):
+        super().wait_for(2)
+        print("SERVER:", server.process.pid, flush=True)
+        super().wait_for(answers)
+
+class Server(orders.Server):
+    def __init__(self, *arguments):
+        global server
+        super().__init__(*arguments)
+        server = self
+
+orders.Customers, orders.Server = Customers, Server
+sys.exit(main(["demo", "--app", "--requests", "100000", "--threads", "2"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+@pytest.mark.skipif(orders.missing() is not None, reason=f"{orders.missing()} is not installed")
+def test_server_of_the_shop_ends_when_its_owner_is_gone(tmp_path: Path) -> None:
+    server = orders.Server(tmp_path / "shop.sqlite", 1)
+    try:
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        assert server.process.wait(TIMEOUT) == 1
+    finally:
+        server.kill()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+@pytest.mark.skipif(orders.missing() is not None, reason=f"{orders.missing()} is not installed")
+def test_server_of_the_shop_that_is_stopped_as_it_starts_says_what_it_did(tmp_path: Path) -> None:
+    server = orders.Server(tmp_path / "shop.sqlite", 1)
+    try:
+        assert server.stop()["requests"] == 0
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize("name", ["sqlalchemy", "waitress"])

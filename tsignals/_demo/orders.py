@@ -9,6 +9,7 @@ an order that was rolled back.
 import importlib.util
 import itertools
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -33,27 +34,37 @@ class Server:
 
     def __init__(self, database: Path, workers: int) -> None:
         command = [sys.executable, "-m", "tsignals._demo.shop", str(database), str(workers)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the shop's server did not start: status {self.process.wait()}")
-        self.port = int(line)
+        # In a process group of its own, for Ctrl-C is ours. It ends when its stdin does, so also
+        # where we are killed, or interrupted before we know of it.
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+        )
+        try:
+            assert self.process.stdout is not None
+            line = self.process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"the shop's server did not start: status {self.process.wait()}")
+            self.port = int(line)
+        except BaseException:
+            self.kill()
+            raise
 
     def stop(self) -> dict[str, int]:
         """Send SIGTERM; return what the server says of itself at its end."""
         self.process.terminate()
-        output, _ = self.process.communicate(timeout=PATIENCE)
+        self.process.wait(PATIENCE)  # not communicate(): that ends its stdin first
         if self.process.returncode != 0:
             raise RuntimeError(f"the shop's server ended with status {self.process.returncode}")
-        said: dict[str, int] = json.loads(output)
+        assert self.process.stdout is not None
+        said: dict[str, int] = json.load(self.process.stdout)  # a line, which fits into the pipe
         return said
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
 
 
 class Customers:
@@ -193,26 +204,53 @@ def serve_and_stop(customers: Customers, database: Path, workers: int, until: in
 
 
 def run(orders: int, threads: int, workers: int) -> int:
-    """Run the shop and return the exit status: 0, 1 where something was lost, 2 where it cannot."""
+    """Run the shop and return the exit status.
+
+    0; 1 where something was lost; 2 where something is not installed; 130 after Ctrl-C and 143
+    after SIGTERM, without a server left.
+    """
     if (name := missing()) is not None:
         print(f"demo --app needs {name}: pip install 'tsignals[shop]'", file=sys.stderr)
         return 2
     print(
-        f"{orders:,} orders by {threads} customers at a time, {workers} workers; every {REFUSED}th "
-        "card is refused.\nHalf way the server gets SIGTERM, and another one goes on.\n",
+        f"Orders: {orders:,}; customers at a time: {threads}; workers: {workers}; every "
+        f"{REFUSED}th card is refused.\n"
+        "Half way the server gets SIGTERM, and another one goes on.\n",
         flush=True,
     )
     customers = Customers(orders, threads)
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise SystemExit(128 + signal.SIGTERM)
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        books = take_orders(customers, workers)
+    except KeyboardInterrupt:
+        print("Interrupted. The server was ended, and its database is gone.", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    return report(customers, books)
+
+
+def take_orders(customers: Customers, workers: int) -> Books:
+    """Both lives of the server, and what is in its database then."""
     with tempfile.TemporaryDirectory(prefix="tsignals-shop-") as directory:
         database = Path(directory, "shop.sqlite")
         try:
-            for until in (orders // 2, orders):
+            for until in (customers.orders // 2, customers.orders):
                 serve_and_stop(customers, database, workers, until)
         finally:
             customers.go_home()
-        books = Books(database)
+        return Books(database)
+
+
+def report(customers: Customers, books: Books) -> int:
+    """Print the table; 0, or 1 where it does not add up."""
     print(f"""
-orders sent               {orders:>8,}
+orders sent               {customers.orders:>8,}
   sent again, no answer   {len(set(customers.repeated)):>8,}
   card refused            {list(customers.answers.values()).count(402):>8,}
 orders in the database    {len(books.orders):>8,}

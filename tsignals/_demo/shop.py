@@ -3,17 +3,21 @@
 An order is written in the request, and with it, in the same transaction, its audit record. A mail
 and an entry in the customer's ledger follow in a pool once the transaction has committed; for one
 that rolls back they do not. At SIGTERM the server answers what it has begun, the pool works off
-what was committed, and the process ends.
+what was committed, and the process ends. When its standard input ends, it ends at once: whoever
+started it is gone.
 
 Usage: python -m tsignals._demo.shop DATABASE WORKERS
 """
 
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +156,16 @@ def open_database(path: Path) -> Engine:
     return engine
 
 
+def end_with_stdin() -> None:
+    """End the process when its standard input ends."""
+    # Not sys.stdin: its lock, held by a daemon thread, would be fatal when the interpreter ends.
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
 def main(path: Path, workers: int) -> None:
+    threading.Thread(target=end_with_stdin, name="shop-stdin", daemon=True).start()
     engine = open_database(path)
     sessions.configure(bind=engine)
     Base.metadata.create_all(engine)
@@ -167,8 +180,9 @@ def main(path: Path, workers: int) -> None:
         raise SystemExit
 
     signal.signal(signal.SIGTERM, stop)
-    print(server.effective_port, flush=True)
-    server.run()  # until SIGTERM, and then until what was begun is answered
+    with suppress(SystemExit):  # SIGTERM may come before the server runs
+        print(server.effective_port, flush=True)
+        server.run()  # until SIGTERM, and then until what was begun is answered
     waiting = pool.stats().pending
     pool.shutdown()  # what was committed is delivered
     stats = pool.stats()
