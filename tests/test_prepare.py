@@ -9,7 +9,7 @@ import os
 import pickle
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
@@ -1008,8 +1008,17 @@ INTERRUPTED: dict[str, tuple[Callable[[], World], Callable[[World], None]]] = {
 MOST = 25
 
 
+@pytest.fixture
+def small_heap() -> Iterator[None]:
+    """Collections that pass over what all tests before have left take no time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 # CPython has nobody to raise it to where it closes a generator.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.parametrize("again", ["submit", "drop", "lose"])
 @pytest.mark.parametrize("case", INTERRUPTED)
 def test_interrupted_call_leaves_nothing_half_done_and_may_be_made_again(
