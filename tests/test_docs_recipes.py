@@ -325,6 +325,17 @@ def test_disconnect_says_that_a_receiver_hangs(tmp_path: Path, code: str) -> Non
     assert done.returncode == 1
 
 
+def test_prepared_send_whose_receiver_hangs_is_waited_for_no_longer_than_said(
+    tmp_path: Path,
+) -> None:
+    ended = run(
+        tmp_path,
+        "photo_added = Signal()\nphoto_added.connect(hang)\n" + recipe("prepare"),
+    )
+    assert ended.stdout == "False\n", ended.stderr
+    assert "hang" in ended.stderr  # the log at exit names it
+
+
 def test_pool_that_is_ended_says_what_still_runs(tmp_path: Path) -> None:
     before = """
 mail = WorkerPool(2)
