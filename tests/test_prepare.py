@@ -952,7 +952,12 @@ class World:
             for future in self.deliveries.futures
         ]
         sync = [name for name in self.ran if name != "async"]  # that may be cancelled as it runs
-        assert len(sync) == ended[1:].count(False)
+        # Where the caller runs it, what is interrupted may be the end of a receiver's call.
+        cut = [
+            not future.cancelled() and isinstance(future.exception(0), KeyboardInterrupt)
+            for future in self.deliveries.futures[1:]
+        ]
+        assert 0 <= len(sync) - ended[1:].count(False) <= cut.count(True)
         assert Running(self.connection.disconnect, wait=TIMEOUT).result(2 * TIMEOUT)
         Running(self.pool.shutdown).result()
 
