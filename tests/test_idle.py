@@ -204,6 +204,7 @@ def test_idle_that_cannot_be_called_is_refused() -> None:
         WorkerPool(idle=bad)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_idle_that_forks_goes_on_in_both_processes_and_the_pool_works_there() -> None:
     done = run(
@@ -234,6 +235,7 @@ def test_idle_that_forks_goes_on_in_both_processes_and_the_pool_works_there() ->
     assert (done.stdout, done.returncode) == ("7\n0\n", 0), done.stderr
 
 
+@pytest.mark.unmeasured
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_thread_that_goes_on_in_a_forked_child_after_idle_is_no_worker_of_its_pool() -> None:
     done = run(
