@@ -21,7 +21,7 @@ from unittest import mock
 import blinker
 import django.dispatch
 import pytest
-from helpers import TIMEOUT, Boom, Ear, Gate, Thing, assert_gone, awaited, ignore
+from helpers import TIMEOUT, Boom, Ear, Gate, Thing, assert_gone, awaited, ignore, wait_until
 from pools import held, told
 
 from tsignals import Delivery, Signal, WorkerPool, background, receiver, set_default_executor
@@ -281,7 +281,7 @@ def test_ordered_one_keeps_its_order_in_every_way_to_send_and_across_them(
             delivery.result(TIMEOUT)
             assert receiver == hears
             assert delivery.receiver == hears
-        assert pool._engine.lanes == {}
+        wait_until(lambda: not pool._engine.lanes)  # that is after the result
     assert lane.heard == list(range(150))
     assert lane.overlaps == 0
 
