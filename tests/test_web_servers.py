@@ -37,11 +37,11 @@ SERVED = [
     (H11, "starlette", "background"),
 ]
 
-RARE = VOLUME // 100  # so many of each kind that is rare: see load.py
+OF_EACH = VOLUME // 100  # of each kind that is rare: see load.py
 ERRORS = {
-    "plain": {"error None": RARE, "exception": RARE},
-    "flask": {"finished 500": RARE},  # Flask answers errors itself
-    "starlette": {"error 500": RARE, "exception": RARE},  # it answers, and raises again
+    "plain": {"error None": OF_EACH, "exception": OF_EACH},
+    "flask": {"finished 500": OF_EACH},  # Flask answers errors itself
+    "starlette": {"error 500": OF_EACH, "exception": OF_EACH},  # it answers, and raises again
 }
 """What is told of the requests for ``/error``, beside their start."""
 
@@ -113,8 +113,8 @@ def test_every_request_to_a_real_server_is_told_of_once(
     expected = Counter(
         {
             "started": VOLUME + GONE,
-            "finished 200": VOLUME - 2 * RARE,
-            "finished 204": RARE,
+            "finished 200": VOLUME - 2 * OF_EACH,
+            "finished 204": OF_EACH,
             "disconnected 200": GONE,
             **ERRORS[app],
         }
@@ -124,12 +124,12 @@ def test_every_request_to_a_real_server_is_told_of_once(
         load.go_away(served.port, GONE)
         served.wait_for(expected.total())
     assert answers == {
-        ("GET", "/ok", 200): VOLUME - 5 * RARE,
-        ("HEAD", "/ok", 200): RARE,
-        ("GET", "/stream", 200): RARE,
-        ("GET", "/file", 200): RARE,
-        ("GET", "/none", 204): RARE,
-        ("GET", "/error", 500): RARE,
+        ("GET", "/ok", 200): VOLUME - 5 * OF_EACH,
+        ("HEAD", "/ok", 200): OF_EACH,
+        ("GET", "/stream", 200): OF_EACH,
+        ("GET", "/file", 200): OF_EACH,
+        ("GET", "/none", 204): OF_EACH,
+        ("GET", "/error", 500): OF_EACH,
     }
     assert served.noted() == expected
 

@@ -19,8 +19,9 @@ from collections.abc import Callable, Collection, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, TypeVar, cast
 
-from tsignals import _aside, _waits
+from tsignals import _waits
 from tsignals._around import Around
+from tsignals._aside import async_runner
 from tsignals._each import Live, Named, Pairs, Tell, call_each, call_each_robust
 from tsignals._future import PoolFuture
 from tsignals._gate import Call, Gate, enclosing
@@ -323,8 +324,8 @@ def send_robust(live: Live, signal: Any, sender: Any, named: Named, tell: Tell) 
 
 def _run_together(later: Live, each: "_Plainly") -> Pairs:
     """``_together``, to its end, in a context whose changes are seen here."""
-    runner: Any = _aside.sync_runner[0]
-    if not hasattr(type(runner), "run_async"):
+    run_async = async_runner()
+    if run_async is None:
         with SharedContext() as context:
             return cast(Pairs, run(_together, later, context, each))
 
@@ -333,7 +334,7 @@ def _run_together(later: Live, each: "_Plainly") -> Pairs:
         with SharedContext() as context:
             return await _settled(_together(later, context, each))
 
-    return cast(Pairs, _result(*runner.run_async(in_its_context)))
+    return cast(Pairs, _result(*run_async(in_its_context)))
 
 
 def _refuse_running_loop(signal: Any, verb: str) -> None:
@@ -346,11 +347,9 @@ def _refuse_running_loop(signal: Any, verb: str) -> None:
 
 def respond_now(receiver: Receiver, arguments: tuple[Any, ...], keywords: Named) -> Any:
     """The response of an async receiver; variables that it sets are set here."""
-    runner: Any = _aside.sync_runner[0]
-    if hasattr(type(runner), "run_async"):
-        return _result(
-            *runner.run_async(lambda: _settled(respond(receiver, None, arguments, keywords)))
-        )
+    run_async = async_runner()
+    if run_async is not None:
+        return _result(*run_async(lambda: _settled(respond(receiver, None, arguments, keywords))))
     with SharedContext() as context:
         return run(respond, receiver, None, arguments, keywords, context=context)
 

@@ -10,6 +10,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from tsignals import _process
 
@@ -99,6 +100,13 @@ def set_sync_runner(runner: SyncRunner | None) -> SyncRunner | None:
         raise TypeError(f"a sync runner must be callable or None, not {type(runner).__name__!r}")
     former, sync_runner[0] = sync_runner[0], runner
     return former
+
+
+def async_runner() -> "Callable[[Callable[[], Awaitable[Any]]], Any] | None":
+    """What runs async receivers for senders that are none, if the sync runner does."""
+    runner: Any = sync_runner[0]
+    # By its type: a Mock has every attribute.
+    return runner.run_async if hasattr(type(runner), "run_async") else None
 
 
 def _after_fork() -> None:

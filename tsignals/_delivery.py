@@ -60,6 +60,17 @@ class Sending(Message):
             # What encloses the send does not enclose the deliveries.
             context.run(enclosing.set, ())
 
+    def tell_in(
+        self,
+        context: contextvars.Context,
+        receiver: Receiver,
+        error: BaseException,
+        queued: float = 0.0,
+    ) -> None:
+        """Tell, in ``context``, of what no worker of a pool has seen fail."""
+        of = self.signal, self.sender, receiver
+        context.run(self.tell, *of, error, self.mode, queued, 0.0, self.named)
+
 
 class Delivery(Work):
     """One receiver's call in a :class:`WorkerPool`: a ``concurrent.futures.Future``.

@@ -19,7 +19,7 @@ from tsignals._critical import refuse_if_deep
 from tsignals._definition import name_of
 from tsignals._delivery import Deliveries, Delivery, Sending
 from tsignals._errors import DeliveryDropped, DeliveryLost
-from tsignals._future import CANCELLED
+from tsignals._future import CANCELLED, comes_first
 from tsignals._gate import Call, Gate, enclosing
 from tsignals._parcel import Parcel, for_interpreter
 from tsignals._pool import check_executor
@@ -160,17 +160,7 @@ class _Ended:
             error = future.exception(0)
             if error is not None:
                 # A copy: an executor may resolve what still runs.
-                context.copy().run(
-                    sending.tell,
-                    sending.signal,
-                    sending.sender,
-                    self.receiver,
-                    error,
-                    sending.mode,
-                    0.0,
-                    0.0,
-                    sending.named,
-                )
+                sending.tell_in(context.copy(), self.receiver, error)
         except BaseException as raised:
             if unless_own(raised) is not None:
                 raise
@@ -190,9 +180,8 @@ class StandIn(Future[Any]):
         self._own: Future[Any] | None = None  # the executor's
 
     def decide(self, claim: object) -> bool:
-        claims = self._claims
-        claims.append(claim)
-        return claims[0] is claim
+        """Whether ``claim`` comes first."""
+        return comes_first(self._claims, claim)
 
     def cancel(self) -> bool:
         refuse_if_deep()

@@ -44,6 +44,12 @@ Mark = tuple[str, int]
 """How a future ends, ``"run"`` or a counter, and in which thread; made anew each time."""
 
 
+def comes_first(claims: list[object], claim: object) -> bool:
+    """Enter ``claim``; whether it decides. Asked again, it gives the same answer."""
+    claims.append(claim)
+    return claims[0] is claim
+
+
 def left_until(deadline: float | None) -> float | None:
     """How many seconds are left; ``None``: it does not matter."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())

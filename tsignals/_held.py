@@ -21,8 +21,8 @@ import time
 import weakref
 
 from tsignals._critical import critical, foreign, refuse_if_deep
-from tsignals._delivery import Delivery, TermsDelivery
-from tsignals._future import FINISHED, Mark
+from tsignals._delivery import Delivery, Sending, TermsDelivery
+from tsignals._future import FINISHED, Mark, comes_first
 
 
 class Weakly(weakref.ref["Held"]):
@@ -42,6 +42,7 @@ class Held(Delivery):
     __slots__ = ()
 
     _claims: list[object]  # H1
+    _sending: Sending | None
     _held: bool  # H2
     _weakly: Weakly  # H4
 
@@ -68,9 +69,7 @@ class Held(Delivery):
 
     def _decide(self, claim: object) -> bool:
         """Whether ``claim`` comes first; asked again, it gives the same answer."""
-        claims = self._claims
-        claims.append(claim)
-        return claims[0] is claim
+        return comes_first(self._claims, claim)
 
     @critical
     def _end(self, counter: str, error: BaseException | None, phase: str = FINISHED) -> bool:
@@ -113,17 +112,7 @@ class Held(Delivery):
         sending = self._sending
         if sending is not None:
             waited = max(0.0, time.perf_counter() - sending.queued_at)
-            sending.context.copy().run(
-                sending.tell,
-                self.signal,
-                self.sender,
-                self.receiver,
-                error,
-                sending.mode,
-                waited,
-                0.0,
-                sending.named,
-            )
+            sending.tell_in(sending.context.copy(), self.receiver, error, waited)
 
     def _let_go(self) -> None:
         """It is queued: workers that wait for it may run it (H3)."""

@@ -29,7 +29,7 @@ from tsignals._critical import refuse_if_deep
 from tsignals._delivery import Deliveries, Sending
 from tsignals._elsewhere import HeldElsewhere, Live, dropped
 from tsignals._engine import Engine
-from tsignals._future import Mark
+from tsignals._future import Mark, comes_first
 from tsignals._held import Held, HeldDelivery, Weakly
 from tsignals._pool import WorkerPool
 from tsignals._process import notice, page
@@ -71,8 +71,7 @@ class Prepared:
         refuse_if_deep()
         claims, claim = self._claims, object()
         try:
-            claims.append(claim)
-            if claims[0] is claim:
+            if comes_first(claims, claim):
                 self._send.submit(claim)
         except BaseException:  # interrupted
             if claims[:1] == [claim] and self._send.is_held():
@@ -87,8 +86,7 @@ class Prepared:
         refuse_if_deep()
         claims, claim = self._claims, object()
         try:
-            claims.append(claim)
-            if claims[0] is claim:
+            if comes_first(claims, claim):
                 self._send.drop()
         except BaseException:  # interrupted, or by a callback: what is left is done again
             if claims[:1] == [claim]:
@@ -210,9 +208,7 @@ class _InPool:
         engine = self.pool._engine
         works: list[Held] = []
         try:
-            for work in self.works:
-                if not work.done() and work._decide(claim):
-                    works.append(work)
+            works = self._take(claim)
             if works:
                 if works[-1]._on_loop:
                     from tsignals._loop import ensure_loop
@@ -278,20 +274,22 @@ class _InPool:
         works: list[Held] = []
         counted = False
         try:
-            works = [work for work in self.works if not work.done() and work._decide(mark)]
+            works = self._take(mark)
             if works:
                 cell.update(_state.drop_new, len(works))
                 counted = True
                 _resolve(works, mark, dropped())
         except BaseException:  # interrupted, or by a callback: what is left is done again
-            if counted:
-                works = [work for work in self.works if work._decide(mark)]
-            else:
-                works = [work for work in self.works if not work.done() and work._decide(mark)]
+            if not counted:
+                works = self._take(mark)
                 if works:
                     cell.update(_state.drop_new, len(works))
             _resolve(works, mark, dropped())
             raise
+
+    def _take(self, claim: object) -> list[Held]:
+        """Those that nobody else has taken."""
+        return [work for work in self.works if not work.done() and work._decide(claim)]
 
     def raise_interrupt(self) -> None:
         self.pool._engine.cell.raise_interrupt()

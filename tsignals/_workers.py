@@ -430,8 +430,8 @@ class Workers:
             exc_info=sys.exc_info(),
         )
 
-    def rest(self, cell: Cell) -> bool:
-        """In a worker that has nothing more to run: call ``idle``. Returns False."""
+    def rest(self, cell: Cell) -> None:
+        """In a worker that has nothing more to run: call ``idle``."""
         # That may take long. Who sends something meanwhile should not count on this worker.
         self.count(-_state.IDLE, cell)
         with contextlib.suppress(RuntimeError):  # no thread can be started: this one will be back
@@ -441,7 +441,6 @@ class Workers:
         except BaseException as error:
             log_safely(logging.ERROR, "idle of pool %r raised", self.name, exc_info=error)
         self.count(_state.IDLE, cell)
-        return False
 
     @foreign
     def call_idle(self) -> None:
@@ -485,14 +484,15 @@ def _work(engine_in: list[Any], cell: Cell, contract: list[bool]) -> None:
                     entry = work_queue.get(timeout=PATIENCE)
                 except queue.Empty:
                     entry = queue.Empty
-                if entry is queue.Empty:  # not in there: what idle raises has nothing to do with it
-                    has_run = engine.rest(cell)
+                # Not in there: what idle raises has nothing to do with that.
+                if entry is None or entry is queue.Empty:
+                    has_run = False
+                    engine.rest(cell)
+                if entry is queue.Empty:
                     continue
             else:
                 entry = work_queue.get()
             if entry is None:
-                if has_run:
-                    has_run = engine.rest(cell)
                 after = engine.cell.update(_state.retire)
                 if after is not None:
                     work_queue.put(None)  # for the next of us

@@ -65,6 +65,15 @@ class Waiting:
         self.entries: list[Entry] = []
         self.committed: SessionTransaction | None = None  # and about to end
 
+    def take(self, belongs: Callable[[Entry], bool]) -> list[Entry]:
+        """Take out those for which ``belongs`` holds."""
+        taken: list[Entry] = []
+        left: list[Entry] = []
+        for entry in self.entries:
+            (taken if belongs(entry) else left).append(entry)
+        self.entries = left
+        return taken
+
 
 def after_commit(session: Any, /, signal: Signal, sender: Any, **named: Any) -> Deliveries:
     """Send in the background, once ``session`` has committed.
@@ -184,21 +193,17 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
         waiting.committed = None
     parent = transaction.parent
     if parent is None:
-        own = [entry for entry in waiting.entries if _outermost(entry.transaction) is transaction]
-        if len(own) == len(waiting.entries):
+        own = waiting.take(lambda entry: _outermost(entry.transaction) is transaction)
+        if not waiting.entries:  # else a listener has begun the next one
             del session.info[KEY]
-        else:  # a listener has begun the next one
-            waiting.entries = [entry for entry in waiting.entries if entry not in own]
         _all(own, Entry.submit if committed else Entry.drop)
-    elif transaction.nested:
-        own = [entry for entry in waiting.entries if entry.transaction is transaction]
-        if committed:
-            above = _shared(parent)
-            for entry in own:
+    elif transaction.nested and committed:
+        above = _shared(parent)
+        for entry in waiting.entries:
+            if entry.transaction is transaction:
                 entry.transaction = above
-        else:
-            waiting.entries = [entry for entry in waiting.entries if entry not in own]
-            _all(own, Entry.drop)
+    elif transaction.nested:
+        _all(waiting.take(lambda entry: entry.transaction is transaction), Entry.drop)
 
 
 def _shared(transaction: SessionTransaction) -> SessionTransaction:
