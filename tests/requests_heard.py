@@ -35,6 +35,19 @@ class Heard(list[tuple[str, dict[str, Any]]]):
         return named
 
 
+def assert_told_in_full(heard: Heard, status: int, **values: Any) -> None:
+    """A request that went well: started, then finished, both with these very ``values``."""
+    assert heard.words == ["started", "finished"]
+    for _, named in heard:
+        for name, value in values.items():
+            assert named[name] is value or (isinstance(value, str) and named[name] == value)
+    finished = heard.one("finished")
+    assert finished["status"] == status
+    assert finished["outcome"] == "finished"
+    assert finished["seconds"] >= 0
+    assert finished.keys() - heard.one("started").keys() == {"status", "seconds", "outcome"}
+
+
 @contextlib.contextmanager
 def hearing(sender: object = None, *words: str) -> Iterator[Heard]:
     """A record of what is sent meanwhile, of all three signals or of those named."""

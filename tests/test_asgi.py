@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from helpers import TIMEOUT, BaseBoom, Boom, raiser, wait_until
-from requests_heard import SIGNALS, Heard, executor_of_signals, hearing
+from requests_heard import SIGNALS, Heard, assert_told_in_full, executor_of_signals, hearing
 
 from tsignals import WorkerPool
 from tsignals.asgi import SignalMiddleware
@@ -80,15 +80,7 @@ def test_request_is_told_of_from_start_to_end() -> None:
     with hearing() as heard:
         server.serve()
     assert server.sent[1] is LAST
-    assert heard.words == ["started", "finished"]
-    for _, named in heard:
-        assert named["scope"] is server.scope
-        assert (named["method"], named["path"]) == ("POST", "/")
-    finished = heard.one("finished")
-    assert finished["status"] == 201
-    assert finished["outcome"] == "finished"
-    assert finished["seconds"] >= 0
-    assert finished.keys() - heard.one("started").keys() == {"status", "seconds", "outcome"}
+    assert_told_in_full(heard, 201, scope=server.scope, method="POST", path="/")
 
 
 def test_path_is_that_of_the_scope_which_begins_with_the_root_path() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from helpers import TIMEOUT, BaseBoom, Boom, Running, raiser, together, uncollected
-from requests_heard import SIGNALS, Heard, executor_of_signals, hearing
+from requests_heard import SIGNALS, Heard, assert_told_in_full, executor_of_signals, hearing
 
 from tsignals import WorkerPool
 from tsignals.http import request_finished, request_started
@@ -122,15 +122,7 @@ def test_request_is_told_of_from_start_to_end() -> None:
     server = Server(app, REQUEST_METHOD="POST", PATH_INFO="/pizza")
     with hearing() as heard:
         assert server.serve() == b"hello"
-    assert heard.words == ["started", "finished"]
-    for _, named in heard:
-        assert named["environ"] is server.environ
-        assert (named["method"], named["path"]) == ("POST", "/pizza")
-    finished = heard.one("finished")
-    assert finished["status"] == 201
-    assert finished["outcome"] == "finished"
-    assert finished["seconds"] >= 0
-    assert finished.keys() - heard.one("started").keys() == {"status", "seconds", "outcome"}
+    assert_told_in_full(heard, 201, environ=server.environ, method="POST", path="/pizza")
 
 
 def test_started_is_sent_before_the_application_is_called_and_finished_after_the_close() -> None:
