@@ -2,12 +2,11 @@
 
 import argparse
 import importlib
-import importlib.util
 import sys
 
 COMMANDS = (
-    *("histories", "models", "soak", "memory", "scaling", "sigint", "pool", "bench"),
-    *("web", "saves", "django", "django_saves"),
+    *("histories", "models", "soak", "memory", "scaling", "sigint", "pool", "bursts"),
+    *("bench", "keys", "web", "saves", "django", "django_saves", "looking", "mutation"),
 )
 
 
@@ -15,8 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stress", description=__doc__)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        if importlib.util.find_spec(f"stress.{command}") is not None:
-            importlib.import_module(f"stress.{command}").add_parser(subparsers)
+        importlib.import_module(f"stress.{command}").add_parser(subparsers)
     chosen = parser.parse_args(arguments)
     return int(chosen.run(chosen) or 0)
 

@@ -7,6 +7,7 @@ import gc
 import json
 import platform
 import random
+import subprocess
 import sys
 import sysconfig
 import time
@@ -31,13 +32,19 @@ def python() -> str:
     return f"{platform.python_implementation()} {platform.python_version()}{build}"
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
+def add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary here")
+
+
+def add_hang(parser: argparse.ArgumentParser, seconds: float) -> None:
     parser.add_argument(
         "--hang",
         type=float,
-        default=20.0,
+        default=seconds,
         metavar="SECONDS",
         help="without progress for so long: print all stacks, exit 1 (default: %(default)s)",
     )
@@ -126,6 +133,15 @@ class _NoBar:
 
     def set_postfix_str(self, text: str) -> None:
         pass
+
+
+def measured_alone(command: str, only: str, *options: str) -> Any:
+    """What ``command --only`` measures, in a process of its own, from the JSON that it prints.
+
+    Raises ``CalledProcessError`` where that fails.
+    """
+    line = [sys.executable, "-m", "stress", command, "--only", only, *options]
+    return json.loads(subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def write_report(path: Path | None, report: dict[str, Any]) -> None:

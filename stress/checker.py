@@ -5,13 +5,17 @@ and returned, and what they answered. It is linearizable when the calls can be p
 order that agrees with real time (a call that returned before another began comes first) and in
 which a plain, single-threaded signal would have given the very same answers.
 
+A send that meets a receiver to be called once has more than one moment: that at which it finds who
+is connected, one for each such receiver that it claims, and its end, by when all that it has left
+out must have been claimed or disconnected by others. So it is taken apart (``in_moments``).
+
 The search puts one call after another into that order: any call that began before the first
 unplaced one returned may be next. Calls placed and state reached are remembered, so that two ways
 to the same point are followed once.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 # What names a connection: the uid or the receiver, and the sender (None: all senders).
@@ -27,6 +31,7 @@ class Connect:
     key: Key
     receiver: str
     priority: int = 0
+    once: bool = False  # then no other connection has this receiver
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,20 @@ class ListReceivers:
 class Send:
     sender: str | None
     verb: str = "send"
+    number: int | None = None  # where it was taken apart
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """A send is the one that calls this receiver, which is disconnected then."""
+
+    number: int
+    receiver: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendEnds:
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +97,8 @@ Action: TypeAlias = (
     | HasListeners
     | ListReceivers
     | Send
+    | Claims
+    | SendEnds
     | Dies
 )
 READS = (Connected, HasListeners, ListReceivers, Send)
@@ -101,13 +122,26 @@ class Row(NamedTuple):
     key: Key
     receiver: str
     priority: int
+    once: bool = False
+
+
+class Owed(NamedTuple):
+    """What a send that has not ended must still see of a receiver that is called once."""
+
+    number: int
+    receiver: str
+    called: bool  # by it; else it is to be gone
 
 
 class State(NamedTuple):
-    """The single-threaded signal: its live rows in order of connection, and every one ever made."""
+    """The single-threaded signal: its live rows in order of connection, and every one ever made.
+
+    And what sends that have not ended owe.
+    """
 
     rows: tuple[Row, ...] = ()
     made: frozenset[object] = frozenset()
+    owed: frozenset[Owed] = frozenset()
 
 
 def in_call_order(rows: Iterable[Row]) -> list[Row]:
@@ -117,22 +151,22 @@ def in_call_order(rows: Iterable[Row]) -> list[Row]:
 def step(state: State, call: Call) -> State | None:
     """The signal's state after ``call``; ``None`` when it cannot have answered so in ``state``."""
     action, answer = call.action, call.answer
-    rows, made = state
+    rows, made, owed = state
     match action:
-        case Connect(key, receiver, priority):
+        case Connect(key, receiver, priority, once):
             for row in rows:
                 if row.key == key:
-                    expected = row.connection if row.priority == priority else REFUSED
-                    return state if answer == expected else None
+                    same = (row.priority, row.once) == (priority, once)
+                    return state if answer == (row.connection if same else REFUSED) else None
             if answer in made or not isinstance(answer, int):
                 return None
-            return State((*rows, Row(answer, key, receiver, priority)), made | {answer})
+            return State((*rows, Row(answer, key, receiver, priority, once)), made | {answer}, owed)
         case DisconnectKey(key):
             left = tuple(row for row in rows if row.key != key)
-            return State(left, made) if answer is (len(left) < len(rows)) else None
+            return State(left, made, owed) if answer is (len(left) < len(rows)) else None
         case DisconnectHandle(connection):
             left = tuple(row for row in rows if row.connection != connection)
-            return State(left, made) if answer is (len(left) < len(rows)) else None
+            return State(left, made, owed) if answer is (len(left) < len(rows)) else None
         case Connected(connection):
             return state if answer is any(row.connection == connection for row in rows) else None
         case HasListeners(sender):
@@ -140,13 +174,56 @@ def step(state: State, call: Call) -> State | None:
         case ListReceivers():
             listed = tuple(row.connection for row in in_call_order(rows))
             return state if answer == listed else None
-        case Send(sender):
-            reached = (row for row in rows if row.key[1] in (None, sender))
-            called = tuple(row.receiver for row in in_call_order(reached))
-            return state if answer == called else None
+        case Send(sender, _, number):
+            reached = in_call_order(row for row in rows if row.key[1] in (None, sender))
+            if number is None:
+                return state if answer == tuple(row.receiver for row in reached) else None
+            assert isinstance(answer, tuple)
+            called = tuple(r.receiver for r in reached if not r.once or r.receiver in answer)
+            owes = {Owed(number, r.receiver, r.receiver in answer) for r in reached if r.once}
+            owes.add(Owed(number, "", False))  # its end
+            return State(rows, made, owed | owes) if answer == called else None
+        case Claims(number, receiver):
+            pair = Owed(number, receiver, True)
+            left = tuple(row for row in rows if not (row.once and row.receiver == receiver))
+            right = pair in owed and len(left) < len(rows)
+            return State(left, made, owed - {pair}) if right else None
+        case SendEnds(number):
+            its = {each for each in owed if each.number == number}
+            there = {row.receiver for row in rows}
+            right = bool(its) and not any(each.called or each.receiver in there for each in its)
+            return State(rows, made, owed - its) if right else None
         case Dies(name):
             left = tuple(row for row in rows if name not in (row.receiver, row.key[1]))
-            return State(left, made)
+            return State(left, made, owed)
+
+
+def in_moments(history: Iterable[Call], whole: dict[int, Call] | None = None) -> list[Call]:
+    """The same, with each send taken apart that may have met a receiver to be called once.
+
+    whole: gets the sends, by the ids of their first moments.
+    """
+    calls = list(history)
+    connects = [
+        (call.action.receiver, call.began)
+        for call in calls
+        if isinstance(call.action, Connect) and call.action.once
+    ]
+    moments: list[Call] = []
+    for number, call in enumerate(calls):
+        action, answer = call.action, call.answer
+        met = [receiver for receiver, began in connects if began <= call.returned]
+        if not isinstance(action, Send) or not isinstance(answer, tuple) or not met:
+            moments.append(call)
+            continue
+        moments.append(replace(call, action=replace(action, number=number)))
+        if whole is not None:
+            whole[id(moments[-1])] = call
+        for receiver in answer:
+            if receiver in met:
+                moments.append(replace(call, action=Claims(number, receiver), answer=True))
+        moments.append(replace(call, action=SendEnds(number), answer=None))
+    return moments
 
 
 def explain(history: Iterable[Call]) -> list[Call] | None:
@@ -154,7 +231,8 @@ def explain(history: Iterable[Call]) -> list[Call] | None:
 
     The signal had no connections when the history began.
     """
-    calls = sorted(history, key=lambda call: call.began)
+    whole: dict[int, Call] = {}  # what was taken apart, by the ids of its first moments
+    calls = sorted(in_moments(history, whole), key=lambda call: call.began)
     everything = (1 << len(calls)) - 1
     seen: set[tuple[int, State]] = set()
     # Depth first; each point knows the calls placed so far, as bits and as a linked list.
@@ -162,13 +240,23 @@ def explain(history: Iterable[Call]) -> list[Call] | None:
     while points:
         placed, state, order = points.pop()
         if placed == everything:
-            return _in_order(order)
-        for bit, call in _may_be_next(calls, placed):
-            after = step(state, call)
-            if after is not None and (placed | bit, after) not in seen:
-                seen.add((placed | bit, after))
-                points.append((placed | bit, after, (order, call)))
+            return [whole.get(id(call), call) for call in _in_order(order) if _is_call(call)]
+        nexts = [
+            (placed | bit, after, call)
+            for bit, call in _may_be_next(calls, placed)
+            if (after := step(state, call)) is not None
+        ]
+        # What can end may end here, and concerns nobody else.
+        ends = [each for each in nexts if isinstance(each[2].action, SendEnds)]
+        for then, after, call in ends[:1] or nexts:
+            if (then, after) not in seen:
+                seen.add((then, after))
+                points.append((then, after, (order, call)))
     return None
+
+
+def _is_call(moment: Call) -> bool:
+    return not isinstance(moment.action, Claims | SendEnds)
 
 
 # The last call placed and, before it, the others.
@@ -199,10 +287,14 @@ def core(history: Iterable[Call]) -> list[Call]:
     """What is left of an inexplicable history without the reads that do not matter.
 
     Taking a read (or a disconnect that found nothing) out of a linearizable history leaves it
-    linearizable, so what remains inexplicable is still evidence; changes must stay.
+    linearizable, so what remains inexplicable is still evidence; changes must stay, and so
+    must a send that has called a receiver which is called once.
     """
     calls = sorted(history, key=lambda call: call.began)
+    changed = {moment.began for moment in in_moments(calls) if isinstance(moment.action, Claims)}
     for call in [call for call in calls if call.answer is False or isinstance(call.action, READS)]:
+        if call.began in changed:
+            continue
         shorter = [other for other in calls if other is not call]
         if explain(shorter) is None:
             calls = shorter

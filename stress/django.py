@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from stress._run import Breach, python, write_report
+from stress._run import Breach, add_json, python, write_report
 
 LABELS = ("dispatch", "signals", "asgi", "auth_tests")
 
@@ -136,5 +136,5 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("labels", nargs="*", default=list(LABELS), help="default: %(default)s")
     parser.add_argument("--source", type=Path, help="an unpacked source distribution of Django")
     parser.add_argument("--seconds", type=float, default=1800, help="give up after so many")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary here")
+    add_json(parser)
     parser.set_defaults(run=run)

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stress._run import Breach, progress, python, write_report
+from stress._run import Breach, add_json, progress, python, write_report
 from tsignals import get_default_executor
 
 LIMIT = 0.002
@@ -169,5 +169,5 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seconds", type=float, default=0.005, help="of a receiver: %(default)s")
     parser.add_argument("--workers", type=int, help="default: those of the default pool")
     parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary here")
+    add_json(parser)
     parser.set_defaults(run=run)

@@ -9,23 +9,25 @@ main thread, which is one of the threads.
 import argparse
 import contextlib
 import gc
+import itertools
 import os
 import random
 import signal as signals
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import CodeType
+from types import FrameType
 from typing import Any
 
 import tsignals
-from stress._bytecode import hooked, watching
 from stress._run import (
     Breach,
-    add_common,
+    add_hang,
+    add_json,
+    add_seed,
     collecting_often,
     fast_switching,
     hang_detector,
@@ -35,6 +37,7 @@ from stress._run import (
     told_of_ignored_exceptions,
     write_report,
 )
+from stress.bytecode import hooked, watching
 from stress.checker import (
     REFUSED,
     Action,
@@ -57,6 +60,12 @@ from tsignals import Connection, Signal
 LIBRARY = os.path.dirname(tsignals.__file__)
 SECONDS_TO_DIE = 10.0
 SENDS = ("send", "send_robust", "send_async")
+
+
+def _by_sender(sender: object, **named: object) -> int:
+    return id(sender)
+
+
 NAMES = ("value", "self", "class", "ﬁ", "a b")  # some may not be compiled into a call
 
 
@@ -150,10 +159,12 @@ class History:
     receivers: list[Actor]
     senders: list[Actor]
     strong: frozenset[str]
+    ordered: bool | Callable[..., int]  # as all are connected
     calls: list[Call] = field(default_factory=list)
     handles: list[Connection] = field(default_factory=list)  # also keeps their ids unique
     problems: list[str] = field(default_factory=list)
     unchecked: list[Callable[[], None]] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def cast(self) -> list[Actor]:
@@ -166,7 +177,7 @@ class History:
                 self.unchecked.pop()()
 
     @classmethod
-    def begin(cls) -> "History":
+    def begin(cls, ordered: bool) -> "History":
         receivers = [
             Actor("function", function("function"), mortal=True),
             Actor("method", Mortal("method"), mortal=True),
@@ -178,7 +189,8 @@ class History:
             Actor("mortal", Mortal("mortal"), mortal=True),
             Actor("str", "str", mortal=False),
         ]
-        return cls(Signal(name="history"), receivers, senders, frozenset({"strong"}))
+        order = _by_sender if ordered else False
+        return cls(Signal(name="history"), receivers, senders, frozenset({"strong"}), order)
 
 
 class Performer:
@@ -263,16 +275,30 @@ class Performer:
         actor, receiver, sender, uid, key = chosen
         weak = actor.name not in self.history.strong
         priority = self.random.choice((0, 0, 0, 1))
+        name = actor.name
+        if once := self.random.random() < 0.25:
+            # A receiver of its own: so who has called it tells which connection that was.
+            name, weak = f"once {next(self.history.numbers)}", False
+            receiver = function(name)
+            key = (name, key[1]) if uid is None else key
         began = time.monotonic_ns()
         handle = None
         with contextlib.suppress(ValueError):
-            handle = self.history.signal.connect(receiver, sender, weak, uid, priority=priority)
+            handle = self.history.signal.connect(
+                receiver,
+                sender,
+                weak,
+                uid,
+                priority=priority,
+                once=once,
+                ordered=self.history.ordered,
+            )
         returned = time.monotonic_ns()
         answer: object = REFUSED
         if handle is not None:
             self.history.handles.append(handle)
             answer = id(handle)
-        self.log(Connect(key, actor.name, priority), answer, began, returned)
+        self.log(Connect(key, name, priority, once), answer, began, returned)
 
     def disconnect(self) -> None:
         chosen = self.any_key()
@@ -395,7 +421,7 @@ class Noise:
     def __init__(self, chance: float) -> None:
         self.chance = chance
 
-    def __call__(self, code: CodeType, offset: int) -> None:
+    def __call__(self, frame: FrameType, offset: int) -> None:
         if random.random() < self.chance:
             time.sleep(random.random() * 1e-4)
 
@@ -437,7 +463,7 @@ class Stage:
 
     def perform(self, seed: int, length: int) -> History:
         """Play one history of ``length`` calls a thread (and those made within them)."""
-        history = History.begin()
+        history = History.begin(ordered=bool(seed % 2))
         chance = random.Random(seed)
         mine, *others = [Performer(history, name, chance.getrandbits(64)) for name in self._names]
         still_playing = list(self._names)
@@ -538,7 +564,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "histories", help="random calls from many threads, checked to be linearizable"
     )
-    add_common(parser)
+    add_seed(parser)
+    add_hang(parser, 20.0)
+    add_json(parser)
     parser.add_argument("--count", type=int, default=5000, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=4, help="default: %(default)s")
     parser.add_argument(

@@ -8,13 +8,20 @@ import argparse
 import gc
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from stress._run import Breach, hang_detector, progress, python, write_report
+from stress._run import (
+    Breach,
+    add_hang,
+    add_json,
+    hang_detector,
+    measured_alone,
+    progress,
+    python,
+    write_report,
+)
 from tsignals import Signal, WorkerPool
 
 WARM_UP = 1000
@@ -139,6 +146,21 @@ def deliveries() -> Cycle:
     return cycle
 
 
+def keys() -> Cycle:
+    pool = WorkerPool(2, max_pending=1000)
+    signal = Signal(executor=pool)
+    signal.connect(hear, ordered=lambda n, **named: ("customer", n))
+
+    def cycle(n: int) -> None:
+        signal.send_async(None, n=n)
+        sent = signal.send_async(None, n=n)
+        if n % 100 == 99:
+            sent.results(timeout=30)
+            pool.drain(timeout=30)
+
+    return cycle
+
+
 def _keeping(cycle: Cycle, *things: object) -> Cycle:
     cycle.__dict__["keeps"] = things
     return cycle
@@ -156,6 +178,7 @@ SCENARIOS: dict[str, Callable[[], Cycle]] = {
         tracked,
         signals,
         deliveries,
+        keys,
     )
 }
 
@@ -208,14 +231,13 @@ def run(arguments: argparse.Namespace) -> int:
     measured = []
     breaches = 0
     for name in SCENARIOS:
-        command = [sys.executable, "-m", "stress", "memory", "--only", name]
-        command += ["--cycles", str(arguments.cycles), "--hang", str(arguments.hang)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
+        options = ["--cycles", str(arguments.cycles), "--hang", str(arguments.hang)]
+        try:
+            figures = measured_alone("memory", name, *options)
+        except subprocess.CalledProcessError as error:
             breaches += 1
-            print(f"{name:<20} failed with exit code {done.returncode}")
+            print(f"{name:<20} failed with exit code {error.returncode}")
             continue
-        figures = json.loads(done.stdout)
         measured.append(figures)
         grown, objects = figures["resident_growth"], figures["object_growth"]
         broken = grown > SPARE_BYTES or objects > 0
@@ -233,6 +255,6 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("memory", help="resident memory and objects after many cycles")
     parser.add_argument("--cycles", type=int, default=1_000_000, help="default: %(default)s")
     parser.add_argument("--only", choices=SCENARIOS, help="one scenario, in this process, as JSON")
-    parser.add_argument("--hang", type=float, default=30.0, metavar="SECONDS")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary here")
+    add_hang(parser, 30.0)
+    add_json(parser)
     parser.set_defaults(run=run)

@@ -12,14 +12,24 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from stress._run import Breach, hang_detector, progress, python, seed_of, write_report
+from stress._run import (
+    Breach,
+    add_hang,
+    add_json,
+    add_seed,
+    hang_detector,
+    measured_alone,
+    progress,
+    python,
+    seed_of,
+    write_report,
+)
 from stress.memory import resident_bytes
 from tsignals import DeliveryDropped, QueueFull, Signal, WorkerPool
+from tsignals._pool.config import POLICIES, Policy
 
-POLICIES = ("block", "raise", "drop_newest", "drop_oldest", "caller_runs")
 WORKERS = 4
 ROOM = 1000
 SENDERS = 4
@@ -67,6 +77,8 @@ class Account:
         told = (stats.completed, stats.dropped, stats.failed, stats.cancelled) + stats[2:4]
         if told != counted or stats.submitted != counted[0] + counted[1]:
             raise Breach(f"{counted[0]} ran and {counted[1]} were dropped, and {stats}")
+        if stats.refused != sum(self.refused):
+            raise Breach(f"{sum(self.refused)} were refused, and {stats}")
 
 
 class Watch:
@@ -120,7 +132,7 @@ def send_all(
         sent(len(batch))
 
 
-def measure(policy: str, count: int, seed: int, hang: float) -> dict[str, Any]:
+def measure(policy: Policy, count: int, seed: int, hang: float) -> dict[str, Any]:
     """Run one policy in this process."""
     account = Account(count)
     pool = WorkerPool(WORKERS, max_pending=ROOM, overflow=policy)
@@ -203,14 +215,13 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"pool: {python()}, {arguments.count} deliveries each, seed {seed}", flush=True)
     policies, breaches = [], 0
     for policy in POLICIES:
-        command = [sys.executable, "-m", "stress", "pool", "--only", policy, "--seed", str(seed)]
-        command += ["--count", str(arguments.count), "--hang", str(arguments.hang)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
+        options = ["--seed", str(seed), "--count", str(arguments.count)]
+        try:
+            figures = measured_alone("pool", policy, *options, "--hang", str(arguments.hang))
+        except subprocess.CalledProcessError as error:
             breaches += 1
-            print(f"{policy:<12} failed with exit code {done.returncode}", flush=True)
+            print(f"{policy:<12} failed with exit code {error.returncode}", flush=True)
             continue
-        figures = json.loads(done.stdout)
         policies.append(figures)
         grown = figures["resident_growth"]
         too_much = arguments.count >= JUDGED_FROM and grown > SPARE_BYTES
@@ -233,7 +244,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("pool", help="a million deliveries under every policy")
     parser.add_argument("--count", type=int, default=1_000_000, help="default: %(default)s")
     parser.add_argument("--only", choices=POLICIES, help="one policy, in this process, as JSON")
-    parser.add_argument("--seed", type=int, default=None, help="default: a new one, printed")
-    parser.add_argument("--hang", type=float, default=30.0, metavar="SECONDS")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary here")
+    add_seed(parser)
+    add_hang(parser, 30.0)
+    add_json(parser)
     parser.set_defaults(run=run)

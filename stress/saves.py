@@ -22,15 +22,10 @@ BARS = {"installed, nobody connected": 1.03, "one post_save receiver": 1.10}
 
 
 def add_parser(subparsers: Any) -> None:
-    """Register ``saves`` with ``python -m stress``."""
     parser = subparsers.add_parser("saves", help="what a save of SQLAlchemy costs more")
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=100, help="interleaved rounds")
     parser.add_argument("--saves", type=int, default=50, help="saves of each case in a round")
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -144,9 +139,3 @@ def without_listeners() -> Iterator[None]:
     finally:
         for target, name, function, arguments in found:
             event.listen(target, name, function, **arguments)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m stress.saves", description=__doc__)
-    add_arguments(parser)
-    raise SystemExit(run(parser.parse_args()))

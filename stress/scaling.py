@@ -8,11 +8,10 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from stress._run import gil_is_on, hang_detector, progress, python, write_report
+from stress._run import add_hang, add_json, gil_is_on, hang_detector, progress, python, write_report
 from tsignals import Signal
 
 LEAST_SCALING = 1.7
@@ -193,6 +192,6 @@ def run(arguments: argparse.Namespace) -> int:
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("scaling", help="sends of two threads against those of one")
     parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
-    parser.add_argument("--hang", type=float, default=60.0, metavar="SECONDS")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary here")
+    add_hang(parser, 60.0)
+    add_json(parser)
     parser.set_defaults(run=run)

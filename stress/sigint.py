@@ -20,7 +20,9 @@ from typing import Any
 
 from stress._run import (
     Breach,
-    add_common,
+    add_hang,
+    add_json,
+    add_seed,
     hang_detector,
     progress,
     python,
@@ -390,6 +392,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("sigint", help="real SIGINTs in the middle of every call")
-    add_common(parser)
+    add_seed(parser)
+    add_hang(parser, 20.0)
+    add_json(parser)
     parser.add_argument("--count", type=int, default=30_000, help="default: %(default)s")
     parser.set_defaults(run=run)

@@ -25,10 +25,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from stress._run import hang_detector, progress, python, write_report
+from stress._run import add_hang, add_json, hang_detector, progress, python, write_report
 from tsignals import asgi, wsgi
 from tsignals.http import request_finished
 
@@ -272,8 +271,8 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--rounds", type=int, default=25, help="default: %(default)s")
     parser.add_argument("--requests", type=int, default=1_000, metavar="N", help="in each round")
-    parser.add_argument("--hang", type=float, default=60.0, metavar="SECONDS")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary here")
+    add_hang(parser, 60.0)
+    add_json(parser)
     parser.set_defaults(run=run)
 
 

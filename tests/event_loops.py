@@ -13,12 +13,15 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
-from helpers import TIMEOUT, Gate
+from helpers import TIMEOUT, Latch
 
 T = TypeVar("T")
 
 
-@pytest.fixture(params=["asyncio", "asyncio, debugging", "uvloop"], autouse=True)
+@pytest.fixture(
+    params=["asyncio", pytest.param("asyncio, debugging", marks=pytest.mark.once), "uvloop"],
+    autouse=True,
+)
 def every_loop(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -59,7 +62,7 @@ async def until(event: threading.Event) -> None:
             await asyncio.sleep(0.001)
 
 
-class AsyncGate(Gate):
+class AsyncLatch(Latch):
     """An async receiver that stops in the middle: sets ``entered``, then waits to be ``opened``."""
 
     def __init__(self) -> None:
@@ -67,7 +70,7 @@ class AsyncGate(Gate):
         self.cancelled = threading.Event()
 
     async def __call__(self, /, **named: Any) -> str:  # type: ignore[override]
-        self.calls += 1
+        self._came.append(None)
         self.entered.set()
         try:
             await until(self.opened)

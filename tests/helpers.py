@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import os
-import subprocess
+import re
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
-from types import FrameType
 from typing import Any, Generic, TypeVar
 
+import causes
+from processes import command
+
 import tsignals
+from stress.bytecode import count
 from tsignals import Signal
 
 T = TypeVar("T")
@@ -21,10 +25,24 @@ T = TypeVar("T")
 PACKAGE = tsignals.__path__[0]
 
 TIMEOUT = 60.0
-
-# Of requests, of saves: what is tried in volume. Where time is short, say less.
-VOLUME = int(os.environ.get("TSIGNALS_TEST_VOLUME", "10000"))
 """Seconds after which a wait in a test has failed; never waited for when all is well."""
+VOLUME = int(os.environ.get("TSIGNALS_TEST_VOLUME", "10000"))
+"""How many requests, or saves, a test tries; where time is short, say less."""
+
+
+def without_address(value: object) -> str:
+    """How a test is named for what it is about; the same in each process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing is logged meanwhile."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 class Thing:
@@ -132,34 +150,19 @@ def in_new_process(function: Callable[..., object], *arguments: object) -> None:
     """Call a test module's ``function(*arguments)`` in a new Python; fail if it fails."""
     module, name = function.__module__, function.__name__
     code = f"import {module}; {module}.{name}(*{arguments!r})"
-    done = subprocess.run(
+    done = command(
         [sys.executable, "-W", "error", "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
         timeout=3 * TIMEOUT,
     )
     assert done.returncode == 0, done.stderr
 
 
-def steps(function: Callable[[], object]) -> int:
-    """How many lines of the package this thread executes in ``function()``."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal count
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        function()
-    finally:
-        sys.settrace(before)
-    return count
+def steps(act: Callable[[], object]) -> int:
+    """How many bytecodes of the package this thread executes in ``act()``."""
+    ours = PACKAGE, "<tsignals"
+    count(Signal, ours)  # CPython 3.12 begins to tell of them the second time it is asked
+    return count(act, ours)
 
 
 def assert_linear(work: Callable[[int], int], n: int) -> None:
@@ -192,19 +195,23 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.001)
 
 
-class Gate:
+class Latch:
     """A receiver that stops in the middle: sets ``entered``, then waits to be ``opened``."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
         self.opened = threading.Event()
         self.left = threading.Event()
-        self.calls = 0
+        self._came = list[None]()  # several threads add to it at once
+
+    @property
+    def calls(self) -> int:
+        return len(self._came)
 
     def __call__(self, /, **named: Any) -> str:
-        self.calls += 1
+        self._came.append(None)
         self.entered.set()
-        assert self.opened.wait(TIMEOUT), "nobody opened the gate"
+        assert self.opened.wait(TIMEOUT), "nobody opened the latch"
         self.left.set()
         return "through"
 
@@ -226,6 +233,7 @@ class Running(Generic[T]):
             self._value = function(*arguments, **named)
         except BaseException as error:
             self._error = error
+            self._cause = causes.tell_error("a thread of the test raised", error)
 
     @property
     def done(self) -> bool:
@@ -235,6 +243,7 @@ class Running(Generic[T]):
         self._thread.join(timeout)
         assert self.done, "the thread hangs"
         if self._error is not None:
+            causes.take_back(self._cause)  # it is raised here
             raise self._error
         return self._value
 

@@ -4,18 +4,26 @@ CPython looks for signals where a function begins, where a loop turns back, and 
 something that is not written in Python.
 """
 
+import contextlib
 import dis
 import gc
+import os
 import sys
 import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any, Self
+from typing import Self
 
 import tsignals
+from stress.bytecode import ENOUGH, hooked, watching
 
-PACKAGE = tsignals.__path__[0]
-STANDARD = (threading.__file__,)
+UNDER_TEST = (tsignals.__path__[0], threading.__file__)
+
+
+STRIDE = int(os.environ.get("TSIGNALS_TEST_STRIDE", "1"))
+"""A test takes one of so many points at which it would come in between."""
+FIRST = 1 + sys.version_info.minor % STRIDE
+"""So versions that follow each other take different ones, and all of them together all."""
 
 
 class Handler:
@@ -26,7 +34,7 @@ class Handler:
         self.handle = handle
         self.points = 0
         self.where = ""
-        self._thread = threading.get_ident()
+        self._watch = contextlib.ExitStack()
         self._aside: FrameType | None = None
         self._last: dict[FrameType, str] = {}
         self._called: set[FrameType] = set()
@@ -37,33 +45,20 @@ class Handler:
 
     def __enter__(self) -> Self:
         gc.disable()  # what an interrupt in a finalizer does is another matter
-        if sys.version_info < (3, 12):
-            sys.settrace(self._trace)
-        else:  # not settrace, which sees only what was never run before it was switched on
-            watch(self)
+        self._watch.enter_context(watching(UNDER_TEST, frames=True))
+        self._watch.enter_context(hooked(self.step, self.start, self.end))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> bool | None:
-        if sys.version_info < (3, 12):
-            sys.settrace(None)
-        else:
-            watch(None)
+        self._watch.close()
+        self._last.clear()  # these frames know what was sent
+        self._called.clear()
         gc.enable()
         return None
 
-    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        frame.f_trace_opcodes = True
-        if event == "call":
-            self.start(frame)
-        elif event == "opcode":
-            self.step(frame, frame.f_lasti)
-        elif event == "return":
-            self.end(frame)
-        return self._trace
-
     def start(self, frame: FrameType) -> None:
-        if threading.get_ident() == self._thread and self._aside is None:
-            if frame.f_code.co_name == "__del__":
+        if self._aside is None:
+            if frame.f_code.co_name in ("__del__", "_on_death"):
                 self._aside = frame  # what is raised in there goes nowhere
             elif frame.f_back is not None and frame.f_code.co_name != "__init__":
                 self._called.add(frame.f_back)  # returning from it is no such point
@@ -74,25 +69,30 @@ class Handler:
         if frame is self._aside:
             self._aside = None
 
-    def step(self, frame: FrameType, offset: int) -> None:
-        if threading.get_ident() != self._thread or self._aside is not None or self.reached:
-            return
+    def step(self, frame: FrameType, offset: int) -> object:
+        if self.reached:
+            return ENOUGH
+        if self._aside is not None:
+            return None
         last = self._last.get(frame, "")
-        name = dis.opname[frame.f_code.co_code[offset]]
+        name = that_matter(frame.f_code).get(offset)
+        if name is None:
+            return ENOUGH
         if name == "RESUME":
-            return
+            return None
         self._last[frame] = name
         called = frame in self._called
         self._called.discard(frame)
-        if frame.f_code.co_name == "refuse_if_deep" or not under_test(frame.f_code):
-            return
+        if frame.f_code.co_name == "refuse_if_deep":
+            return None
         if name == "PUSH_EXC_INFO":  # the call has raised, and raising here upsets the interpreter
-            return
+            return None
         if last in ("RESUME", "JUMP_BACKWARD") or (last.startswith("CALL") and not called):
             self.points += 1
             if self.points == self.at:
                 self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno} after {last}"
                 self.handle()
+        return None
 
 
 class Interrupter(Handler):
@@ -114,36 +114,35 @@ class Interrupter(Handler):
         return kind is KeyboardInterrupt or (self.raised and kind is RuntimeError)
 
 
-def under_test(code: CodeType) -> bool:
-    return code.co_filename.startswith((PACKAGE, *STANDARD))
+_matter: dict[int, tuple[CodeType, dict[int, str]]] = {}  # by id: code is hashed by its content
 
 
-def watch(handler: Handler | None) -> None:
-    """Have the handler told of what this process executes."""
-    monitoring = sys.monitoring
-    events, tool = monitoring.events, 4
-    if handler is None:
-        monitoring.set_events(tool, 0)
-        monitoring.free_tool_id(tool)
-        return
+def that_matter(code: CodeType) -> dict[int, str]:
+    """Those bytecodes of which points are made: where, and the name of each.
 
-    def started(code: CodeType, offset: int) -> None:
-        handler.start(sys._getframe(1))
+    They are what CPython looks for signals after, what comes then, and where handlers begin: who
+    is told of these knows of each which one came before it.
+    """
+    known = _matter.get(id(code))
+    if known is None:
+        known = _matter[id(code)] = code, _that_matter(code)
+    return known[1]
 
-    def ended(code: CodeType, offset: int, value: object) -> None:
-        handler.end(sys._getframe(1))
 
-    def before(code: CodeType, offset: int) -> Any:
-        if not under_test(code):
-            return monitoring.DISABLE
-        handler.step(sys._getframe(1), offset)
-        return None
-
-    monitoring.use_tool_id(tool, "points")
-    monitoring.restart_events()
-    monitoring.register_callback(tool, events.PY_START, started)
-    monitoring.register_callback(tool, events.PY_RETURN, ended)
-    monitoring.register_callback(tool, events.PY_UNWIND, ended)
-    monitoring.register_callback(tool, events.INSTRUCTION, before)
-    wanted = events.PY_START | events.PY_RETURN | events.PY_UNWIND | events.INSTRUCTION
-    monitoring.set_events(tool, wanted)
+def _that_matter(code: CodeType) -> dict[int, str]:
+    matter = dict[int, str]()
+    targets = set[int]()
+    before = ""
+    for each in dis.get_instructions(code):
+        name = each.opname
+        if (
+            name in ("RESUME", "JUMP_BACKWARD", "PUSH_EXC_INFO", "EXTENDED_ARG")
+            or name.startswith("CALL")
+            or before in ("RESUME", "EXTENDED_ARG")
+            or before.startswith("CALL")
+        ):
+            matter[each.offset] = name
+        if name == "JUMP_BACKWARD":
+            targets.add(each.argval)
+        before = name
+    return matter | {each: dis.opname[code.co_code[each]] for each in targets}

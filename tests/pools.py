@@ -3,18 +3,17 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, Self
 
-from helpers import TIMEOUT, Gate, Running, wait_until
+from helpers import TIMEOUT, Latch, Running, wait_until
 
 from tsignals import Failure, PoolStats, Signal, WorkerPool, receiver_failed
 
 
 @contextlib.contextmanager
-def held(pool: WorkerPool, workers: int = 1) -> Iterator[Gate]:
+def held(pool: WorkerPool, workers: int = 1) -> Iterator[Latch]:
     """Hold ``workers`` workers of the pool up; the gate is opened at the end at the latest."""
-    gate, held = Gate(), list[None]()
+    gate, held = Latch(), list[None]()
 
     def wait() -> None:
         held.append(None)
@@ -54,7 +53,7 @@ class Watch:
         last = self.pool.stats()
         while not self._over.is_set():
             stats = self.pool.stats()
-            # What counts the ended and the submitted only grows.
+            # What counts the ended, the submitted and the refused only grows.
             if not add_up(stats) or any(map(int.__lt__, stats[4:], last[4:])):
                 self.wrong.append(stats)
             self.most_pending = max(self.most_pending, stats.pending)
@@ -65,12 +64,7 @@ class Watch:
         self._thread = Running(self._look)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._over.set()
         self._thread.result()
         assert self.wrong == []

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import inside
+import processes
 import pytest
 from event_loops import (
     CANCELLED,
     STRAYS,
-    AsyncGate,
+    AsyncLatch,
     async_kinds,
     async_raiser,
     every_loop,
@@ -33,7 +35,7 @@ from helpers import (
     Boom,
     Ear,
     Equal,
-    Gate,
+    Latch,
     Running,
     Thing,
     assert_gone,
@@ -45,16 +47,7 @@ from helpers import (
 )
 from pools import told
 
-from tsignals import (
-    Outcomes,
-    Signal,
-    WorkerPool,
-    _aside,
-    _lifetime,
-    _sync_ones,
-    receiver_failed,
-    set_default_executor,
-)
+from tsignals import Outcomes, Signal, WorkerPool, receiver_failed, set_default_executor
 
 __all__ = ["every_loop"]
 
@@ -141,7 +134,7 @@ def test_works_on_the_connections_as_they_were_when_it_started(verb: str) -> Non
 
 @every_verb
 def test_weakly_held_async_receivers_die_as_others_do(verb: str) -> None:
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
     gate.opened.set()
     signal.connect(gate)
     assert responses(send(signal, verb)) == ["through"]
@@ -220,7 +213,7 @@ def test_async_receivers_run_on_the_senders_loop(verb: str) -> None:
 
 @every_verb
 def test_loop_goes_on_while_sync_receivers_run(verb: str) -> None:
-    signal, gate = Signal(), Gate()
+    signal, gate = Signal(), Latch()
     signal.connect(gate)
 
     async def main() -> None:
@@ -232,6 +225,7 @@ def test_loop_goes_on_while_sync_receivers_run(verb: str) -> None:
     run(main())
 
 
+@pytest.mark.slow
 @every_verb
 def test_no_limit_holds_up_sync_receivers(verb: str) -> None:
     """As many as no executor would run at once meet."""
@@ -249,7 +243,9 @@ def test_no_limit_holds_up_sync_receivers(verb: str) -> None:
     run(main())
 
 
-def test_thread_is_used_again_rather_than_another_started() -> None:
+def test_thread_is_used_again_rather_than_another_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     signal, threads = Signal(), set[threading.Thread]()
     signal.connect(lambda **named: threads.add(threading.current_thread()), weak=False)
 
@@ -257,8 +253,11 @@ def test_thread_is_used_again_rather_than_another_started() -> None:
         for _ in range(10):
             await signal.asend(None)
 
-    run(main())
+    with monkeypatch.context() as patched:
+        inside.PATIENCE_OF_THREADS.patch(patched, TIMEOUT)  # or it goes where a send comes late
+        run(main())
     assert len(threads) == 1
+    run(main())  # after which it does not wait so long
 
 
 def test_thread_that_is_about_to_end_stays_for_who_has_taken_it(
@@ -279,7 +278,7 @@ def test_thread_that_is_about_to_end_stays_for_who_has_taken_it(
             taken.set()
             return found
 
-    monkeypatch.setattr(_aside, "_idle", Idle())
+    inside.IDLE_THREADS.patch(monkeypatch, Idle())
     signal = Signal()
     signal.connect(lambda **named: threading.current_thread(), weak=False)
     [first] = responses(send(signal, "asend"))
@@ -314,7 +313,7 @@ def test_async_receivers_run_together(verb: str) -> None:
 
 @every_verb
 def test_loops_of_several_threads_send_one_signal_at_once(verb: str) -> None:
-    signal, gates = Signal(), [Gate() for _ in range(4)]
+    signal, gates = Signal(), [Latch() for _ in range(4)]
 
     def meets(n: int, **named: Any) -> int:
         gates[n].entered.set()
@@ -344,7 +343,7 @@ def start_eagerly() -> None:
 
 @every_verb
 def test_tasks_may_start_eagerly(verb: str) -> None:
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
     gate.opened.set()
     for receiver in (ignore, ignores, gate):
         signal.connect(receiver)
@@ -358,7 +357,7 @@ def test_tasks_may_start_eagerly(verb: str) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="task groups of 3.12 then cancel who sends")
 def test_eager_task_that_fails_at_once_is_the_last_to_start() -> None:
-    signal, raising, after = Signal(), async_raiser(Boom("eager")), AsyncGate()
+    signal, raising, after = Signal(), async_raiser(Boom("eager")), AsyncLatch()
     signal.connect(ignores)
     signal.connect(raising)
     signal.connect(after)
@@ -398,15 +397,11 @@ def test_works_in_a_forked_child() -> None:
     signal = Signal()
     signal.connect(ignore)
     send(signal, "asend")
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            threading.Timer(TIMEOUT, os._exit, (2,)).start()
-            status = int(send(signal, "asend") != [(ignore, None)])
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def child() -> None:
+        assert send(signal, "asend") == [(ignore, None)]
+
+    assert processes.forked(child) == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -485,9 +480,9 @@ def test_nothing_is_around_where_there_is_no_pool_and_none_is_made(verb: str) ->
     signal.connect(ear)
     former = set_default_executor(None)
     try:
-        before = set(_lifetime.engines())
+        before = inside.pools()
         send(signal, verb)
-        assert set(_lifetime.engines()) <= before
+        assert inside.pools() <= before
         with ThreadPoolExecutor(1) as signal.executor:
             send(signal, verb)
     finally:
@@ -689,7 +684,7 @@ def test_only_what_receivers_set_is_set(verb: str) -> None:
 
 @pytest.mark.parametrize("error", [Boom(), BaseBoom()])
 def test_first_sync_error_propagates_and_the_rest_is_not_called(error: BaseException) -> None:
-    signal, ear, raising, gate = Signal(), Ear(), raiser(error), AsyncGate()
+    signal, ear, raising, gate = Signal(), Ear(), raiser(error), AsyncLatch()
     signal.connect(raising)
     signal.connect(ear)
     signal.connect(gate)
@@ -703,7 +698,7 @@ def test_first_sync_error_propagates_and_the_rest_is_not_called(error: BaseExcep
 @pytest.mark.parametrize("error", [Boom(), BaseBoom(), ExceptionGroup("own", [Boom()])])
 def test_single_failing_async_receiver_raises_its_own_error(error: BaseException) -> None:
     """Also when it is a group; the others are cancelled and awaited."""
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
 
     async def raises(**named: Any) -> None:
         await until(gate.entered)
@@ -781,7 +776,7 @@ def test_cancellation_that_nobody_asked_for_is_raised_as_any_error(
     stray: str, tracked: bool, factory: Any
 ) -> None:
     """The others are cancelled and awaited, and the sender is not cancelled."""
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
     signal.connect(gate)
     signal.connect(STRAYS[stray], weak=False, tracked=tracked)
 
@@ -798,12 +793,13 @@ def test_cancellation_that_nobody_asked_for_is_raised_as_any_error(
     run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stray", STRAYS)
 @pytest.mark.parametrize("tracked", [False, True])
 def test_asend_robust_collects_it_with_all_other_outcomes(
     stray: str, tracked: bool, factory: Any
 ) -> None:
-    signal, ear, gate, opened = Signal(), Ear(response="heard"), AsyncGate(), list[bool]()
+    signal, ear, gate, opened = Signal(), Ear(response="heard"), AsyncLatch(), list[bool]()
     connection = signal.connect(STRAYS[stray], weak=False, tracked=tracked)
     signal.connect(ear)
     signal.connect(gate)
@@ -825,6 +821,32 @@ def test_asend_robust_collects_it_with_all_other_outcomes(
     assert outcomes == [(ear, "heard"), (receiver, error), (gate, "through")]
     assert [(f.exception, f.mode) for f in hears.failures] == [(error, "asend_robust")]
     assert opened == [True]
+
+
+@every_verb
+def test_error_of_a_task_factory_is_raised_and_leaves_nobody_running(verb: str) -> None:
+    signal, first, second = Signal(), AsyncLatch(), AsyncLatch()
+    signal.connect(first)
+    signal.connect(second)
+    error, made = Boom(), list[Any]()
+
+    def factory(loop: Any, coroutine: Any, **given: Any) -> Any:
+        made.append(coroutine)
+        if len(made) > 1:
+            raise error
+        return asyncio.Task(coroutine, loop=loop, **given)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(factory)
+        with pytest.raises(Boom) as caught:
+            await getattr(signal, verb)(None)
+        loop.set_task_factory(None)
+        assert caught.value is error
+        assert undisturbed()
+
+    run(main())
+    assert second.calls == 0
 
 
 def test_several_cancellations_are_raised_as_a_group() -> None:
@@ -862,7 +884,7 @@ def test_sync_receivers_cancellation_is_its_own_too(error: BaseException) -> Non
 def test_receiver_whose_task_is_cancelled_by_another_before_it_begins_has_failed(
     verb: str,
 ) -> None:
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
 
     async def main() -> None:
         sender = asyncio.current_task()
@@ -891,12 +913,13 @@ def test_receiver_whose_task_is_cancelled_by_another_before_it_begins_has_failed
     assert gate.calls == 0
 
 
+@pytest.mark.slow
 @every_verb
 @pytest.mark.parametrize("failing", ["raises it by hand", "Boom", None])
 def test_cancelled_task_may_send_in_its_finally(
     verb: str, failing: str | None, factory: Any
 ) -> None:
-    signal, ear, gate = Signal(), Ear(response="heard"), AsyncGate()
+    signal, ear, gate = Signal(), Ear(response="heard"), AsyncLatch()
     signal.connect(ear)
     gate.opened.set()
     signal.connect(gate)
@@ -935,7 +958,7 @@ def test_cancelled_task_may_send_in_its_finally(
 
 @every_verb
 def test_cancelled_task_that_sends_in_its_finally_may_be_cancelled_again(verb: str) -> None:
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
     signal.connect(gate)
     started = asyncio.Event()
 
@@ -963,7 +986,7 @@ def test_cancelled_task_that_sends_in_its_finally_may_be_cancelled_again(verb: s
 
 def test_receiver_that_fails_as_the_sender_is_cancelled_comes_first() -> None:
     """Its error would be lost, and the cancellation is not: the sender is still cancelled."""
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
 
     async def fails(**named: Any) -> None:
         try:
@@ -1087,7 +1110,7 @@ def test_asend_robust_collects_and_tells() -> None:
 
 @pytest.mark.parametrize("raising", [raiser(BaseBoom()), async_raiser(BaseBoom())])
 def test_asend_robust_lets_through_what_is_no_exception(raising: Any) -> None:
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
     signal.connect(raising)
     signal.connect(gate)
     with told() as hears, pytest.raises(BaseBoom):
@@ -1101,7 +1124,7 @@ def test_asend_robust_lets_through_what_is_no_exception(raising: Any) -> None:
 
 @every_verb
 def test_cancelled_send_cancels_and_awaits_its_async_receivers(verb: str) -> None:
-    signal, gates = Signal(), [AsyncGate(), AsyncGate()]
+    signal, gates = Signal(), [AsyncLatch(), AsyncLatch()]
     for gate in gates:
         signal.connect(gate)
 
@@ -1123,7 +1146,7 @@ def test_cancelled_send_cancels_and_awaits_its_async_receivers(verb: str) -> Non
 def test_cancelled_send_lets_the_sync_receiver_finish_and_calls_no_other(
     verb: str, times: int
 ) -> None:
-    signal, gate, ear, later = Signal(), Gate(), Ear(), AsyncGate()
+    signal, gate, ear, later = Signal(), Latch(), Ear(), AsyncLatch()
     for receiver in (gate, ear, later):
         signal.connect(receiver)
 
@@ -1145,7 +1168,7 @@ def test_cancelled_send_lets_the_sync_receiver_finish_and_calls_no_other(
 
 @every_verb
 def test_cancellation_prevails_over_what_the_sync_receiver_raises(verb: str) -> None:
-    signal, gate = Signal(), Gate()
+    signal, gate = Signal(), Latch()
 
     def raises(**named: Any) -> None:
         gate()
@@ -1166,7 +1189,7 @@ def test_cancellation_prevails_over_what_the_sync_receiver_raises(verb: str) -> 
 
 @every_verb
 def test_timeout_ends_it(verb: str) -> None:
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
     signal.connect(gate)
 
     async def main() -> None:
@@ -1185,7 +1208,7 @@ def test_timeout_ends_it(verb: str) -> None:
 
 @every_verb
 def test_variables_that_are_set_before_the_cancellation_are_set_for_the_sender(verb: str) -> None:
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
 
     def sets(**named: Any) -> None:
         variable.set("set")
@@ -1212,15 +1235,15 @@ def test_cancellation_that_meets_the_end_of_the_last_receiver_prevails(
     verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop has yet to hear that it has ended."""
-    signal, gate, reported = Signal(), Gate(), threading.Event()
+    signal, gate, reported = Signal(), Latch(), threading.Event()
     signal.connect(gate)
-    notify = _sync_ones.notify
+    notify = inside.NOTIFY_LOOP.now
 
     def notify_and_tell(*arguments: Any) -> None:
         notify(*arguments)
         reported.set()
 
-    monkeypatch.setattr(_sync_ones, "notify", notify_and_tell)
+    inside.NOTIFY_LOOP.patch(monkeypatch, notify_and_tell)
 
     async def main() -> None:
         sending = asyncio.ensure_future(getattr(signal, verb)(None))
@@ -1237,7 +1260,7 @@ def test_cancellation_that_meets_the_end_of_the_last_receiver_prevails(
 
 def test_send_that_is_closed_calls_no_further_receiver() -> None:
     """The coroutine of a loop that died under it."""
-    signal, gate, ear = Signal(), Gate(), Ear()
+    signal, gate, ear = Signal(), Latch(), Ear()
     signal.connect(gate)
     signal.connect(ear)
     loop = asyncio.new_event_loop()
@@ -1263,7 +1286,7 @@ def test_send_that_is_closed_calls_no_further_receiver() -> None:
 
 def test_wait_for_another_async_receiver_of_the_same_send_does_wait() -> None:
     """It shares the context, but encloses nothing."""
-    signal, gate, waits = Signal(), AsyncGate(), threading.Event()
+    signal, gate, waits = Signal(), AsyncLatch(), threading.Event()
 
     async def disconnects(**named: Any) -> bool:
         await until(gate.entered)

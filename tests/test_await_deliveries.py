@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from event_loops import AsyncGate, async_raiser, every_loop, ignores, run, until
-from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, ignore, raiser, together
+from event_loops import AsyncLatch, async_raiser, every_loop, ignores, run, until
+from helpers import TIMEOUT, BaseBoom, Boom, Ear, Latch, Running, ignore, raiser, together
 from pools import held, signal_to, told
 
 from tsignals import Deliveries, DeliveryDropped, Signal, WorkerPool
@@ -24,7 +24,7 @@ def pool() -> Iterator[WorkerPool]:
         yield pool
 
 
-def gated(pool: WorkerPool, *kinds: type[Gate]) -> tuple[Signal, list[Gate]]:
+def gated(pool: WorkerPool, *kinds: type[Latch]) -> tuple[Signal, list[Latch]]:
     """A signal, and a gate of each of these kinds that it is connected to."""
     signal, gates = Signal(executor=pool), [kind() for kind in kinds]
     for gate in gates:
@@ -47,7 +47,7 @@ async def awaited(deliveries: Deliveries, how: str) -> list[Any]:
 
 
 def test_await_gives_results_in_receiver_order(pool: WorkerPool) -> None:
-    signal, gates = gated(pool, Gate, AsyncGate, Gate)
+    signal, gates = gated(pool, Latch, AsyncLatch, Latch)
 
     async def main() -> None:
         deliveries = signal.send_async(None)
@@ -61,7 +61,7 @@ def test_await_gives_results_in_receiver_order(pool: WorkerPool) -> None:
 
 
 def test_async_for_gives_results_as_they_complete(pool: WorkerPool) -> None:
-    signal, gates = gated(pool, Gate, AsyncGate, Gate)
+    signal, gates = gated(pool, Latch, AsyncLatch, Latch)
 
     async def main() -> None:
         deliveries, left = signal.send_async(None), [gates[2], gates[1], gates[0]]
@@ -91,7 +91,7 @@ def test_to_nobody_there_is_nothing_to_wait_for(how: str) -> None:
 
 @both_ways
 def test_deliveries_may_be_awaited_again_and_from_several_loops(how: str, pool: WorkerPool) -> None:
-    signal, [gate] = gated(pool, Gate)
+    signal, [gate] = gated(pool, Latch)
     deliveries, start = signal.send_async(None), threading.Barrier(4)
 
     async def main() -> list[Any]:
@@ -113,7 +113,7 @@ async def main_again(deliveries: Deliveries, how: str) -> list[Any]:
 
 @both_ways
 def test_waiting_does_not_hold_up_the_loop(how: str, pool: WorkerPool) -> None:
-    signal, gates = gated(pool, Gate, Gate, Gate)
+    signal, gates = gated(pool, Latch, Latch, Latch)
 
     async def main() -> None:
         waiting = asyncio.ensure_future(awaited(signal.send_async(None), how))
@@ -148,7 +148,7 @@ def test_other_executors_deliveries_are_awaited_alike(how: str) -> None:
 def test_await_raises_at_the_first_that_failed_in_receiver_order(
     error: BaseException, pool: WorkerPool
 ) -> None:
-    signal, [gate] = gated(pool, Gate)
+    signal, [gate] = gated(pool, Latch)
     raising, later = raiser(error), async_raiser(Boom("third"))
     signal.connect(raising)
     signal.connect(later)
@@ -167,7 +167,7 @@ def test_await_raises_at_the_first_that_failed_in_receiver_order(
 
 
 def test_async_for_raises_a_failed_ones_error_in_its_turn_and_may_go_on(pool: WorkerPool) -> None:
-    signal, gates = gated(pool, Gate, Gate)
+    signal, gates = gated(pool, Latch, Latch)
     raising = raiser(Boom())
     signal.connect(raising, priority=1)
 
@@ -187,9 +187,9 @@ def test_async_for_raises_a_failed_ones_error_in_its_turn_and_may_go_on(pool: Wo
 
 
 @both_ways
-@pytest.mark.parametrize("kind", [Gate, AsyncGate])
+@pytest.mark.parametrize("kind", [Latch, AsyncLatch])
 def test_cancelled_delivery_is_an_error_and_does_not_cancel_who_awaits_it(
-    how: str, kind: type[Gate], pool: WorkerPool
+    how: str, kind: type[Latch], pool: WorkerPool
 ) -> None:
     signal, _gates = gated(pool, kind)
 
@@ -222,9 +222,9 @@ def test_dropped_delivery_is_an_error(how: str) -> None:
 
 
 @both_ways
-@pytest.mark.parametrize("kind", [Gate, AsyncGate])
+@pytest.mark.parametrize("kind", [Latch, AsyncLatch])
 def test_cancelling_who_awaits_cancels_no_delivery(
-    how: str, kind: type[Gate], pool: WorkerPool
+    how: str, kind: type[Latch], pool: WorkerPool
 ) -> None:
     signal, gates = gated(pool, kind, kind)
 
@@ -248,7 +248,7 @@ def test_cancelling_who_awaits_cancels_no_delivery(
 def test_async_for_may_be_left_half_way(pool: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """The rest completes after the loop has been closed, and nobody complains."""
     caplog.set_level(logging.DEBUG)
-    signal, gates = gated(pool, Gate, Gate)
+    signal, gates = gated(pool, Latch, Latch)
 
     async def main() -> Deliveries:
         deliveries = signal.send_async(None)
@@ -269,7 +269,7 @@ def test_async_for_may_be_left_half_way(pool: WorkerPool, caplog: pytest.LogCapt
 
 
 def test_async_for_that_was_left_half_way_may_be_taken_up_again(pool: WorkerPool) -> None:
-    signal, gates = gated(pool, Gate, AsyncGate, Gate)
+    signal, gates = gated(pool, Latch, AsyncLatch, Latch)
 
     async def main() -> None:
         left = aiter(signal.send_async(None))
@@ -284,7 +284,7 @@ def test_async_for_that_was_left_half_way_may_be_taken_up_again(pool: WorkerPool
 
 
 def test_anext_that_was_cancelled_loses_nothing(pool: WorkerPool) -> None:
-    signal, [gate] = gated(pool, Gate)
+    signal, [gate] = gated(pool, Latch)
 
     async def main() -> None:
         results = aiter(signal.send_async(None))
@@ -301,8 +301,8 @@ def test_anext_that_was_cancelled_loses_nothing(pool: WorkerPool) -> None:
 # wrap_future
 
 
-@pytest.mark.parametrize("kind", [Gate, AsyncGate])
-def test_wrap_future_gives_the_result(kind: type[Gate], pool: WorkerPool) -> None:
+@pytest.mark.parametrize("kind", [Latch, AsyncLatch])
+def test_wrap_future_gives_the_result(kind: type[Latch], pool: WorkerPool) -> None:
     signal, [gate] = gated(pool, kind)
     error = Boom()
 
@@ -319,7 +319,7 @@ def test_wrap_future_gives_the_result(kind: type[Gate], pool: WorkerPool) -> Non
 
 
 def test_cancelled_wrapper_cancels_an_async_delivery_that_runs(pool: WorkerPool) -> None:
-    gate = AsyncGate()
+    gate = AsyncLatch()
     [(_, delivery)] = signal_to(gate, pool).send_async(None)
 
     async def main() -> None:
@@ -357,6 +357,7 @@ def test_event_loop_in_a_worker_may_await_its_own_pools_deliveries(how: str) -> 
         ]
 
 
+@pytest.mark.slow
 def test_many_loops_await_deliveries_of_one_signal(pool: WorkerPool) -> None:
     ear = Ear(response="heard")
     signal = Signal(executor=pool)

@@ -12,6 +12,8 @@ from stress.bench.bars import rows
 from stress.bench.measure import Group, Scale, Subject, measure
 from stress.bench.report import Record, bars_table
 
+pytestmark = [pytest.mark.unmeasured, pytest.mark.once]
+
 TINY = Scale(
     rounds=1,
     sample_ms=0.05,

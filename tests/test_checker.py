@@ -19,6 +19,8 @@ from stress.checker import (
     table,
 )
 
+pytestmark = pytest.mark.once
+
 A = ("a", None)
 B = ("b", None)
 A_OF_S = ("a", "s")
@@ -34,8 +36,30 @@ def all_at_once(*calls: tuple[Action, object]) -> list[Call]:
     return [Call(action, answer, 0, 1) for action, answer in calls]
 
 
+ONCE_A = Connect(A, "a", once=True)
+
 GOOD = {
     "nothing": [],
+    "one of two sends calls what is called once": [
+        Call(ONCE_A, 1, 0, 1),
+        Call(Send(None), ("a",), 2, 4),
+        Call(Send(None), (), 3, 5),
+        Call(HasListeners(None), False, 6, 7),
+    ],
+    "a send began before the call that another has made": [
+        Call(ONCE_A, 1, 0, 1),
+        Call(Send(None), (), 2, 9),
+        Call(CONNECT_B, 2, 3, 4),
+        Call(Send(None), ("a", "b"), 5, 6),
+    ],
+    "a disconnect comes before a send, or after": [
+        Call(ONCE_A, 1, 0, 1),
+        Call(DisconnectHandle(1), True, 2, 4),
+        Call(Send(None), (), 3, 5),
+        Call(ONCE_A, 2, 6, 7),
+        Call(Send(None), ("a",), 8, 10),
+        Call(DisconnectHandle(2), False, 9, 11),
+    ],
     "a quiet life": one_after_the_other(
         (HasListeners(None), False),
         (CONNECT_A, 1),
@@ -89,6 +113,26 @@ GOOD = {
 }
 
 BAD = {
+    "what is called once is called twice": one_after_the_other(
+        (ONCE_A, 1), (Send(None), ("a",)), (Send(None), ("a",))
+    ),
+    "what is called once is called by two sends at once": [
+        Call(ONCE_A, 1, 0, 1),
+        Call(Send(None), ("a",), 2, 4),
+        Call(Send(None), ("a",), 3, 5),
+    ],
+    "what is called once is called by nobody": one_after_the_other((ONCE_A, 1), (Send(None), ())),
+    "a send leaves out what another calls later": [
+        Call(ONCE_A, 1, 0, 1),
+        Call(Send(None), (), 2, 3),
+        Call(Send(None), ("a",), 4, 5),
+    ],
+    "what was called once is connected still": one_after_the_other(
+        (ONCE_A, 1), (Send(None), ("a",)), (Connected(1), True)
+    ),
+    "what was called once is removed by a disconnect": one_after_the_other(
+        (ONCE_A, 1), (Send(None), ("a",)), (DisconnectHandle(1), True)
+    ),
     "a connect is forgotten": one_after_the_other((CONNECT_A, 1), (Send(None), ())),
     "a disconnect is forgotten": one_after_the_other(
         (CONNECT_A, 1), (DisconnectKey(A), True), (Send(None), ("a",))

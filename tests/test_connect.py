@@ -1,5 +1,7 @@
 """connect: what is called with what, whose key is whose, in which order, what is refused."""
 
+import asyncio
+import contextlib
 import functools
 import gc
 import types
@@ -7,8 +9,20 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import inside
 import pytest
-from helpers import Boom, Ear, Equal, Thing, Unhashable, assert_gone, heard, ignore, together
+from helpers import (
+    Boom,
+    Ear,
+    Equal,
+    Thing,
+    Unhashable,
+    assert_gone,
+    awaited,
+    heard,
+    ignore,
+    together,
+)
 
 from tsignals import Connection, Signal, background
 
@@ -456,7 +470,34 @@ def test_dispatch_uid_whose_comparison_fails_leaves_nothing_behind() -> None:
     for _ in range(3):
         with pytest.raises(Boom):
             signal.connect(ears[1], dispatch_uid=Uid(), tracked=True)
-    assert len(signal._registry.gates) == 1
+    assert len(inside.gates_of(signal)) == 1
     with pytest.raises(Boom):
         signal.disconnect(dispatch_uid=Uid(), wait=True)
     assert heard(signal) == [ears[0]]
+
+
+def test_function_that_asyncio_calls_async_is_awaited() -> None:
+    """Those of older libraries are marked as such, also where ``inspect`` has a mark of its own."""
+
+    def hears(**named: Any) -> Any:
+        async def response() -> int:
+            return 1
+
+        return response()
+
+    mark = getattr(asyncio.coroutines, "_is_coroutine", None)
+    if mark is None:
+        pytest.skip("this asyncio marks none")
+    hears._is_coroutine = mark  # type: ignore[attr-defined]
+    for receiver in (hears, functools.partial(hears)):
+        signal = Signal()
+        signal.connect(receiver, weak=False)
+        assert awaited(signal.asend, None) == [(receiver, 1)]
+
+
+def test_partial_that_is_its_own_function_is_taken_or_refused_in_time() -> None:
+    itself = functools.partial(ignore)
+    itself.__setstate__((itself, (), {}, {}))
+    with contextlib.suppress(TypeError, ValueError):
+        Signal().connect(itself)
+    itself.__setstate__((ignore, (), {}, {}))  # or it would never go

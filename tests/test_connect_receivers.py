@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from unittest import mock
 
+import inside
 import pytest
 from helpers import TIMEOUT, Thing, assert_gone, heard
 from test_connect import Shelf, narrow
@@ -469,7 +470,7 @@ def test_method_goes_when_its_function_dies_and_no_send_is_needed() -> None:
     del local, method
     gc.collect()
     assert not connection.connected
-    assert [*signal._registry._rows] == []
+    assert [*inside.rows_of(signal)] == []
 
 
 def test_mark_of_inspect_makes_a_function_async() -> None:

@@ -4,6 +4,7 @@ import functools
 import weakref
 from typing import Any
 
+import inside
 import pytest
 from helpers import Boom, Ear, Thing, assert_gone, heard, ignore, uncollected, wait_until
 
@@ -162,13 +163,7 @@ def test_receivers_of_a_sender_that_dies_meanwhile_are_listed_all_or_none() -> N
         signal.connect(last, senders[0]),
     ]
     assert signal.receivers == connections
-    hold = connections[1]._hold
-
-    def lets_the_sender_go() -> Any:
-        senders.clear()
-        return hold()
-
-    connections[1]._hold = lets_the_sender_go  # type: ignore[assignment]
+    inside.let_nobody_hold(connections[1], senders.clear)
     assert signal.receivers == connections
     assert signal.receivers == [connections[1]]
 

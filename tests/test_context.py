@@ -12,7 +12,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Gate, in_new_process, together
+from helpers import TIMEOUT, Latch, Running, in_new_process, together
 
 from tsignals import Signal, WorkerPool, background, receiver, receiver_failed
 
@@ -387,7 +387,7 @@ def test_span_of_a_request_that_has_ended_takes_no_more_and_is_still_the_parent(
 ) -> None:
     trace = pytest.importorskip("opentelemetry.trace")
     signal = Signal()
-    gate = Gate()
+    gate = Latch()
 
     @receiver(signal)
     def mail(**named: Any) -> None:
@@ -495,12 +495,16 @@ def tags_of_submit(propagate: bool) -> None:
         sentry_sdk = start_sentry(events, integrations=[quiet])
     signal = Signal()
     signal.connect(lambda **named: sentry_sdk.capture_message("delivery"), weak=False)
-    with WorkerPool(1) as signal.executor:
-        for name in ("first", "second"):
-            with sentry_sdk.isolation_scope():
-                sentry_sdk.set_tag("request", name)
-                signal.send_async(None).results(TIMEOUT)
-                signal.executor.submit(sentry_sdk.capture_message, "submit").result(TIMEOUT)
+
+    def serve() -> None:  # on a thread of a server: the main thread starts workers otherwise
+        with WorkerPool(1) as signal.executor:
+            for name in ("first", "second"):
+                with sentry_sdk.isolation_scope():
+                    sentry_sdk.set_tag("request", name)
+                    signal.send_async(None).results(TIMEOUT)
+                    signal.executor.submit(sentry_sdk.capture_message, "submit").result(TIMEOUT)
+
+    Running(serve).result()
     tags = [(event["message"], event.get("tags", {})) for event in events]
     starter = {"request": "first"} if propagate else {}
     assert tags == [

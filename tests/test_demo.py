@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tsignals.__main__ import main
-from tsignals._demo import threaded
+from tsignals._demo import bookkeeping, threaded, web
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 60.0
@@ -205,7 +205,7 @@ def test_a_request_that_fails_is_named(
 def test_an_answer_that_is_no_success_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(threaded.Handler, "do_GET", lambda handler: handler.send_error(503))
+    monkeypatch.setattr(web.Handler, "do_GET", lambda handler: handler.send_error(503))
     assert main(["demo", "--requests", "1"]) == 1
     assert "inline: a request failed: request 1: HTTPException('status 503')" in (
         capsys.readouterr().err
@@ -274,5 +274,5 @@ def test_the_demo_leaves_logging_and_signals_as_they_were(
     main(["demo", "--requests", "100", "--threads", "20"])
     assert caplog.records == []
     assert signal.getsignal(signal.SIGINT) is handler
-    assert threaded.request_finished.executor is None
-    assert threaded.request_started.receivers == threaded.request_finished.receivers == []
+    assert bookkeeping.request_finished.executor is None
+    assert bookkeeping.request_started.receivers == bookkeeping.request_finished.receivers == []

@@ -4,7 +4,7 @@ import weakref
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Ear, Gate, Running, Thing, assert_gone, heard, ignore, together
+from helpers import TIMEOUT, Ear, Latch, Running, Thing, assert_gone, heard, ignore, together
 
 from tsignals import Signal
 
@@ -133,7 +133,7 @@ def test_of_all_threads_that_disconnect_one_receiver_exactly_one_removed_it() ->
 
 
 def test_disconnect_does_not_wait_for_a_running_receiver() -> None:
-    signal, gate = Signal(), Gate()
+    signal, gate = Signal(), Latch()
     signal.connect(gate)
     sending = Running(signal.send, None)
     assert gate.entered.wait(TIMEOUT)

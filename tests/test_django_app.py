@@ -52,7 +52,7 @@ def test_module_is_imported_before_settings_are_configured() -> None:
         def receiver(**named): ...
 
         connections()
-        import tsignals.django.checks
+        import tsignals.django._checks
         assert not settings.configured
         """
     )
@@ -113,6 +113,7 @@ def test_without_the_setting_the_default_pool_looks_after_connections_too(tmp_pa
     assert run(tmp_path, script) == "None\n"
 
 
+@pytest.mark.once
 def test_wrong_settings_raise_nothing_and_leave_the_rest_in_force(tmp_path: Path) -> None:
     script = """
     from tsignals import get_default_executor
@@ -169,12 +170,14 @@ def test_ready_that_runs_again_makes_the_default_pool_that_was_reset(tmp_path: P
 # --- checks
 
 
+@pytest.mark.once
 def test_right_settings_pass_the_checks(tmp_path: Path) -> None:
     wanted = {"MAX_WORKERS": 4, "MAX_PENDING": None, "OVERFLOW": "raise", "BLOCK_TIMEOUT": None}
     assert checked(tmp_path, TSIGNALS=wanted) == {}
     assert checked(tmp_path) == {}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
@@ -194,6 +197,7 @@ def test_wrong_settings_are_named_by_a_check(tmp_path: Path, wrong: Any, text: s
     assert message.startswith(text)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("pool", "small"),
     [
@@ -216,6 +220,7 @@ def test_connection_pool_smaller_than_workers_and_senders_is_named(
         assert "more than 4 plus the number of threads that send" in found["tsignals.W001"][0]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("age", [0, 60, None])
 def test_connections_that_outlive_a_request_are_named(tmp_path: Path, age: int | None) -> None:
     database = {**django_project.sqlite(tmp_path / "db"), "CONN_MAX_AGE": age}

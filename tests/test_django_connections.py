@@ -8,7 +8,7 @@ from typing import Any
 
 import django_project
 import pytest
-from helpers import TIMEOUT, Boom, Gate, Running, wait_until
+from helpers import TIMEOUT, Boom, Latch, Running, wait_until
 
 from tsignals import Signal, WorkerPool
 
@@ -71,7 +71,7 @@ def kept(workers: int = 1) -> WorkerPool:
 @contextlib.contextmanager
 def full(db: str) -> Iterator[WorkerPool]:
     """A pool whose worker is busy and whose queue is full: what is sent runs in the sender."""
-    gate = Gate()
+    gate = Latch()
     with WorkerPool(1, max_pending=1, overflow="caller_runs", around=connections) as pool:
         pool.submit(gate)
         assert gate.entered.wait(TIMEOUT)
@@ -199,7 +199,7 @@ def test_connection_is_closed_after_a_receiver_that_fails(db: str) -> None:
 def test_busy_worker_keeps_its_connection_and_an_idle_one_holds_none(db: str) -> None:
     """One after the other without a pause: the worker never finds its queue empty."""
     opened: list[Any] = []
-    gate = Gate()
+    gate = Latch()
     last: list[Any] = []
 
     def note(**named: Any) -> None:
@@ -227,7 +227,7 @@ def two_in_a_row(
     pool: WorkerPool, first: Callable[[], Any], second: Callable[[], Any]
 ) -> list[Any]:
     """Run both in the one worker, with no pause between them."""
-    gate = Gate()
+    gate = Latch()
     pool.submit(gate)
     assert gate.entered.wait(TIMEOUT)
     futures = [pool.submit(first), pool.submit(second)]

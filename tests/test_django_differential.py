@@ -35,6 +35,8 @@ from django.dispatch import Signal as DjangoSignal  # type: ignore[import-untype
 from django.dispatch.dispatcher import _make_id  # type: ignore[import-untyped]  # noqa: E402
 from django.utils import inspect as django_inspect  # type: ignore[import-untyped]  # noqa: E402
 
+pytestmark = [pytest.mark.unmeasured, pytest.mark.once]
+
 SEED = int(os.environ.get("TSIGNALS_TEST_SEED", "20240229"))
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 SLOTS = 5

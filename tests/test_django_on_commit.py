@@ -5,6 +5,8 @@ import contextlib
 import contextvars
 import functools
 import threading
+import unittest
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,12 +14,13 @@ from zoneinfo import ZoneInfo
 
 import django_project
 import pytest
-from helpers import TIMEOUT, Boom, Ear, Gate, Running, Thing, raiser, together, uncollected
+from helpers import TIMEOUT, Boom, Ear, Latch, Running, Thing, raiser, together, uncollected
 
 from tsignals import (
     DeliveryDropped,
     Failure,
     PoolClosed,
+    Retry,
     Signal,
     WorkerPool,
     receiver_failed,
@@ -34,6 +37,7 @@ from django.test import TestCase  # type: ignore[import-untyped]
 from django.utils import timezone, translation  # type: ignore[import-untyped]
 
 from tsignals.django import after_commit, connections, on_commit
+from tsignals.testing import Steps, inline
 
 placed = Signal(name="placed")
 
@@ -178,6 +182,103 @@ def test_with_autocommit_off_the_send_raises_and_nothing_is_queued(
         transaction.rollback(using=db)
         transaction.set_autocommit(True, using=db)
     assert pool.stats().submitted == 0
+
+
+def test_tsignals_sends_that_wait_for_no_commit_are_refused_inside_a_transaction(
+    db: str, pool: WorkerPool
+) -> None:
+    ear = Ear(response="done")
+    receiver = on_commit(using=db)(ear)
+    with placed.connect(receiver):
+        with transaction.atomic(using=db):
+            with pytest.raises(transaction.TransactionManagementError, match="use send, or after_"):
+                placed.send_async(None)
+            assert pool.stats().submitted == 0
+            deliveries = after_commit(placed, None, using=db)
+            [(_, delivery)] = placed.send(None)
+            assert not delivery.done() and ear.calls == []
+        assert deliveries.results(TIMEOUT) == [(receiver, "done")]
+        assert delivery.result(TIMEOUT) == "done"
+        assert placed.send_async(None).results(TIMEOUT) == [(receiver, "done")]
+
+
+def test_send_async_with_autocommit_off_is_refused_and_a_test_cases_own_transaction_is_none(
+    db: str, pool: WorkerPool
+) -> None:
+    receiver = on_commit(using=db)(Ear(response="done"))
+    with placed.connect(receiver):
+        transaction.set_autocommit(False, using=db)
+        try:
+            using = "" if db == "default" else f", using='{db}'"
+            with pytest.raises(transaction.TransactionManagementError, match=f"sender{using}, ..."):
+                placed.send_async(None)
+        finally:
+            transaction.rollback(using=db)
+            transaction.set_autocommit(True, using=db)
+        assert pool.stats().submitted == 0
+
+        class Case(TestCase):  # type: ignore[misc]
+            databases = {db}  # noqa: RUF012 - as Django has it
+
+            def test(self) -> None:
+                assert placed.send_async(None).results(TIMEOUT) == [(receiver, "done")]
+                with transaction.atomic(using=db):
+                    with pytest.raises(transaction.TransactionManagementError):
+                        placed.send_async(None)
+
+        result = unittest.TestResult()
+        Case("test").run(result)
+        assert (result.errors, result.failures, result.testsRun) == ([], [], 1)
+
+
+@pytest.mark.parametrize("executor", ["threads", "inline"])
+def test_async_receivers_in_other_executors_are_what_asgiref_expects(executor: str) -> None:
+    async def hears(**named: Any) -> str:
+        return "heard"
+
+    placed.connect(hears)
+    try:
+        with warnings.catch_warnings(), ThreadPoolExecutor(1) as threads:
+            warnings.simplefilter("error")
+            if executor == "threads":
+                assert placed.via(threads).send_async(None).results(TIMEOUT) == [(hears, "heard")]
+            else:
+                with inline():
+                    assert placed.send_async(None).results(TIMEOUT) == [(hears, "heard")]
+    finally:
+        placed.disconnect(hears)
+
+
+@pytest.mark.parametrize("how", ["send", "after_commit", "send_async"])
+def test_failure_names_the_receiver_that_was_connected(how: str) -> None:
+    boom, told = Boom(), list[Failure]()
+
+    def tell(failure: Failure, **named: Any) -> None:
+        told.append(failure)
+
+    receiver = on_commit(raiser(boom))
+    with placed.connect(receiver), receiver_failed.connect(tell):
+        sends = {"send": placed.send, "send_async": placed.send_async}
+        if how == "after_commit":
+            [(_, delivery)] = after_commit(placed, None)
+        else:
+            [(_, delivery)] = sends[how](None)
+        assert delivery.exception(TIMEOUT) is boom
+    assert [failure.receiver for failure in told] == [receiver]
+
+
+def test_steps_run_it_by_the_receiver_that_was_connected() -> None:
+    receiver = on_commit(Ear(response="done"))
+    with placed.connect(receiver), Steps() as steps:
+        [(_, delivery)] = placed.send(None)
+        steps.run(receiver)
+    assert delivery.result(0) == "done"
+
+
+@pytest.mark.parametrize("option", [{"ordered": True}, {"retry": Retry(Boom)}])
+def test_what_connect_cannot_keep_for_it_is_refused(option: Any) -> None:
+    with pytest.raises(ValueError, match="a background receiver has"):
+        placed.connect(on_commit(Ear()), **option)
 
 
 def test_rollback_drops_and_counts_what_waited(db: str, pool: WorkerPool) -> None:
@@ -342,6 +443,28 @@ def test_ordered_receiver_hears_in_the_order_of_the_sends(db: str, pool: WorkerP
                 post_save.send(sender=Thing, using=db, number=number)
     assert pool.drain(TIMEOUT)
     assert [call["number"] for call in ear.calls] == list(range(20))
+
+
+def test_receiver_ordered_by_key_hears_in_the_order_of_the_commits_of_each(
+    db: str, pool: WorkerPool
+) -> None:
+    ear, asked = Ear(), list[object]()
+
+    def key(sender: object, number: int, **named: object) -> int:
+        asked.append((sender, threading.get_ident()))
+        return number % 3
+
+    receiver = on_commit(ear, ordered=key)
+    post_save.connect(receiver)
+    for start in (0, 10):
+        with transaction.atomic(using=db):
+            for number in range(start, start + 10):
+                post_save.send(sender=Thing, using=db, number=number)
+    assert asked == [(Thing, threading.get_ident())] * 20
+    assert pool.drain(TIMEOUT)
+    for of in range(3):
+        heard = [call["number"] for call in ear.calls if call["number"] % 3 == of]
+        assert heard == list(range(of, 20, 3))
 
 
 def test_receivers_own_executor_is_used(db: str, pool: WorkerPool) -> None:
@@ -574,7 +697,7 @@ def test_threads_that_save_roll_back_and_nest_lose_nothing_and_deliver_nothing_r
 
 
 def test_commit_waits_for_room_in_a_full_queue_and_holds_no_transaction_meanwhile(db: str) -> None:
-    gate = Gate()
+    gate = Latch()
     with WorkerPool(1, max_pending=1) as full:
         receiver = on_commit(gate, executor=full)
         post_save.connect(receiver)

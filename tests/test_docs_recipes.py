@@ -7,6 +7,7 @@ not outlive. How long a recipe waits is shortened; nothing else is changed.
 
 import functools
 import http.client
+import json
 import os
 import re
 import signal
@@ -26,6 +27,8 @@ from helpers import TIMEOUT
 from test_docs_examples import examples, pages
 
 from tsignals import background
+
+pytestmark = pytest.mark.once
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and sockets")
 
@@ -61,13 +64,10 @@ def run(
     directory: Path, script: str, *arguments: str, **more: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run ``script``, or Python with ``arguments``; what a hanging receiver makes it say."""
-    return subprocess.run(
+    return processes.command(
         [sys.executable, *(arguments or ("-c", processes.PREAMBLE + HANG + script))],
         cwd=directory,
-        env=processes.environment(TSIGNALS_EXIT_SECONDS="0.2", **more),
-        capture_output=True,
-        text=True,
-        timeout=150,
+        env=processes.environment(TSIGNALS_EXIT_SECONDS="0.2") | more,
     )
 
 
@@ -214,29 +214,19 @@ print(get_default_executor().drain(60), calls)
 # --- testing.md
 
 
-def test_executor_that_runs_at_once_gives_up_a_receiver_that_hangs(tmp_path: Path) -> None:
-    done = run(
-        tmp_path,
-        recipe("immediate", 3)
-        + """
-set_default_executor(Immediate())
-receiver_failed.connect(say)
-signal = Signal()
-signal.connect(hang)
-signal.connect(lambda order, **kwargs: order, weak=False)
-(_, hung), (_, well) = signal.send_async(None, order=17)
-print(repr(hung.exception(60)), well.result(60))
-""",
-    )
-    told, result = done.stdout.splitlines()
-    assert told == "told: TimeoutError('the receiver hangs')"
-    assert result == "TimeoutError('the receiver hangs') 17"
-    assert done.returncode == 0
+def test_fresh_pool_says_which_receiver_hangs_and_does_not_hang_itself(tmp_path: Path) -> None:
+    before = """
+from tsignals.testing import fresh_pool
 
+order_placed = Signal(name="order_placed")
+order_placed.connect(hang)
 
-def test_drain_says_that_a_receiver_hangs(tmp_path: Path) -> None:
-    before = "order_placed = Signal()\norder_placed.connect(hang)\n"
-    done = run(tmp_path, before + recipe("drain"))
+def place(order):
+    order_placed.send_async("shop", order=order)
+
+"""
+    done = run(tmp_path, before + recipe("pool"))
+    assert "receiver hang of signal 'order_placed' has run for 0.2 seconds" in done.stderr
     assert "AssertionError" in done.stderr
     assert "at exit" in done.stderr
     assert done.returncode == 1
@@ -253,20 +243,34 @@ def fail(**kwargs):
     raise OSError
 
 
-def test_hangs():
-    with order_placed.connect(hang):
-        order_placed.send_async("shop", order=18)
+def test_hangs(signal_pool):
+    with signal_pool(timeout=0.2), order_placed.connect(hang):
+        place(18)
 
 
-def test_fails():
-    with order_placed.connect(fail):
-        order_placed.send_async("shop", order=19)
+def test_fails(signal_pool):
+    with signal_pool(), order_placed.connect(fail):
+        place(19)
 """
-    (tmp_path / "test_shop.py").write_text(recipe("fixture", 3) + tests)
-    done = run(tmp_path, "", "-m", "pytest", "-v", "-p", "no:cacheprovider", "test_shop.py")
-    assert "3 passed, 2 errors" in done.stdout, done.stdout + done.stderr
-    assert "ERROR test_shop.py::test_hangs - AssertionError: a receiver hangs" in done.stdout
-    assert "ERROR test_shop.py::test_fails" in done.stdout
+    [page] = [page for page in pages() if page.match("howto/testing.md")]
+    [shop] = [example for example in examples(page) if "file" in example.words]
+    (tmp_path / "shop.py").write_text(shop.code)
+    (tmp_path / "test_shop.py").write_text(recipe("fixture") + tests)
+    done = run(
+        tmp_path,
+        "",
+        "-m",
+        "pytest",
+        "-v",
+        "-p",
+        "no:cacheprovider",
+        "test_shop.py",
+        PYTHONPATH=processes.with_plugin(tmp_path),
+    )
+    assert "2 failed, 1 passed" in done.stdout, done.stdout
+    assert "AssertionError: not all deliveries have ended within 0.2 seconds" in done.stdout
+    assert "receiver hang of signal 'order_placed' has run for" in done.stdout
+    assert "AssertionError: receiver fail raised OSError()" in done.stdout
     assert "at exit" in done.stderr
 
 
@@ -337,17 +341,47 @@ def test_prepared_send_whose_receiver_hangs_is_waited_for_no_longer_than_said(
 
 
 def test_pool_that_is_ended_says_what_still_runs(tmp_path: Path) -> None:
-    before = """
-mail = WorkerPool(2)
-signal = Signal(name="photo_added", executor=mail)
-signal.connect(hang)
-signal.send_async(None)
-assert hanging.wait(60)
-"""
-    done = run(tmp_path, before + recipe("end"))
-    assert "still at work: PoolStats(" in done.stdout
-    assert "at exit" in done.stderr
-    assert "photo_added" in done.stderr
+    mails = 'lambda order_id, **kwargs: print(f"mail about {order_id}")'
+    assert mails in recipe("end")
+    done = run(tmp_path, recipe("end").replace(mails, "hang"))
+    assert done.stdout == "0 wait, 1 run\n"
+    [shutdown, end] = [line for line in done.stderr.splitlines() if "deliveries of" in line]
+    assert "at shutdown 1 deliveries of 'order_placed' to hang still run" in shutdown
+    assert "at exit 1 deliveries of 'order_placed' to hang" in end
+    assert done.returncode == 0
+
+
+def test_what_is_left_of_all_pools_is_written_down(tmp_path: Path) -> None:
+    (tmp_path / "stopping.py").write_text(recipe("stopping"))
+    done = run(
+        tmp_path,
+        """
+import json, stopping
+set_default_executor(WorkerPool(1))
+signals = [Signal(name="one", executor=WorkerPool(1)), Signal(name="two")]
+for signal in signals:
+    signal.connect(hang)
+    hanging.clear()
+    signal.send_async(17)
+    assert hanging.wait(60)
+    signal.send_async(18)
+get_default_executor().submit(print, "never")
+stopping.stop(timeout=0.1)
+print(WorkerPool.all())
+for line in open("left.jsonl"):
+    print(*json.loads(line).values())
+""",
+    )
+    assert sorted(done.stdout.splitlines()) == sorted(
+        [
+            "[]",
+            "<Delivery of hang for 'one', running> 17",
+            "<Delivery of hang for 'one', pending> 18",
+            "<Delivery of hang for 'two', running> 17",
+            "<Delivery of hang for 'two', pending> 18",
+        ]
+    )
+    assert "1 deliveries of submit() had not started in time; they are lost" in done.stderr
     assert done.returncode == 0
 
 
@@ -372,7 +406,7 @@ def hang(**kwargs):
     assert done.returncode == 1
 
 
-# --- servers, in background.md
+# --- servers, in stopping.md
 
 SHOP = (
     RECIPES["shop"]
@@ -398,7 +432,7 @@ SERVICE = """
 from shop import order_placed
 
 for line in sys.stdin:
-    order_placed.send_async(None, order_id=line.strip())
+    order_placed.send_async(line.strip(), order_id=line.strip())
     print("accepted", flush=True)
 """
 
@@ -445,6 +479,12 @@ LIMIT = {False: TIMEOUT / 2, True: 0.2}
 """Seconds that a server gives its queue: more than enough, or few where one hangs."""
 
 
+def left_in(directory: Path) -> list[str]:
+    """The orders of which ``note`` was written down as left."""
+    lines = [json.loads(line) for line in (directory / "left.jsonl").read_text().splitlines()]
+    return [line["sender"] for line in lines if "Delivery of note" in line["left"]]
+
+
 def get(port: int, order_id: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
@@ -483,6 +523,7 @@ def test_server_that_is_stopped_works_off_its_queue_and_says_what_hangs(
 ) -> None:
     pytest.importorskip(serve.__name__.rpartition("_")[2])
     (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "stopping.py").write_text(RECIPES["stopping"])
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = serve(tmp_path, listening.fileno(), LIMIT[hangs])
         try:
@@ -491,7 +532,8 @@ def test_server_that_is_stopped_works_off_its_queue_and_says_what_hangs(
         finally:
             log = server.stop()
     assert server.noted() == ([] if hangs else ORDERS), log
-    assert ("at exit" in log or "still at work" in log) is hangs, log
+    assert ("at shutdown" in log) is hangs, log
+    assert left_in(tmp_path) == (HUNG if hangs else []), log
 
 
 @posix
@@ -500,7 +542,8 @@ def test_program_with_a_handler_for_sigterm_works_off_its_queue_and_says_what_ha
     tmp_path: Path, hangs: bool
 ) -> None:
     (tmp_path / "shop.py").write_text(SHOP)
-    (tmp_path / "service.py").write_text(recipe("sigterm") + SERVICE)
+    (tmp_path / "stopping.py").write_text(RECIPES["stopping"])
+    (tmp_path / "service.py").write_text(recipe("sigterm", LIMIT[hangs]) + SERVICE)
     pipe = subprocess.PIPE
     server = Server(tmp_path, "service.py", seconds=LIMIT[hangs], stdin=pipe, stdout=pipe)
     assert server.process.stdin is not None
@@ -517,5 +560,41 @@ def test_program_with_a_handler_for_sigterm_works_off_its_queue_and_says_what_ha
         server.process.stdin.close()
         server.process.stdout.close()
     assert server.noted() == ([] if hangs else ORDERS), log
-    assert ("at exit" in log) is hangs, log
+    assert ("at shutdown" in log) is hangs, log
+    assert left_in(tmp_path) == (HUNG if hangs else []), log
     assert server.process.returncode == 0
+
+
+# --- first-signals.md
+
+
+@posix
+def test_service_of_the_tutorial_ends_although_its_mail_server_hangs(tmp_path: Path) -> None:
+    hangs = "\nmail_server.send = lambda to, text: threading.Event().wait()\n"
+    (tmp_path / "shop.py").write_text(RECIPES["shop_of_the_tutorial"] + hangs)
+    (tmp_path / "service.py").write_text(recipe("service_of_the_tutorial"))
+    service = subprocess.Popen(
+        [sys.executable, "service.py", "0"],
+        cwd=tmp_path,
+        env=processes.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert service.stderr is not None
+    try:
+        port = int(service.stderr.readline().rpartition(":")[2])
+        for item in ("tea", "milk"):
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+            client.request("POST", "/", f"customer=ann&item={item}")
+            assert client.getresponse().status == 201
+            client.close()
+        service.terminate()
+        _, log = service.communicate(timeout=TIMEOUT)
+    finally:
+        service.kill()
+        service.wait(TIMEOUT)
+        service.stderr.close()
+    assert "1 deliveries of 'order_placed' to confirm had not started in time" in log
+    assert "1 deliveries of 'order_placed' to confirm still run" in log
+    assert "INFO stopped: 0 done" in log.splitlines()
+    assert service.returncode == 0

@@ -6,7 +6,9 @@ import contextlib
 import contextvars
 import multiprocessing
 import os
+import signal as signals
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +17,20 @@ from typing import Any
 import executor_signals
 import pytest
 from executor_signals import NeedsTwo, elsewhere
-from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, raiser, wait_until
+from helpers import (
+    TIMEOUT,
+    BaseBoom,
+    Boom,
+    Ear,
+    Latch,
+    Running,
+    Thing,
+    ignore,
+    quiet,
+    raiser,
+    uncollected,
+    wait_until,
+)
 from pools import told
 
 from tsignals import Signal, WorkerPool, background, set_default_executor
@@ -94,7 +109,7 @@ def test_failures_are_in_their_own_futures_and_told(
 
 
 def test_cancelled_deliveries_are_not_told() -> None:
-    gate = Gate()
+    gate = Latch()
     with ThreadPoolExecutor(1) as executor, connected(executor, gate) as signal, told() as hears:
         signal.send_async(None)
         assert gate.entered.wait(TIMEOUT)
@@ -275,6 +290,51 @@ def test_background_receiver_runs_in_another_process(processes: ProcessPoolExecu
         assert (doubled, pid != os.getpid()) == (6, True)
 
 
+def test_function_that_is_made_a_background_receiver_in_passing_runs_there_too(
+    processes: ProcessPoolExecutor,
+) -> None:
+    """Its name leads to the function, and it has an executor that no other process can have."""
+    receiver = background(executor_signals.doubles, executor=processes)
+    with connected(processes, receiver) as signal:
+        assert signal.send(None, value=2)[0][1].result(TIMEOUT) == 4
+        assert signal.send_async(None, value=3).results(TIMEOUT) == [(receiver, 6)]
+
+
+@pytest.mark.parametrize("close", [False, True], ids=["interrupted", "closed"])
+def test_submit_that_raises_keeps_nothing_of_the_send(
+    close: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a signal handler raises there is the program's, and no failure of a delivery."""
+    signal, thing = Signal(executor=ThreadPoolExecutor(1)), Thing()
+    signal.connect(ignore)
+    reference = weakref.ref(thing)
+    if close:
+        signal.executor.shutdown()  # type: ignore[union-attr]
+        with uncollected(), quiet():
+            [(_, future)] = signal.send_async(None, thing=thing)
+            assert isinstance(future.exception(0), RuntimeError)
+            del thing, future
+            assert reference() is None
+        return
+
+    class Alarm(RuntimeError):
+        pass
+
+    def alarm(*_: object) -> None:
+        raise Alarm
+
+    former = signals.signal(signals.SIGUSR1, alarm)
+    try:
+        monkeypatch.setattr(
+            ThreadPoolExecutor, "submit", lambda *_, **__: os.kill(os.getpid(), signals.SIGUSR1)
+        )
+        with told() as hears, pytest.raises(Alarm):
+            signal.send_async(None, thing=thing)
+    finally:
+        signals.signal(signals.SIGUSR1, former)
+    assert hears.failures == []
+
+
 def test_receiver_that_cannot_be_pickled_fails_alone(processes: ProcessPoolExecutor) -> None:
     unpicklable = lambda **named: None  # noqa: E731
     with connected(processes, unpicklable, executor_signals.doubles) as signal, told() as hears:
@@ -332,8 +392,10 @@ def test_tracked_receiver_is_waited_for(processes: ProcessPoolExecutor) -> None:
 # A cluster
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.foreign_threads("")
+@pytest.mark.once
 def test_receivers_run_on_a_dask_cluster(tmp_path: Path) -> None:
     """Two worker processes, errors that come back, and a killed worker that loses nothing."""
     distributed = pytest.importorskip("distributed")

@@ -148,7 +148,7 @@ def test_hung_receiver_is_left_behind_and_what_is_lost_is_named() -> None:
         "closed",
         "closed, too",
         "PoolStats(workers=1, idle=0, pending=0, running=1, submitted=7, completed=0, failed=0, "
-        "cancelled=6, dropped=0)",
+        "cancelled=6, dropped=0, refused=0)",
     ]
     assert done.stderr.splitlines() == [
         LOST.format(1, "'order.paid' to hears"),
@@ -156,6 +156,37 @@ def test_hung_receiver_is_left_behind_and_what_is_lost_is_named() -> None:
         LOST.format(1, "'order.saved' to ledger"),
         LOST.format(1, "submit()"),
     ]
+
+
+@pytest.mark.parametrize("ending", ["exit", "shutdown"])
+def test_what_a_caller_has_not_come_to_yet_is_named(ending: str) -> None:
+    done = processes.run(
+        f"""
+        full = WorkerPool(1, max_pending=1, overflow="caller_runs", thread_name_prefix="mail")
+        entered = threading.Event()
+
+        def stays(**named):
+            entered.set()
+            hang()
+
+        full.submit(hang)
+        while not full.stats().running:
+            time.sleep(0.001)
+        full.submit(int)
+        saved.disconnect(hears)
+        saved.connect(stays)
+        saved.connect(hears)
+        sends = saved.via(full).send_async
+        threading.Thread(target=lambda: sends(None, n=1), daemon=True).start()
+        entered.wait()
+        if {ending == "shutdown"}:
+            full.shutdown(timeout=0)
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="0.2",
+    )
+    for name in "stays", "hears":
+        assert f"at {ending} 1 deliveries of 'order.saved' to {name} " in done.stderr
 
 
 def test_callback_that_raises_keeps_no_other_from_being_lost_and_named() -> None:
@@ -271,26 +302,26 @@ def test_teardown_is_silent_about_a_receiver_that(receiver: str) -> None:
 def test_all_pools_share_one_budget() -> None:
     done = processes.run(
         """
-        from tsignals import _lifetime
+        import inside
         now = [0.0]
         pools = [WorkerPool(1, thread_name_prefix=f"pool{n}") for n in range(3)]
 
         for one in pools:
             one.submit(hang)
-            drain = one._engine.drain
+        drain = inside.DRAIN.now
 
-            def timed(seconds, drain=drain):
-                say(seconds)
-                now[0] += seconds / 2
-                return drain(0)
+        def timed(core, seconds):
+            say(seconds)
+            now[0] += seconds / 2
+            return drain(core, 0)
 
-            one._engine.drain = timed
+        inside.DRAIN.put(timed)
 
         class Clock:
             monotonic = staticmethod(lambda: now[0])
             sleep = staticmethod(lambda seconds: None)
 
-        _lifetime.time = Clock
+        inside.CLOCK_OF_EXIT.put(Clock)
         """,
         PREAMBLE,
         TSIGNALS_EXIT_SECONDS="8",
@@ -305,6 +336,8 @@ def test_no_time_at_all_loses_what_waits() -> None:
     done = processes.run(
         """
         pool.submit(hang)
+        while not pool.stats().running:
+            time.sleep(0.001)
         saved.send_async(None, n=1)
         """,
         PREAMBLE,

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import os
 import queue
+import signal as signals
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,14 +14,15 @@ from concurrent.futures import BrokenExecutor
 from typing import Any
 
 import failing
+import inside
 import pytest
-from event_loops import AsyncGate
+from event_loops import AsyncLatch
 from helpers import (
     TIMEOUT,
     BaseBoom,
     Boom,
     Ear,
-    Gate,
+    Latch,
     Running,
     ignore,
     raiser,
@@ -29,7 +32,7 @@ from helpers import (
 from pools import add_up, held, signal_to, told
 from processes import run
 
-from tsignals import QueueFull, Signal, WorkerPool, _gate, background, receiver_failed
+from tsignals import QueueFull, Retry, Signal, WorkerPool, background, receiver_failed
 
 ERRORS = [Boom(), BaseBoom(), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration()]
 any_error = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -74,7 +77,7 @@ def test_result_raises_it_where_it_is_asked_for(error: BaseException) -> None:
 def test_failing_initializer_breaks_the_pool(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gate, ear = Gate(), Ear()
+    gate, ear = Latch(), Ear()
 
     def initializer(argument: str) -> None:
         assert argument == "argument"
@@ -99,7 +102,7 @@ def test_failing_initializer_breaks_the_pool(
             with pytest.raises(BrokenExecutor):
                 sends()
         assert pool.drain(TIMEOUT)
-        assert pool.stats() == (0, 0, 0, 0, 7, 0, 7, 0, 0)
+        assert pool.stats() == (0, 0, 0, 0, 7, 0, 7, 0, 0, 0)
         assert "broken" in repr(pool)
     assert "broken" in repr(pool)  # shutdown does not mend it
     assert (ear.calls, hears.failures) == ([], [])
@@ -115,7 +118,7 @@ def test_initializer_that_fails_at_once_is_not_tried_for_ever(
 
     def start_and_end(thread: threading.Thread) -> None:
         start(thread)
-        thread.join(TIMEOUT)
+        wait_until(lambda: not thread.is_alive())
 
     def initializer() -> None:
         tried.append(1)
@@ -129,7 +132,7 @@ def test_initializer_that_fails_at_once_is_not_tried_for_ever(
 
 
 def test_initializer_that_fails_in_a_later_worker_leaves_what_runs_alone() -> None:
-    first, gate = threading.Semaphore(1), Gate()
+    first, gate = threading.Semaphore(1), Latch()
 
     def initializer() -> None:
         if not first.acquire(blocking=False):
@@ -157,7 +160,7 @@ def test_broken_pool_lets_blocked_senders_go() -> None:
         pending = pool.submit(int)
         assert entered.wait(TIMEOUT)
         blocked = Running(pool.submit, int)
-        wait_until(lambda: pool._engine.cell.value.blocked)
+        wait_until(lambda: inside.blocked_senders(pool))
         opened.set()
         assert isinstance(pending.exception(TIMEOUT), BrokenExecutor)
         with pytest.raises(BrokenExecutor):
@@ -406,7 +409,7 @@ def test_without_any_worker_submit_raises_and_nothing_is_queued(no_threads: NoTh
         for send in sends:
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 send()
-        assert pool.stats() == (0,) * 9
+        assert pool.stats() == (0,) * 10
         assert pool.drain(0)
         no_threads.on = False
         assert pool.submit(int).result(TIMEOUT) == 0
@@ -446,7 +449,7 @@ def test_many_that_find_no_thread_leave_nothing_pending(no_threads: NoThreads) -
         for future in accepted:
             assert isinstance(future.exception(TIMEOUT), RuntimeError)
         stats = pool.stats()
-        assert stats == (0, 0, 0, 0, len(accepted), 0, len(accepted), 0, 0)
+        assert stats == (0, 0, 0, 0, len(accepted), 0, len(accepted), 0, 0, 0)
         no_threads.on = False
         assert pool.submit(int).result(TIMEOUT) == 0
 
@@ -454,21 +457,21 @@ def test_many_that_find_no_thread_leave_nothing_pending(no_threads: NoThreads) -
 def test_worker_out_of_memory_as_it_looks_who_waits_looks_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gate, refused = Gate(), list[None]()
+    gate, refused = Latch(), list[None]()
     with WorkerPool(1) as pool:
         [(_, delivery)] = signal_to(gate, pool).send_async(None)
         assert gate.entered.wait(TIMEOUT)
         drain = Running(pool.drain, TIMEOUT)
-        wait_until(lambda: pool._engine.cell.value.idlers)
-        usher = type(pool._engine).usher
+        wait_until(lambda: inside.waiting_for_quiet(pool))
+        usher = inside.WAKE_WAITERS.now
 
-        def fails_once(engine: Any, cell: Any) -> Any:
+        def fails_once(*arguments: Any) -> Any:
             if not refused:
                 refused.append(None)
                 raise MemoryError
-            return usher(engine, cell)
+            return usher(*arguments)
 
-        monkeypatch.setattr(type(pool._engine), "usher", fails_once)
+        inside.WAKE_WAITERS.patch(monkeypatch, fails_once)
         gate.opened.set()
         assert drain.result()
         assert refused
@@ -478,7 +481,7 @@ def test_worker_out_of_memory_as_it_looks_who_waits_looks_again(
 def test_caller_that_takes_its_turn_and_finds_no_thread_leaves_nothing_running(
     no_threads: NoThreads,
 ) -> None:
-    ear, gate = Ear(), AsyncGate()
+    ear, gate = Ear(), AsyncLatch()
     pool = WorkerPool(2, max_pending=1, overflow="caller_runs")
     takes_the_room = signal_to(gate, pool).send_async(None)
     assert gate.entered.wait(TIMEOUT)
@@ -491,8 +494,8 @@ def test_caller_that_takes_its_turn_and_finds_no_thread_leaves_nothing_running(
     stats = pool.stats()  # it has run, or failed with the reason, or was never taken
     assert stats.completed == 1 + len(ear.calls)
     assert stats.submitted == stats.completed + stats.failed
-    assert not pool._engine.unresolved
-    assert not pool._engine.lanes
+    assert not inside.unresolved(pool)
+    assert not inside.lanes_of(pool)
     no_threads.on = False
     assert pool.submit(int).result(TIMEOUT) == 0
     Running(pool.shutdown).result()
@@ -501,14 +504,16 @@ def test_caller_that_takes_its_turn_and_finds_no_thread_leaves_nothing_running(
 # A log that cannot be written
 
 
-@pytest.fixture
-def broken_log(capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
+@pytest.fixture(params=[Boom, SystemExit], ids=["error", "exit"])
+def broken_log(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> Iterator[list[str]]:
     """What one has tried to log in vain."""
 
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             tried.append(record.getMessage())
-            raise Boom("disk full")
+            raise request.param("disk full")
 
     tried = list[str]()
     logger, broken = logging.getLogger("tsignals"), Broken()
@@ -526,6 +531,44 @@ def test_log_that_fails_kills_no_worker(broken_log: list[str]) -> None:
     assert pool.submit(int).result(TIMEOUT) == 0
     assert pool.stats().workers == 1
     Running(pool.shutdown).result()
+
+
+@pytest.mark.parametrize("terms", ["", "ordered", "async", "around", "idle", "retry"])
+def test_log_that_fails_to_tell_of_a_failure_kills_no_worker(
+    terms: str, broken_log: list[str]
+) -> None:
+    def fails(**named: Any) -> None:
+        raise Boom
+
+    async def fails_async(**named: Any) -> None:
+        raise Boom
+
+    around = contextlib.nullcontext if terms == "around" else None
+    idle = raiser(Boom()) if terms == "idle" else None
+    with WorkerPool(1, around=around, idle=idle) as pool:
+        signal = Signal(executor=pool)
+        retry = Retry(Boom, attempts=2, wait_initial=0, wait_jitter=0) if terms == "retry" else None
+        signal.connect(
+            fails_async if terms == "async" else fails, ordered=terms == "ordered", retry=retry
+        )
+        for _ in range(3):
+            [(_, future)] = signal.send_async(None)
+            assert isinstance(future.exception(TIMEOUT), Boom)
+            assert pool.submit(int).result(TIMEOUT) == 0
+        assert pool.stats().workers == 1
+        assert broken_log
+
+
+def test_log_that_fails_to_tell_of_what_was_dropped_keeps_no_pool_from_closing(
+    broken_log: list[str],
+) -> None:
+    pool = WorkerPool(1)
+    assert pool.submit(int).result(TIMEOUT) == 0
+    core = inside.core_of(pool)
+    core.drops.add(1)
+    del pool  # its worker closes it
+    wait_until(lambda: not core.state.value.workers)
+    assert broken_log == ["pool 'tsignals' was full: 1 deliveries dropped"]
 
 
 def test_log_that_fails_does_not_end_the_event_loop(broken_log: list[str]) -> None:
@@ -551,20 +594,21 @@ def test_log_that_fails_as_the_pool_breaks_keeps_nothing_from_being_resolved(
     pool = WorkerPool(1, initializer=raiser(Boom()))
     assert isinstance(pool.submit(int).exception(TIMEOUT), BrokenExecutor)
     wait_until(lambda: broken_log)
-    wait_until(lambda: pool.stats() == (0, 0, 0, 0, 1, 0, 1, 0, 0))
+    wait_until(lambda: pool.stats() == (0, 0, 0, 0, 1, 0, 1, 0, 0, 0))
     Running(pool.shutdown).result()
 
 
+@pytest.mark.parametrize("broken_log", [Boom], indirect=True)  # an exit is the sender's own
 @pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest"])
 def test_log_that_fails_to_tell_of_drops_stops_neither_senders_nor_the_end_of_the_pool(
     overflow: str, broken_log: list[str]
 ) -> None:
-    pool, gate = WorkerPool(1, max_pending=1, overflow=overflow), Gate()
+    pool, gate = WorkerPool(1, max_pending=1, overflow=overflow), Latch()
     pool.submit(gate)
     assert gate.entered.wait(TIMEOUT)
     futures = [pool.submit(int) for _ in range(4)]  # all but one are dropped
     assert len(broken_log) == 1
-    threads = list(pool._engine.threads)
+    threads = list(inside.workers_of(pool))
     del pool  # whose worker closes it, and would log what was dropped since
     gate.opened.set()
     for thread in threads:
@@ -616,7 +660,7 @@ def test_callback_that_raises_harms_neither_the_worker_nor_the_lane(
         wait_until(lambda: called == [first])
         assert len(ear.calls) == 2
         assert pool.drain(TIMEOUT)
-        assert pool.stats()[2:] == (0, 0, 3, 3, 0, 0, 0)
+        assert pool.stats()[2:9] == (0, 0, 3, 3, 0, 0, 0)
         wait_until(lambda: caplog.records)
         assert pool.stats().workers == 1
 
@@ -632,7 +676,7 @@ def raiser_of(error: BaseException) -> Callable[[Any], None]:
 def test_callback_that_raises_as_the_pool_breaks_keeps_no_other_from_being_resolved(
     error: BaseException,
 ) -> None:
-    begun, called = Gate(), list[Any]()
+    begun, called = Latch(), list[Any]()
 
     def initialize() -> None:
         begun()
@@ -648,7 +692,7 @@ def test_callback_that_raises_as_the_pool_breaks_keeps_no_other_from_being_resol
         assert isinstance(future.exception(TIMEOUT), BrokenExecutor)
     wait_until(lambda: called == futures)
     assert pool.drain(TIMEOUT)
-    wait_until(lambda: pool.stats() == (0, 0, 0, 0, 3, 0, 3, 0, 0))
+    wait_until(lambda: pool.stats() == (0, 0, 0, 0, 3, 0, 3, 0, 0, 0))
     Running(pool.shutdown).result()
 
 
@@ -753,7 +797,7 @@ def test_call_at_the_end_of_the_stack_takes_effect_or_raises(
             with held(pool):
                 future = pool.submit(int)
                 drain = Running(pool.drain, TIMEOUT)
-                wait_until(lambda: pool._engine.cell.value.idlers)
+                wait_until(lambda: inside.waiting_for_quiet(pool))
                 sys.setrecursionlimit(before + 70)
                 try:
                     deep(frames)
@@ -776,6 +820,86 @@ def _frames() -> Iterator[Any]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+class Alarm(RuntimeError):
+    """What a signal handler raises; as a lack of threads does, too."""
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[], None]]:
+    """Has a signal handler raise ``Alarm``."""
+    if sys.platform == "win32":
+        pytest.skip("there is no SIGUSR1")
+
+    def handler(*_: object) -> None:
+        raise Alarm
+
+    former = signals.signal(signals.SIGUSR1, handler)
+    yield lambda: os.kill(os.getpid(), signals.SIGUSR1)
+    signals.signal(signals.SIGUSR1, former)
+
+
+def test_what_a_handler_raises_as_a_thread_starts_is_no_lack_of_threads(
+    alarm: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if thread.name.startswith("alarmed") and not alarms:
+            alarms.append(None)
+            alarm()
+        start(thread)
+
+    alarms = list[None]()
+    with WorkerPool(2, thread_name_prefix="alarmed") as pool, held(pool):
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(Alarm):
+            pool.submit(int)
+        assert pool.submit(int).result(TIMEOUT) == 0  # there is a second worker
+        assert pool.stats().workers == 2
+    assert pool.stats().pending == 0
+
+
+def test_what_a_handler_raises_while_a_caller_waits_for_its_lane_reaches_it(
+    alarm: Callable[[], None],
+) -> None:
+    def interrupts() -> None:
+        wait_until(lambda: pool.stats().pending == 2)
+        alarm()
+
+    gate = Latch()
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
+        signal = signal_to(gate, pool, ordered=True)
+        signal.send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+        signal.send_async(None)
+        interrupter = Running(interrupts)
+        with pytest.raises(Alarm):
+            signal.send_async(None)
+        interrupter.result()
+        gate.opened.set()
+        assert pool.drain(TIMEOUT)
+    assert gate.calls == pool.stats().completed == 3
+
+
+def test_step_that_raises_again_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, complete = list[None](), inside.COMPLETE.now
+
+    def fails(future: Any, *outcome: Any) -> None:
+        tries.append(None)
+        if len(tries) < 9:
+            raise MemoryError
+        complete(future, *outcome)
+
+    with WorkerPool(1) as pool, held(pool):
+        future = pool.submit(int)
+        inside.COMPLETE.patch(monkeypatch, fails)
+        with pytest.raises(MemoryError):
+            future.cancel()
+        monkeypatch.undo()
+        assert len(tries) == 2
+        inside.complete_as_cancelled(future)
 
 
 LAST_FRAMES = [0, *range(20, 80)]
@@ -822,7 +946,7 @@ def is_settled(pool: WorkerPool) -> bool:
     """Whether all has ended that was counted."""
     if not pool.drain(5.0):
         return False
-    wait_until(lambda: not pool._engine.lanes)  # one step later
+    wait_until(lambda: not inside.lanes_of(pool))  # one step later
     return add_up(pool.stats())
 
 
@@ -945,7 +1069,7 @@ def test_tracked_receiver_on_the_last_frames_is_left(verb: str, waited: bool) ->
         def disconnect() -> None:
             if entered.get():
                 waits = Running(connection.disconnect, wait=10.0)
-                wait_until(lambda: _gate._waits)
+                wait_until(inside.waits_for_receivers)
                 opened.put(True)
                 waits.result()
 
@@ -990,34 +1114,29 @@ def test_drain_does_not_wait_for_a_callback_of_what_has_come_to_be_the_last() ->
     """Its sibling is cancelled, and the callback comes, when it has just run."""
     done = run(
         """
-        import inspect
+        import inside
         from tsignals import Signal, WorkerPool
-        from tsignals._fan_out import FanOut
 
-        lines, first = inspect.getsourcelines(FanOut._work_off)
-        [at] = [n for n, line in enumerate(lines, first) if line.strip() == "work._result = result"]
+        forget = inside.FORGET.now
         there, go_on, drained = (threading.Event() for _ in range(3))
 
-        def trace(frame, event, arg):
-            if frame.f_code is not FanOut._work_off.__code__:
-                return None
-            if event == "line" and frame.f_lineno == at and not there.is_set():
+        def stops(delivery):
+            if not there.is_set():
                 there.set()
                 assert go_on.wait(60)
-            return trace
+            forget(delivery)
 
-        threading.settrace(trace)
+        inside.FORGET.put(stops)
         pool = WorkerPool(1)
         signal = Signal(executor=pool)
         for n in range(2):
             signal.connect(lambda **named: None, weak=False, dispatch_uid=f"number {n}")
         first, second = signal.send_async(None).futures
         assert there.wait(60)
-        threading.settrace(None)
         assert second.cancel()
         drains = threading.Thread(target=lambda: pool.drain(60) and drained.set())
         drains.start()
-        while not pool._engine.cell.value.idlers:
+        while not inside.waiting_for_quiet(pool):
             time.sleep(0.001)
         heard = []
         first.add_done_callback(lambda future: heard.append(drained.wait(60)))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Ear, Gate, assert_gone
+from helpers import TIMEOUT, Ear, Latch, assert_gone
 from test_docs_examples import ROOT, examples
 from test_docs_recipes import Server, posix
 
@@ -118,7 +118,7 @@ def test_delivery_sent_outside_of_any_application_fails_and_is_told(app: Flask) 
 def test_sender_that_runs_a_delivery_itself_has_its_g_back_afterwards(app: Flask) -> None:
     signal = Signal()
     signal.connect(seen)
-    gate = Gate()
+    gate = Latch()
     with WorkerPool(
         1, max_pending=1, overflow="caller_runs", around=app.app_context
     ) as signal.executor:
@@ -296,7 +296,7 @@ def test_functions_around_requests_do_not_run_for_deliveries(app: Flask) -> None
 def test_queued_delivery_keeps_its_request_in_memory_until_it_has_run(app: Flask) -> None:
     signal = Signal()
     signal.connect(seen)
-    gate = Gate()
+    gate = Latch()
     alive: list[weakref.ref[Any]] = []
 
     @app.get("/")
@@ -362,7 +362,7 @@ def test_full_queue_of_a_background_receiver_is_the_visitors_error_unless_the_po
     app: Flask, overflow: str
 ) -> None:
     app.add_url_rule("/", view_func=lambda: "well")
-    gate = Gate()
+    gate = Latch()
     with WorkerPool(1, max_pending=1, overflow=overflow) as pool:
 
         @background(executor=pool)
@@ -382,7 +382,7 @@ def test_full_queue_takes_the_place_of_the_error_that_is_to_be_reported(app: Fla
     def view() -> str:
         raise OSError("no route")
 
-    gate = Gate()
+    gate = Latch()
     with WorkerPool(1, max_pending=1, overflow="raise") as pool:
 
         @background(executor=pool)
@@ -459,7 +459,7 @@ def test_full_queue_is_an_error_at_once_in_an_async_view(app: Flask) -> None:
     pytest.importorskip("asgiref", reason="Flask's async views need asgiref")
     signal = Signal()
     signal.connect(seen)
-    gate = Gate()
+    gate = Latch()
 
     @app.get("/")
     async def view() -> str:

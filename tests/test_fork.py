@@ -19,6 +19,7 @@ others_at_work = pytest.mark.skipif(
 PREAMBLE = (
     processes.PREAMBLE
     + """
+import inside
 from concurrent import futures
 from tsignals import *
 
@@ -71,7 +72,8 @@ def end(function):
 
 def check(*pids):
     for pid in pids:
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "the child failed"
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert status == 0, f"the child ended with {status}"
 
 def responses(deliveries):
     return [response for _, response in deliveries.results(WAIT)]
@@ -149,7 +151,7 @@ def test_counters_are_zero_in_the_child_and_untouched_in_the_parent() -> None:
         before = pool.stats()
 
         def child():
-            assert pool.stats() == PoolStats(*[0] * 9)
+            assert pool.stats() == PoolStats(*[0] * 10)
             pool.submit(int).result(WAIT)
             assert pool.drain(WAIT)
             stats = pool.stats()
@@ -255,7 +257,7 @@ def test_delivery_that_forks_may_return_in_the_child() -> None:
             while worker in threading.enumerate():
                 assert time.monotonic() < deadline
             assert is_lost(mine[0])
-            assert pool.stats() == PoolStats(*[0] * 9)
+            assert pool.stats() == PoolStats(*[0] * 10)
             assert pool.submit(note, "new").result(WAIT) == "new"
 
         def forks(**named):
@@ -358,8 +360,7 @@ def test_threads_that_wait_at_the_fork_hold_up_nobody_in_the_child() -> None:
             started(narrow.drain, WAIT),
         ]
         deadline = time.monotonic() + WAIT
-        state = narrow._engine.cell
-        while not (state.value.blocked and state.value.idlers):
+        while not (inside.blocked_senders(narrow) and inside.waiting_for_quiet(narrow)):
             assert time.monotonic() < deadline
         threads.append(started(lock))
         assert locked.wait(WAIT)
@@ -400,6 +401,46 @@ def test_calls_of_tracked_receivers_in_other_threads_are_the_parents() -> None:
     """)
 
 
+@pytest.mark.parametrize("of", ["a worker", "an event loop"])
+def test_handler_that_forks_while_its_thread_waits_for_the_start_of(of: str) -> None:
+    succeeds(f"""
+        me, pids, began = os.getpid(), [], threading.Thread.start
+
+        async def hears(**named): ...
+
+        def forks(*details):
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            pids.append(os.fork())
+
+        def start(thread):
+            while not pids:
+                os.kill(me, signal.SIGUSR1)
+                time.sleep(0.01)
+            began(thread)
+
+        def child():
+            threading.Thread.start = began
+            assert pool.submit(int).result(WAIT) == 0
+            assert waits.send_async(None).wait(WAIT)
+            assert pool.drain(WAIT)
+
+        waits = Signal(executor=pool)
+        waits.connect(hears, weak=False)
+        signal.signal(signal.SIGUSR1, forks)
+        threading.Thread.start = start
+        try:
+            sent = pool.submit(int) if {of!r} == "a worker" else waits.send_async(None)[0][1]
+        except RuntimeError as error:
+            assert os.getpid() != me and "forked" in str(error)
+        else:
+            assert os.getpid() == me or is_lost(sent)
+        if os.getpid() != me:
+            end(child)
+        check(*pids)
+        assert sent.exception(WAIT) is None
+    """)
+
+
 def test_thread_that_waits_below_the_handler_that_forks_goes_on_in_the_child() -> None:
     succeeds("""
         me, pids = os.getpid(), []
@@ -426,6 +467,68 @@ def test_thread_that_waits_below_the_handler_that_forks_goes_on_in_the_child() -
                 assert pool.submit(int).result(WAIT) == 0
             end(child)
         assert future.result(WAIT) is None
+        check(*pids)
+    """)
+
+
+def test_tracked_receiver_that_forks_is_waited_for_in_both() -> None:
+    succeeds("""
+        pids = []
+        ended = threading.Event()
+
+        def forks(**named):
+            pids.append(os.fork())
+            if pids[0]:
+                return
+            def child():
+                with futures.ThreadPoolExecutor(1) as others:
+                    try:
+                        others.submit(connection.disconnect, wait=0.1).result(WAIT)
+                    except TimeoutError:
+                        pass
+                    else:
+                        raise AssertionError("it still runs")
+                    assert connection.disconnect(wait=True) is False  # its own call is left out
+            end(child)
+
+        signal_of_fork = Signal()
+        connection = signal_of_fork.connect(forks, tracked=True)
+        signal_of_fork.send(None)
+        check(pids[0])
+        assert connection.disconnect(wait=WAIT)
+    """)
+
+
+def test_wait_below_the_handler_that_forks_ends_in_the_child() -> None:
+    succeeds("""
+        me, pids = os.getpid(), []
+
+        def forks(*details):
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            pids.append(os.fork())
+            if pids[0]:
+                opened.set()
+            else:
+                signal.alarm(WAIT)
+
+        signal.signal(signal.SIGUSR1, forks)
+
+        def interrupts(**named):
+            while not inside.waits_for_tracked():
+                time.sleep(0.001)
+            while not pids:  # one that comes just before it sleeps does not wake it
+                os.kill(me, signal.SIGUSR1)
+                time.sleep(0.01)
+            wait()
+
+        connection = saved.connect(interrupts, tracked=True)
+        sent = saved.send_async(None, n="sent")
+        while not pool.stats().running:
+            time.sleep(0.001)
+        assert connection.disconnect(wait=True)  # in the child nobody is in the receiver
+        if os.getpid() != me:
+            end(lambda: None)
+        assert sent.wait(WAIT)
         check(*pids)
     """)
 
@@ -517,7 +620,7 @@ def test_caller_that_runs_a_receiver_that_forks_runs_no_further_one_in_the_child
 
         def child():
             assert all(map(is_lost, deliveries.futures))
-            assert narrow.stats() == PoolStats(*[0] * 9)
+            assert narrow.stats() == PoolStats(*[0] * 10)
             assert narrow.submit(note, "new").result(WAIT) == "new"
             assert narrow.drain(WAIT)
 
@@ -532,6 +635,38 @@ def test_caller_that_runs_a_receiver_that_forks_runs_no_further_one_in_the_child
     """)
 
 
+def test_what_another_thread_was_about_to_run_as_its_sender_is_lost_in_the_child() -> None:
+    succeeds("""
+        narrow = WorkerPool(1, max_pending=1, overflow="caller_runs")
+        inner, both = threading.Event(), threading.Barrier(2)
+
+        def stays(**named):
+            both.wait(WAIT)
+            while not inner.is_set():
+                time.sleep(0.01)
+
+        narrow.submit(stays)
+        both.wait(WAIT)
+        narrow.submit(int)
+        full = Signal(executor=narrow)
+        full.connect(stays)
+        full.connect(note)
+        sending = threading.Thread(target=full.send_async, args=[None], kwargs={"n": "on"})
+        sending.start()
+        both.wait(WAIT)
+        left = narrow.unfinished()
+
+        def child():
+            assert len(left) == 4 and all(map(is_lost, left))
+
+        check(fork(child))
+        inner.set()
+        sending.join()
+        assert narrow.drain(WAIT)
+        assert notes() == [("on", os.getpid())]
+    """)
+
+
 def test_future_whose_callback_forks_keeps_its_result_in_both() -> None:
     succeeds("""
         pids = []
@@ -539,7 +674,7 @@ def test_future_whose_callback_forks_keeps_its_result_in_both() -> None:
         def child():
             assert ended.result(WAIT) is None
             assert is_lost(behind)
-            assert pool.stats() == PoolStats(*[0] * 9)
+            assert pool.stats() == PoolStats(*[0] * 10)
             assert pool.submit(int).result(WAIT) == 0
 
         def forks(future):
@@ -568,7 +703,7 @@ def test_async_receiver_that_ended_as_another_forked_is_the_parents() -> None:
             while loop in threading.enumerate():
                 assert time.monotonic() < deadline
             assert all(map(is_lost, deliveries.futures))
-            assert pool.stats() == PoolStats(*[0] * 9)
+            assert pool.stats() == PoolStats(*[0] * 10)
             assert responses(others.send_async(None, n="new")) == ["new"]
 
         async def forks(n, **named):
@@ -602,7 +737,7 @@ sys.path.append({str(Path(__file__).parent)!r})
 """
     + """
 import logging
-from points import Handler
+from points import FIRST, STRIDE, Handler
 
 logging.disable()  # of drops
 
@@ -611,14 +746,14 @@ def sound(one):
     assert min(stats) >= 0, stats
     assert stats.submitted == stats.pending + stats.running + sum(stats[5:]), stats
     assert one.drain(WAIT / 3), one.stats()
-    assert one._engine.cell.value.room_used == 0
+    assert inside.state_of(one).room_used == 0
     assert one.submit(int).result(WAIT) == 0
 
 def fork_at_every_point(act, raises, **arguments):
     # A handler forks at each point of ``act(one, waiting)``, and may raise in the child.
-    at, reached = 0, True
+    at, reached = FIRST - STRIDE, True
     while reached:
-        at += 1
+        at += STRIDE
         one = WorkerPool(1, **arguments)
         one.submit(wait)
         assert entered.wait(WAIT)
@@ -686,7 +821,7 @@ def test_child_forked_as_a_worker_is_about_to_start_counts_and_hires_its_own(mom
 
         def child():
             assert is_lost(future)
-            assert pool.stats() == PoolStats(*[0] * 9)
+            assert pool.stats() == PoolStats(*[0] * 10)
             assert pool.submit(int).result(WAIT) == 0
             assert pool.drain(WAIT)
             stats = pool.stats()
@@ -735,10 +870,9 @@ def test_wait_for_a_delivery_below_the_handler_that_forks_ends_in_the_child(
     moment: str,
 ) -> None:
     succeeds(f"""
-        from tsignals import _future
 
         me, pids = os.getpid(), []
-        announce = _future.Meeting.announce
+        announce = inside.TELL_THOSE_WHO_WAIT.now
 
         def forks(*details):
             pids.append(os.fork())
@@ -761,7 +895,7 @@ def test_wait_for_a_delivery_below_the_handler_that_forks_ends_in_the_child(
             sent.connect(interrupts)
         else:
             sent.connect(wait)
-            _future.Meeting.announce = announces
+            inside.TELL_THOSE_WHO_WAIT.put(announces)
             threading.Timer(0.1, opened.set).start()
         delivery, = sent.send_async(None).futures
         try:
@@ -865,7 +999,6 @@ UNTOLD = (
     + """
 import asyncio, ctypes
 from pathlib import Path
-from tsignals import _process
 
 def switches():
     own = threading.get_native_id()
@@ -891,11 +1024,83 @@ untold = pytest.mark.skipif(
     not sys.platform.startswith("linux") or bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
     reason="no other system tells, and no free-threaded interpreter itself survives such a fork",
 )
+untold_while_threads_wait = pytest.mark.skipif(
+    sys.version_info >= (3, 13) or untold.args[0],
+    reason="from 3.13 on, CPython's list of who waits stands on stacks that the child's threads "
+    "use anew, and the interpreter itself crashes",
+)
 
 
 def succeeds_untold(script: str, **environment: str) -> None:
     done = processes.run(script, UNTOLD, **{"TSIGNALS_EXIT_SECONDS": "1", **environment})
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+@untold
+def test_fork_that_nobody_told_of_before_the_pool_has_threads() -> None:
+    """As a web server makes it that loads the application first."""
+    succeeds_untold("""
+        def child():
+            for n in range(300):
+                assert responses(saved.send_async(None, n=n)) == [n]
+            assert pool.stats().completed == 300
+
+        check(fork(child), fork(child))
+        assert responses(saved.send_async(None, n="parent")) == ["parent"]
+    """)
+
+
+@untold
+@pytest.mark.parametrize("use", ["submit", "drop"])
+def test_prepared_send_is_the_parents_when_a_child_that_nobody_told_has_it(use: str) -> None:
+    succeeds_untold(f"""
+        prepared = saved.prepare(None, n="prepared")
+
+        def child():
+            prepared.{use}()
+            assert inside.fork_is_noticed()
+            assert is_lost(prepared.deliveries[0][1])
+            assert responses(saved.send_async(None, n="child")) == ["child"]
+
+        check(fork(child))
+        prepared.submit()
+        assert responses(prepared.deliveries) == ["prepared"]
+        assert [pid for word, pid in notes() if word == "prepared"] == [os.getpid()]
+    """)
+
+
+@untold
+def test_tracked_call_with_which_a_child_begins_that_nobody_told_is_waited_for() -> None:
+    succeeds_untold("""
+        tracked = Signal()
+        connection = tracked.connect(wait, tracked=True)
+
+        def child():
+            sending = threading.Thread(target=tracked.send, args=[None])
+            sending.start()
+            assert entered.wait(WAIT)
+            try:
+                connection.disconnect(wait=0)
+            except TimeoutError:
+                opened.set()
+            assert opened.is_set(), "it was not waited for"
+            sending.join(WAIT)
+
+        check(fork(child))
+        assert connection.connected
+    """)
+
+
+@untold
+@pytest.mark.parametrize("use", ["WorkerPool.all()", "pool.stats()", "pool.drain(WAIT)"])
+def test_fork_that_nobody_told_of_is_noticed_by_who_only_looks(use: str) -> None:
+    succeeds_untold(f"""
+        def child():
+            {use}
+            assert inside.fork_is_noticed()
+
+        check(fork(child))
+    """)
 
 
 RECEIVERS = {
@@ -908,7 +1113,7 @@ RECEIVERS = {
 }
 
 
-@untold
+@untold_while_threads_wait
 @pytest.mark.parametrize("kind", RECEIVERS)
 def test_child_that_nobody_told_of_the_fork_loses_nothing_and_repeats_nothing(kind: str) -> None:
     """Though the parent's idle workers seem to be there."""
@@ -959,7 +1164,7 @@ FIRST_USES = {
 }
 
 
-@untold
+@untold_while_threads_wait
 @pytest.mark.parametrize("use", FIRST_USES)
 def test_fork_that_nobody_told_of_is_noticed_at_the_first_use(use: str) -> None:
     """What the parent had in hand is lost here, and runs there."""
@@ -984,7 +1189,7 @@ def test_fork_that_nobody_told_of_is_noticed_at_the_first_use(use: str) -> None:
 
         def child():
             {FIRST_USES[use]}
-            assert _process.page[0]
+            assert inside.fork_is_noticed()
             assert is_lost(pending) and is_lost(running)
             if {use != "shutdown"}:
                 assert responses(saved.send_async(None, n="sent")) == ["sent"]
@@ -999,7 +1204,7 @@ def test_fork_that_nobody_told_of_is_noticed_at_the_first_use(use: str) -> None:
     """)
 
 
-@untold
+@untold_while_threads_wait
 def test_many_threads_may_be_the_first_to_notice_a_fork() -> None:
     succeeds_untold("""
         def child():
@@ -1023,18 +1228,17 @@ def test_many_threads_may_be_the_first_to_notice_a_fork() -> None:
     """)
 
 
-@untold
+@untold_while_threads_wait
 def test_child_that_only_exits_runs_nothing_of_the_parents() -> None:
     """Nor does it wait for that."""
     succeeds_untold("""
         import atexit
-        from tsignals import _lifetime
         hold()
         pending = pool.submit(note, "pending")
 
         def child():
             os.environ["TSIGNALS_EXIT_SECONDS"] = "1000"
-            _lifetime.finish()
+            inside.FINISH_AT_EXIT.now()
             assert is_lost(pending)
 
         check(fork(child))
@@ -1044,7 +1248,7 @@ def test_child_that_only_exits_runs_nothing_of_the_parents() -> None:
     """)
 
 
-@untold
+@untold_while_threads_wait
 def test_interrupt_while_a_fork_is_noticed_leaves_it_to_the_next_use() -> None:
     succeeds_untold("""
         pool.submit(note, "parent").result(WAIT)
@@ -1054,7 +1258,7 @@ def test_interrupt_while_a_fork_is_noticed_leaves_it_to_the_next_use() -> None:
                 raise interrupts.pop()
 
         interrupts = []
-        _process.in_child(interrupt)
+        inside.IN_CHILD.now(interrupt)
 
         def child():
             interrupts.append(KeyboardInterrupt())

@@ -1,61 +1,21 @@
 """Growth: what n and ten times n cost, counted in instructions that the library runs."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
+import inside
 import pytest
-from helpers import TIMEOUT, Ear, Thing, heard, ignore
+from helpers import TIMEOUT, Ear, Thing, heard, ignore, steps
 
-import tsignals
-from tsignals import Connection, Signal, _call
-from tsignals._connection import PLAIN
+from tsignals import Connection, Signal
 
 pytestmark = pytest.mark.unmeasured  # this traces by itself
-PACKAGE = str(Path(tsignals.__file__).parent)
-
-
-class Counted:
-    """Counts the instructions that the library runs in this thread, in comprehensions, too."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __enter__(self) -> "Counted":
-        self._before = sys.gettrace()
-        sys.settrace(self._call)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        sys.settrace(self._before)
-
-    def _call(self, frame: FrameType, event: str, argument: object) -> Any:
-        file = frame.f_code.co_filename
-        if not file.startswith((PACKAGE, "<tsignals")):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        return self._opcode
-
-    def _opcode(self, frame: FrameType, event: str, argument: object) -> Any:
-        self.count += event == "opcode"
-        return self._opcode
-
-
-def cost(act: Callable[[], object]) -> int:
-    with Counted():
-        Signal()  # CPython 3.12 begins to tell of opcodes the second time it is asked
-    with Counted() as counted:
-        act()
-    return counted.count
 
 
 def assert_linear(make: Callable[[int], Callable[[], object]], n: int = 40) -> None:
     """Ten times as much costs at most fourteen times as much; the square would be a hundred."""
     make(n)()  # what is compiled and cached the first time
-    few, many = cost(make(n)), cost(make(10 * n))
+    few, many = steps(make(n)), steps(make(10 * n))
     assert few > n, "nothing was counted"
     assert many < 14 * few, f"{n}: {few}, {10 * n}: {many}"
 
@@ -96,9 +56,53 @@ def test_plans_of_many_senders_do_not_keep_those_who_hear_all_for_each() -> None
     for _ in range(2):
         for sender in senders:
             assert len(heard(signal, sender)) == 101
-    plans = signal._registry.current().plans
+    plans = inside.plans_of(signal)
     assert plans is not None
-    assert sum(len(plan.rows) for plan in plans.values()) <= 40 * 1200
+    assert sum(len(plan.connections) for plan in plans.values()) <= 40 * 1200
+
+
+def test_sender_that_sends_again_finds_its_plan() -> None:
+    signal, sender = Signal(), Thing()
+    signal.connect(ignore, sender)
+    found = []
+    for _ in range(2):
+        assert heard(signal, sender) == [ignore]
+        plans = inside.plans_of(signal)
+        assert plans is not None
+        found.append(plans[id(sender)])
+    assert found[0] is found[1]
+    assert len(found[0].connections) == 1
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "senders", "kept"),
+    [(100, 400, 191), (64, 163, 161)],  # 191 times 101 places is more than 32 times 600
+)
+def test_plans_of_senders_are_kept_up_to_a_few_times_the_connections(
+    everywhere: int, senders: int, kept: int
+) -> None:
+    """Each holds all that hear every sender: without a bound, that is the product of both."""
+    signal, those = Signal(), [Thing() for _ in range(senders)]
+    ears = [Ear() for _ in range(everywhere)]
+    for ear in ears:
+        signal.connect(ear)
+    for sender in those:
+        signal.connect(ignore, sender)
+    for sender in those:
+        assert len(heard(signal, sender)) == everywhere + 1
+    plans = inside.plans_of(signal)
+    assert plans is not None
+    made = [plan for plan in plans.values() if plan.sender() in those]
+    assert len(made) == kept
+
+
+def test_names_of_values_are_forgotten_now_and_then() -> None:
+    signal, most = Signal(), 0
+    signal.connect(ignore, weak=False)
+    for n in range(1200):
+        signal.send(None, **{f"n{n}": n})
+        most = max(most, inside.names_counted())
+    assert most == 1024
 
 
 @pytest.mark.parametrize("how", ["connection", "signal", "uid"])
@@ -176,8 +180,7 @@ def test_looks_are_bounded_however_many_die_and_connect_meanwhile(ask: str) -> N
             signal.connect(ears[-1])
             return ignore
 
-    registry = signal._registry
-    registry.add(Connection(registry.ref, "trap", Trap(), PLAIN))  # type: ignore[arg-type]
+    inside.connect_reference(signal, Trap())
     for n in range(10):
         signal.connect(ears[n])
     if ask == "send":
@@ -194,21 +197,21 @@ def test_values_by_names_that_come_once_leave_others_as_fast_as_they_were() -> N
     signal.connect(ignore)
 
     def usual() -> int:
-        return cost(lambda: [signal.send(None, size=1) for _ in range(50)])
+        return steps(lambda: [signal.send(None, size=1) for _ in range(50)])
 
-    for _ in range(3 * _call.OFTEN):
+    for _ in range(3 * inside.compiled_after()):
         signal.send(None, size=1)
-    before, compiled = usual(), len(_call._compiled)
+    before, compiled = usual(), inside.compiled_functions()
     for n in range(3000):
         signal.send(None, **{f"once_{n}": 1})
         signal.send_robust(None, **{f"once_{n}": 1})
-    assert len(_call._compiled) == compiled, "names that came once were compiled"
+    assert inside.compiled_functions() == compiled, "names that came once were compiled"
     assert usual() <= 1.1 * before
     # Also of a plan that met the odd names first.
     signal.connect(ignore, dispatch_uid="second")
     signal.disconnect(dispatch_uid="second")
     signal.send(None, **{"not-plain": 1})
-    for _ in range(3 * _call.OFTEN):
+    for _ in range(3 * inside.compiled_after()):
         signal.send(None, size=1)
     assert usual() <= 1.1 * before
 
@@ -219,24 +222,24 @@ def test_many_names_are_never_compiled(connected: str, count: int) -> None:
     signal, ear = Signal(), Ear()
     signal.connect(ear.hear if connected == "methods" else ear, weak=connected != "strong")
     named = dict.fromkeys([f"name_{n}" for n in range(count)])
-    compiled = len(_call._compiled)
-    for _ in range(2 * _call.OFTEN):
+    compiled = inside.compiled_functions()
+    for _ in range(2 * inside.compiled_after()):
         signal.send(None, **named)
     signal.send_robust(None, **named)
     signal.send_async(None, **named).results(TIMEOUT)
     assert ear.calls[-1] == {"signal": signal, "sender": None, **named}
-    long = {"n" * (_call.MOST_LETTERS + 1): 1}
-    for _ in range(2 * _call.OFTEN):
+    long = {"n" * (inside.longest_compiled_name() + 1): 1}
+    for _ in range(2 * inside.compiled_after()):
         signal.send(None, **long)
-    assert len(_call._compiled) == compiled
+    assert inside.compiled_functions() == compiled
 
 
 def test_compiled_functions_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_call, "LIMIT", len(_call._compiled) + 3)
+    inside.MOST_COMPILED.patch(monkeypatch, inside.compiled_functions() + 3)
     signal, ear = Signal(), Ear()
     signal.connect(ear)
     for n in range(10):
-        for _ in range(_call.OFTEN + 1):
+        for _ in range(inside.compiled_after() + 1):
             signal.send(None, **{f"bounded_{n}": n})
             assert ear.calls.pop()[f"bounded_{n}"] == n
-    assert len(_call._compiled) == _call.LIMIT
+    assert inside.compiled_functions() == inside.MOST_COMPILED.now

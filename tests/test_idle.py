@@ -4,12 +4,13 @@ import os
 import threading
 from typing import Any
 
+import inside
 import pytest
-from helpers import TIMEOUT, BaseBoom, Boom, Gate, wait_until
+from helpers import TIMEOUT, BaseBoom, Boom, Latch, wait_until
 from pools import Watch, add_up, held, signal_to
 from processes import run
 
-from tsignals import WorkerPool, _workers
+from tsignals import WorkerPool
 
 
 class Idle:
@@ -17,7 +18,7 @@ class Idle:
 
     def __init__(self) -> None:
         self.threads: list[int] = []
-        self.gate: Gate | None = None
+        self.gate: Latch | None = None
 
     def __call__(self) -> None:
         self.threads.append(threading.get_ident())
@@ -52,7 +53,7 @@ def test_idle_is_not_called_between_deliveries_that_wait() -> None:
 
 def test_short_pause_between_two_deliveries_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ``idle`` closes would be opened again at once, over and over."""
-    monkeypatch.setattr(_workers, "PATIENCE", TIMEOUT)
+    inside.PATIENCE_OF_WORKERS.patch(monkeypatch, TIMEOUT)
     idle = Idle()
     with WorkerPool(1, idle=idle) as pool:
         workers = [pool.submit(threading.get_ident).result(TIMEOUT) for _ in range(20)]
@@ -90,6 +91,7 @@ def test_worker_that_has_run_nothing_is_not_called_idle() -> None:
     assert len(idle.threads) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [Boom(), BaseBoom(), SystemExit(3), KeyboardInterrupt()])
 def test_what_idle_raises_is_logged_and_the_worker_lives_on(
     error: BaseException, caplog: pytest.LogCaptureFixture
@@ -112,7 +114,7 @@ def test_what_idle_raises_is_logged_and_the_worker_lives_on(
 
 def test_worker_inside_idle_is_not_counted_as_idle_nor_as_running() -> None:
     idle = Idle()
-    gate = idle.gate = Gate()
+    gate = idle.gate = Latch()
     with WorkerPool(2, idle=idle) as pool, Watch(pool):
         pool.submit(int).result(TIMEOUT)
         assert gate.entered.wait(TIMEOUT)
@@ -128,7 +130,7 @@ def test_worker_inside_idle_is_not_counted_as_idle_nor_as_running() -> None:
 
 def test_what_comes_while_the_only_worker_is_inside_idle_runs_afterwards() -> None:
     idle = Idle()
-    gate = idle.gate = Gate()
+    gate = idle.gate = Latch()
     with WorkerPool(1, idle=idle) as pool:
         pool.submit(int).result(TIMEOUT)
         assert gate.entered.wait(TIMEOUT)
@@ -174,7 +176,7 @@ def test_idle_cannot_drain_its_own_pool_and_its_shutdown_does_not_wait(
 
 def test_pool_closes_while_its_worker_is_inside_idle() -> None:
     idle = Idle()
-    gate = idle.gate = Gate()
+    gate = idle.gate = Latch()
     pool = WorkerPool(1, idle=idle)
     pool.submit(int).result(TIMEOUT)
     assert gate.entered.wait(TIMEOUT)

@@ -5,7 +5,6 @@ import contextvars
 import functools
 import os
 import pickle
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -61,7 +60,7 @@ def interpreters_are_there() -> bool:
 
 
 @pytest.fixture(params=[False, True], ids=["one GIL", "isolated"])
-def inside(request: pytest.FixtureRequest) -> Iterator[Callable[[str], None]]:
+def within(request: pytest.FixtureRequest) -> Iterator[Callable[[str], None]]:
     """Runs code in a subinterpreter; fails unless all goes well, until the process has ended."""
     if not interpreters_are_there():
         pytest.skip("has no subinterpreters")
@@ -102,9 +101,10 @@ def refused(function, *arguments, **named):
 """
 
 
-def test_signals_work_in_a_subinterpreter(inside: Callable[[str], None]) -> None:
-    inside("""
-tsignals._telling.log_safely = lambda *arguments, **named: None
+def test_signals_work_in_a_subinterpreter(within: Callable[[str], None]) -> None:
+    within("""
+import inside
+inside.SAFE_LOG.put(lambda *arguments, **named: None)
 connection = order.connect(hears, tracked=True)
 order.connect(fails)
 outcomes = order.send_robust(None, n=1)
@@ -125,9 +125,9 @@ needs_3_13 = pytest.mark.skipif(
 
 
 @needs_3_13
-def test_async_receivers_and_asend_work_in_a_subinterpreter(inside: Callable[[str], None]) -> None:
+def test_async_receivers_and_asend_work_in_a_subinterpreter(within: Callable[[str], None]) -> None:
     """Its end waits for their threads."""
-    inside("""
+    within("""
 import asyncio
 order.connect(hears)
 order.connect(hears_async)
@@ -137,9 +137,9 @@ assert [response for _, response in pairs] == [1, -1]
 """)
 
 
-def test_pool_is_refused_in_a_subinterpreter(inside: Callable[[str], None]) -> None:
+def test_pool_is_refused_in_a_subinterpreter(within: Callable[[str], None]) -> None:
     """However one comes by it, and nothing is left of it."""
-    inside("""
+    within("""
 order.connect(hears)
 assert refused(WorkerPool)
 assert refused(get_default_executor)
@@ -157,8 +157,8 @@ assert threading.active_count() == 1
 
 
 @needs_3_13
-def test_other_executor_works_in_a_subinterpreter(inside: Callable[[str], None]) -> None:
-    inside("""
+def test_other_executor_works_in_a_subinterpreter(within: Callable[[str], None]) -> None:
+    within("""
 from concurrent.futures import ThreadPoolExecutor
 with ThreadPoolExecutor(1) as threads:
     order.executor = threads
@@ -303,12 +303,9 @@ if __name__ == "__main__":
 def test_receivers_of_the_program_itself_run_there(tmp_path: Path) -> None:
     """But for those that it defines only where it is the program; these say so."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    done = subprocess.run(
+    done = processes.command(
         [sys.executable, tmp_path / "program.py"],
         env=processes.environment(),
-        capture_output=True,
-        text=True,
-        timeout=150,
     )
     assert done.returncode == 0, done.stderr
     assert "cannot call receiver late in another interpreter" in done.stdout

@@ -8,12 +8,13 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import inside
 import pytest
 import signals_for_tests
 from helpers import TIMEOUT, Boom, raiser, wait_until
 from signals_for_tests import LINE_OF_MAKE, Order, make
 
-from tsignals import Signal, _naming, receiver_failed
+from tsignals import Signal, receiver_failed
 
 kept_here = make()
 
@@ -145,6 +146,19 @@ def test_logs_name_the_signal_as_its_repr_does(
     assert name in repr(signal)
 
 
+def test_logs_name_a_signal_by_the_module_that_holds_it_wherever_it_was_made(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    module: Any = types.ModuleType("another_home")
+    module.signal = make()
+    monkeypatch.setitem(sys.modules, "another_home", module)
+    raising = raiser(Boom())
+    with module.signal.connect(raising), caplog.at_level(logging.ERROR, "tsignals"):
+        module.signal.send_robust(None)
+    [record] = caplog.records
+    assert "signal 'another_home.signal' failed" in record.getMessage()
+
+
 def test_attribute_of_a_module_that_is_not_loaded_is_no_address() -> None:
     module: Any = types.ModuleType("never_loaded")
     module.signal = Signal()
@@ -166,21 +180,22 @@ def test_signal_whose_module_was_unloaded_is_named_after_where_it_was_made(
 def test_signal_made_where_no_python_code_calls_has_a_label_too() -> None:
     signal = Signal.__new__(Signal)
     _thread.start_new_thread(Signal.__init__, (signal,))
-    wait_until(lambda: hasattr(signal, "_address"))
-    assert "?" in signal._label
+    wait_until(lambda: inside.is_made(signal))
+    assert "?" in inside.label_of(signal)
 
 
+@pytest.mark.slow
 def test_signals_that_are_nowhere_to_be_found_do_not_cost_a_search_each(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     visits = list[str]()
-    walk = _naming._walk
+    walk = inside.WALK_FOR_NAMES.now
 
-    def counting(namespace: Any, module: str, *inside: Any) -> Any:
+    def counting(namespace: Any, module: str, *more: Any) -> Any:
         visits.append(module)
-        return walk(namespace, module, *inside)
+        return walk(namespace, module, *more)
 
-    monkeypatch.setattr(_naming, "_walk", counting)
+    inside.WALK_FOR_NAMES.patch(monkeypatch, counting)
     raising = raiser(Boom())
     with caplog.at_level(logging.ERROR, "tsignals"):
         for _ in range(100):

@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import signal as signals
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
+import inside
 import pytest
-from helpers import TIMEOUT, Boom, Gate, Running, assert_linear, raiser, steps, wait_until
+from helpers import TIMEOUT, Boom, Latch, Running, assert_linear, raiser, steps, wait_until
 from pools import add_up, held, signal_to
 
-from tsignals import Deliveries, Delivery, Signal, WorkerPool, _future, _waits
+from tsignals import Deliveries, Delivery, Signal, WorkerPool
 
 Wait = Callable[[Deliveries], object]
 
@@ -37,23 +39,6 @@ def all_completed(deliveries: Deliveries) -> None:
     assert len(list(deliveries.as_completed(TIMEOUT))) == len(deliveries)
 
 
-def futures_wait(deliveries: Deliveries, **named: Any) -> None:
-    assert not futures.wait(deliveries.futures, TIMEOUT, **named).not_done
-
-
-def first_completed(deliveries: Deliveries) -> None:
-    assert futures.wait(deliveries.futures, TIMEOUT, return_when=futures.FIRST_COMPLETED).done
-    futures_wait(deliveries)
-
-
-def first_exception(deliveries: Deliveries) -> None:
-    futures_wait(deliveries, return_when=futures.FIRST_EXCEPTION)
-
-
-def futures_as_completed(deliveries: Deliveries) -> None:
-    assert len(list(futures.as_completed(deliveries.futures, TIMEOUT))) == len(deliveries)
-
-
 def waited(deliveries: Deliveries) -> None:
     assert deliveries.wait(TIMEOUT)
 
@@ -65,10 +50,6 @@ WAITS: list[Wait] = [
     all_completed,
     each_result,
     each_exception,
-    futures_wait,
-    first_completed,
-    first_exception,
-    futures_as_completed,
 ]
 NAMES = [
     "results",
@@ -77,15 +58,61 @@ NAMES = [
     "as_completed",
     "result",
     "exception",
-    "futures.wait",
-    "futures.wait first completed",
-    "futures.wait first exception",
-    "futures.as_completed",
 ]
 every_wait = pytest.mark.parametrize("wait", WAITS, ids=NAMES)
 
 
+def awaited(deliveries: Deliveries) -> None:
+    async def wait() -> None:
+        async with asyncio.timeout(TIMEOUT):
+            await deliveries
+
+    asyncio.run(wait())
+
+
+def gone_through(deliveries: Deliveries) -> None:
+    async def wait() -> None:
+        async with asyncio.timeout(TIMEOUT):
+            assert len([pair async for pair in deliveries]) == len(deliveries)
+
+    asyncio.run(wait())
+
+
 # What has not started runs in the waiter
+
+
+@pytest.mark.parametrize(
+    "wait", [*WAITS, awaited, gone_through], ids=[*NAMES, "await", "async for"]
+)
+@pytest.mark.parametrize("ends_first", [False, True])
+def test_the_only_worker_runs_what_comes_after_what_a_sender_has_run(
+    wait: Wait, ends_first: bool
+) -> None:
+    """Both are in one lane, and who waits is the only one there to take the second."""
+    latch, entered, go = Latch(), threading.Event(), threading.Event()
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
+        ordered = signal_to(latch, pool, ordered=True)
+
+        def waits(**named: Any) -> None:
+            entered.set()
+            assert go.wait(TIMEOUT)
+            deliveries = ordered.send_async(None)
+            if ends_first:
+                latch.opened.set()
+            wait(deliveries)
+
+        [(_, waiting)] = signal_to(waits, pool).send_async(None)
+        assert entered.wait(TIMEOUT)
+        filler = pool.submit(int)
+        sender = Running(ordered.send_async, None)  # there is no room: it runs its own
+        assert latch.entered.wait(TIMEOUT)
+        [first] = [each for each in pool.unfinished() if each not in (waiting, filler)]
+        assert filler.cancel()
+        go.set()
+        wait_until(lambda: first.done() if ends_first else inside.is_waited_for(first))
+        latch.opened.set()
+        assert waiting.result(TIMEOUT) is None
+        sender.result()
 
 
 @every_wait
@@ -102,7 +129,7 @@ def test_tree_a_hundred_deep_completes_on_one_worker(wait: Wait, pool: WorkerPoo
     signal.send_async(None, depth=100).results(TIMEOUT)
     assert depths == list(range(101))
     assert pool.drain(TIMEOUT)
-    assert pool.stats()[2:] == (0, 0, 202, 202, 0, 0, 0)
+    assert pool.stats()[2:9] == (0, 0, 202, 202, 0, 0, 0)
 
 
 @every_wait
@@ -169,7 +196,7 @@ def test_cancelled_delivery_does_not_run_in_the_waiter(pool: WorkerPool) -> None
 
     signal_to(waits, pool).send_async(None).results(TIMEOUT)
     assert pool.drain(TIMEOUT)
-    assert pool.stats()[2:] == (0, 0, 2, 1, 0, 1, 0)
+    assert pool.stats()[2:9] == (0, 0, 2, 1, 0, 1, 0)
 
 
 def test_delivery_run_by_its_waiter_runs_once(pool: WorkerPool) -> None:
@@ -190,7 +217,7 @@ def test_delivery_run_by_its_waiter_runs_once(pool: WorkerPool) -> None:
 @every_wait
 def test_what_runs_elsewhere_is_waited_for(wait: Wait) -> None:
     with WorkerPool(2) as pool:
-        gate = Gate()
+        gate = Latch()
         inner = signal_to(gate, pool).send_async(None)
         assert gate.entered.wait(TIMEOUT)
         waiting, went_on = threading.Event(), threading.Event()
@@ -226,7 +253,7 @@ def test_finalizer_of_what_a_worker_lets_go_may_wait_for_another(what: str) -> N
     futures, answers = list[Any](), list[Any]()
 
     def until_awaited() -> int:
-        wait_until(lambda: futures and (met := futures[0]._met()) is not None and met.sleepers)
+        wait_until(lambda: futures and inside.is_waited_for(futures[0]))
         return 7
 
     class Last:
@@ -267,29 +294,52 @@ def test_finalizer_that_waits_for_what_its_worker_has_just_taken_is_refused() ->
     with WorkerPool(1) as pool:
         with held(pool):
             [delivery] = signal_to(lambda **named: "ran", pool).send_async(None).futures
-            delivery._sending.stack = Stack(delivery._sending.stack)
+            inside.replace_untaken(delivery, Stack)
         assert delivery.result(TIMEOUT) == "ran"
         assert "finalizer" in str(answers[0])
 
 
-@pytest.mark.parametrize("wait", [futures_wait, first_exception, futures_as_completed])
-def test_delivery_that_ends_while_a_wait_for_it_begins_ends_that_wait(
-    wait: Wait, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """concurrent.futures would sleep on an event of its own: the pool puts another in its place."""
+ELSEWHERE: dict[str, Callable[[list[Any]], object]] = {
+    "wait": lambda all: futures.wait(all, TIMEOUT),
+    "wait, first completed": lambda all: futures.wait(all, TIMEOUT, futures.FIRST_COMPLETED),
+    "wait, first exception": lambda all: futures.wait(all, TIMEOUT, futures.FIRST_EXCEPTION),
+    "as_completed": lambda all: list(futures.as_completed(all, TIMEOUT)),
+}
+
+
+@pytest.mark.parametrize("way", ELSEWHERE)
+@pytest.mark.parametrize("running", [False, True])
+def test_waits_of_the_standard_library_are_refused_in_a_worker(way: str, running: bool) -> None:
+    """They sleep, and would not run what the worker waits for; the error says what does."""
+    gate = Latch()
     with WorkerPool(2) as pool:
-        gate = Gate()
-        inner = signal_to(gate, pool).send_async(None)
-        assert gate.entered.wait(TIMEOUT)
+        inner = signal_to(gate, pool)
 
-        class Late(_future.Errand):
-            def __init__(self, *arguments: Any) -> None:
+        def waits(**named: Any) -> object:
+            deliveries = inner.send_async(None)
+            if running:
+                assert gate.entered.wait(TIMEOUT)
+            try:
+                return ELSEWHERE[way](deliveries.futures)
+            finally:
                 gate.opened.set()
-                wait_until(lambda: inner[0][1] not in pool._engine.futures())
-                super().__init__(*arguments)
+                assert deliveries.wait(TIMEOUT)
 
-        monkeypatch.setattr(_future, "Errand", Late)
-        signal_to(lambda **named: wait(inner), pool).send_async(None).results(TIMEOUT)
+        [(_, delivery)] = signal_to(waits, pool).send_async(None)
+        error = delivery.exception(TIMEOUT)
+        assert isinstance(error, RuntimeError)
+        assert "Deliveries.wait" in str(error)
+        assert "Deliveries.as_completed" in str(error)
+        assert pool.drain(TIMEOUT)
+
+
+@pytest.mark.parametrize("way", ELSEWHERE)
+def test_waits_of_the_standard_library_see_in_a_worker_what_has_ended(way: str) -> None:
+    with WorkerPool(1) as pool:
+        done = [pool.submit(int), pool.submit(int)]
+        assert pool.drain(TIMEOUT)
+        waited = pool.submit(ELSEWHERE[way], done).result(TIMEOUT)
+        assert set(waited) == set(done) if way == "as_completed" else not waited.not_done
 
 
 def test_delivery_that_was_done_before_a_wait_began_counts_once_for_it(
@@ -297,8 +347,8 @@ def test_delivery_that_was_done_before_a_wait_began_counts_once_for_it(
 ) -> None:
     """Even where who resolved it gets round to telling those who wait only afterwards."""
     with WorkerPool(2) as pool:
-        gate, announcing, may_announce = Gate(), threading.Event(), threading.Event()
-        announce = _future.Meeting.announce
+        gate, announcing, may_announce = Latch(), threading.Event(), threading.Event()
+        announce = inside.TELL_THOSE_WHO_WAIT.now
 
         def announce_late(meeting: Any, future: Any) -> None:
             if future is first:
@@ -306,19 +356,19 @@ def test_delivery_that_was_done_before_a_wait_began_counts_once_for_it(
                 assert may_announce.wait(TIMEOUT)
             announce(meeting, future)
 
-        monkeypatch.setattr(_future.Meeting, "announce", announce_late)
+        inside.TELL_THOSE_WHO_WAIT.patch(monkeypatch, announce_late)
         first = pool.submit(gate)
         first.add_done_callback(lambda future: None)  # so that there is somebody to tell
         assert gate.entered.wait(TIMEOUT)
-        other = Gate()
+        other = Latch()
         second = pool.submit(other)
         gate.opened.set()
         assert announcing.wait(TIMEOUT)
         waiting = Running(futures.wait, [first, second], TIMEOUT)
         yielding = Running(list, futures.as_completed([first, second], TIMEOUT))
-        wait_until(lambda: len(second._met().waiters) == 2)
+        wait_until(lambda: inside.listeners_of(second) == 2)
         may_announce.set()
-        wait_until(lambda: first not in pool._engine.unresolved)
+        wait_until(lambda: first not in inside.unresolved(pool))
         other.opened.set()
         assert waiting.result().not_done == set()
         assert yielding.result() == [first, second]
@@ -327,9 +377,8 @@ def test_delivery_that_was_done_before_a_wait_began_counts_once_for_it(
 def test_worker_that_works_in_two_pools_runs_each_delivery_for_its_own() -> None:
     """In a worker of one pool, a caller that runs deliveries of another waits for both's."""
     waits: list[Callable[[list[Any]], bool]] = [
-        lambda both: not futures.wait(both, TIMEOUT).not_done,
-        lambda both: not futures.wait(both, TIMEOUT, futures.FIRST_EXCEPTION).not_done,
-        lambda both: len(list(futures.as_completed(both, TIMEOUT))) == 2,
+        lambda both: all(future.result(TIMEOUT) is None for future in both),
+        lambda both: all(future.exception(TIMEOUT) is None for future in both),
     ]
     for wait in waits:
         one = WorkerPool(1, thread_name_prefix="one")
@@ -346,42 +395,12 @@ def test_worker_that_works_in_two_pools_runs_each_delivery_for_its_own() -> None
             assert len(threads) == 2
             assert len(set(threads)) == 1
             assert one.drain(TIMEOUT)
-            assert one.stats()[2:] == (0, 0, 2, 2, 0, 0, 0)
-            assert other.stats()[2:] == (0, 1, 3, 2, 0, 0, 0)
+            assert one.stats()[2:9] == (0, 0, 2, 2, 0, 0, 0)
+            assert other.stats()[2:9] == (0, 1, 3, 2, 0, 0, 0)
         assert other.drain(TIMEOUT)
-        assert other.stats()[2:] == (0, 0, 3, 3, 0, 0, 0)
+        assert other.stats()[2:9] == (0, 0, 3, 3, 0, 0, 0)
         for pool in (one, other):
             Running(pool.shutdown).result()
-
-
-def test_wait_sees_what_ends_in_another_pool_while_it_begins(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The event that was set for it is then replaced by one of the worker's own pool."""
-    with WorkerPool(5) as pool, WorkerPool(1) as elsewhere:
-        gate, gates = Gate(), [Gate() for _ in range(4)]
-        own = [pool.submit(each) for each in gates]
-        elsewhere.submit(gate)
-        foreign = [elsewhere.submit(int) for _ in range(50)]
-        # concurrent.futures takes them in the order of a set.
-        mine, theirs = next((m, t) for m in own for t in foreign if [*{m, t}] == [t, m])
-
-        class Late(_future.Errand):
-            def __init__(self, *arguments: Any) -> None:
-                gate.opened.set()
-                wait_until(lambda: not elsewhere._engine.unresolved)
-                super().__init__(*arguments)
-
-        monkeypatch.setattr(_future, "Errand", Late)
-        try:
-            assert all(each.entered.wait(TIMEOUT) for each in gates)
-            waiting = pool.submit(
-                lambda: futures.wait([mine, theirs], return_when=futures.FIRST_COMPLETED).done
-            )
-            assert waiting.result(TIMEOUT) == {theirs}
-        finally:
-            for each in (gate, *gates):
-                each.opened.set()
 
 
 def test_waits_go_on_while_the_pool_closes(pool: WorkerPool) -> None:
@@ -420,7 +439,7 @@ def test_tree_deeper_than_the_stack_raises_and_loses_nothing(pool: WorkerPool) -
     assert pool.drain(TIMEOUT)
     assert reached == list(range(400, -1, -1))
     assert 0 < len(refused) < 100
-    assert pool.stats()[2:] == (0, 0, 401, 401, 0, 0, 0)
+    assert pool.stats()[2:9] == (0, 0, 401, 401, 0, 0, 0)
 
 
 # What it costs
@@ -433,6 +452,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("way", WAYS)
 def test_each_that_is_completed_in_a_worker_costs_the_same(way: str) -> None:
@@ -493,7 +513,7 @@ def test_layers_of_workers_that_wait_for_two_each_cost_the_same_each(wait: Wait)
     """The last to wait looks through all of them for a circle."""
 
     def look(layers: int) -> int:
-        gate, known = Gate(), list[Deliveries]()
+        gate, known = Latch(), list[Deliveries]()
         with WorkerPool(2 * layers + 1) as pool:
             signal = signal_to(gate, pool)
             signal.connect(gate, weak=False, dispatch_uid="the other")
@@ -510,7 +530,7 @@ def test_layers_of_workers_that_wait_for_two_each_cost_the_same_each(wait: Wait)
                         )
                     known.append(signal.send_async(None))
                     asleep = 2 * len(known) - 2
-                    wait_until(lambda: len(_waits._asleep) == asleep)
+                    wait_until(lambda: inside.workers_waiting() == asleep)
 
                 def looks() -> int:
                     def expires() -> None:
@@ -540,7 +560,7 @@ def test_delivery_started_by_a_wait_is_not_cut_short_by_its_timeout(pool: Worker
 @pytest.mark.parametrize("seconds", [0.0, 0.02])
 def test_wait_for_what_runs_elsewhere_expires(seconds: float) -> None:
     with WorkerPool(2) as pool:
-        gate = Gate()
+        gate = Latch()
         inner = signal_to(gate, pool).send_async(None)
         assert gate.entered.wait(TIMEOUT)
 
@@ -552,7 +572,6 @@ def test_wait_for_what_runs_elsewhere_expires(seconds: float) -> None:
             with pytest.raises(TimeoutError):
                 list(inner.as_completed(seconds))
             assert inner.wait(seconds) is False
-            assert futures.wait(inner.futures, seconds).not_done
 
         try:
             signal_to(waits, pool).send_async(None).results(TIMEOUT)
@@ -582,7 +601,7 @@ def test_what_stands_before_it_in_its_lane_runs_first(wait: Wait, pool: WorkerPo
 @every_wait
 def test_what_runs_before_it_in_its_lane_is_waited_for(wait: Wait) -> None:
     with WorkerPool(2) as pool:
-        order, gate = list[int](), Gate()
+        order, gate = list[int](), Latch()
 
         def receives(n: int, **named: Any) -> None:
             if n == 0:
@@ -633,7 +652,7 @@ def test_lane_that_waits_for_itself_through_another_delivery_is_an_error(pool: W
     [(_, delivery)] = signal.send_async(None, n=0)
     assert isinstance(delivery.exception(TIMEOUT), RuntimeError)
     assert pool.drain(TIMEOUT)
-    assert pool.stats()[2:] == (0, 0, 3, 1, 2, 0, 0)
+    assert pool.stats()[2:9] == (0, 0, 3, 1, 2, 0, 0)
 
 
 def test_delivery_that_waits_for_itself_is_an_error(pool: WorkerPool) -> None:
@@ -667,6 +686,36 @@ def test_two_that_wait_for_each_other_are_an_error_and_not_a_hang() -> None:
         assert not any(isinstance(error, TimeoutError) for error in errors)
 
 
+def test_who_waits_for_any_of_several_may_be_waited_for_by_one_of_them() -> None:
+    """Another may end, and then it goes on: that is no cycle."""
+    with WorkerPool(3) as pool:
+        known, running, gate, outer = threading.Event(), threading.Event(), Latch(), list[Any]()
+
+        def waits_for_outer(**named: Any) -> Any:
+            running.set()
+            wait_until(inside.workers_waiting)
+            return outer[0].result(TIMEOUT)
+
+        signal = signal_to(waits_for_outer, pool)
+        signal.connect(gate)
+
+        def first_of_both() -> Any:
+            assert known.wait(TIMEOUT)
+            deliveries = signal.send_async(None)
+            assert running.wait(TIMEOUT) and gate.entered.wait(TIMEOUT)
+            found.append(deliveries)
+            _, delivery = next(iter(deliveries.as_completed(TIMEOUT)))
+            return delivery.result(TIMEOUT)
+
+        found = list[Deliveries]()
+        outer.append(pool.submit(first_of_both))
+        known.set()
+        wait_until(lambda: inside.workers_waiting() == 2 or (found and found[0][0][1].done()))
+        gate.opened.set()
+        assert outer[0].result(TIMEOUT) == "through"
+        assert found[0].results(TIMEOUT) == [(waits_for_outer, "through"), (gate, "through")]
+
+
 def test_lanes_that_wait_for_each_other_are_an_error_and_not_a_hang() -> None:
     """Each of two ordered receivers waits for what stands behind the other."""
     with WorkerPool(2) as pool:
@@ -688,6 +737,72 @@ def test_lanes_that_wait_for_each_other_are_an_error_and_not_a_hang() -> None:
         assert any(isinstance(error, RuntimeError) for error in errors)
         assert not any(isinstance(error, TimeoutError) for error in errors)
         assert pool.drain(TIMEOUT)
+
+
+@pytest.mark.parametrize("wait", WAITS, ids=NAMES)
+def test_what_is_cancelled_in_its_lane_is_waited_for_no_longer(wait: Wait) -> None:
+    """What stands before it may end only when who waits goes on."""
+    with WorkerPool(2) as pool:
+        gate = Latch()
+        signal = signal_to(gate, pool, ordered=True)
+        signal.send_async(None)
+        assert gate.entered.wait(TIMEOUT)
+        behind = signal.send_async(None)
+
+        def goes_on() -> None:
+            with contextlib.suppress(futures.CancelledError):
+                wait(behind)
+            gate.opened.set()
+
+        waiting = pool.submit(goes_on)
+        wait_until(inside.workers_waiting)
+        assert behind.cancel() == 1
+        waiting.result(TIMEOUT)
+        assert gate.calls == 1
+
+
+@pytest.mark.skipif(not hasattr(signals, "SIGUSR1"), reason="the system has no such signal")
+def test_cycle_through_a_wait_in_which_a_signal_handler_has_waited_is_an_error() -> None:
+    """The main thread is a worker here, in which signal handlers run."""
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
+        handled, mine = threading.Event(), list[Any]()
+
+        def waits_for_main() -> Any:
+            assert handled.wait(TIMEOUT)
+            wait_until(inside.workers_waiting)
+            return mine[0].exception(TIMEOUT)
+
+        other = pool.submit(waits_for_main)
+        wait_until(other.running)
+        pool.submit(int)
+
+        def handler(*details: Any) -> None:
+            with pytest.raises(TimeoutError):
+                other.result(0.01)
+            handled.set()
+
+        def runs_in_main() -> Any:
+            mine.extend(task for task in pool.unfinished() if task not in (other, *pending))
+            main = threading.main_thread().ident
+            assert main is not None
+
+            def interrupts() -> None:
+                wait_until(inside.workers_waiting)
+                signals.pthread_kill(main, signals.SIGUSR1)
+
+            interrupting = Running(interrupts)
+            try:
+                return other.exception(TIMEOUT)
+            finally:
+                interrupting.result()
+
+        pending = [task for task in pool.unfinished() if task is not other]
+        former = signals.signal(signals.SIGUSR1, handler)
+        try:
+            ended = [pool.submit(runs_in_main).exception(TIMEOUT), other.exception(TIMEOUT)]
+        finally:
+            signals.signal(signals.SIGUSR1, former)
+        assert [type(error) for error in ended if error is not None] == [RuntimeError]
 
 
 # Elsewhere

@@ -6,11 +6,12 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import inside
 import pytest
-from helpers import TIMEOUT, BaseBoom, Boom, Gate, Running, Thing, wait_until
+from helpers import TIMEOUT, BaseBoom, Boom, Latch, Running, Thing, wait_until
 from pools import add_up, held, signal_to
 
-from tsignals import Deliveries, DeliveryDropped, Signal, WorkerPool, _lanes
+from tsignals import Deliveries, DeliveryDropped, Signal, WorkerPool
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ class Lane:
     def __init__(self) -> None:
         self.heard: list[Any] = []
         self.overlaps = 0
-        self.gates: dict[Any, Gate] = {}
+        self.gates: dict[Any, Latch] = {}
         self._inside = threading.Lock()
 
     def __call__(self, n: Any, **named: Any) -> Any:
@@ -40,8 +41,8 @@ class Lane:
             if alone:
                 self._inside.release()
 
-    def stop_at(self, n: Any) -> Gate:
-        gate = self.gates[n] = Gate()
+    def stop_at(self, n: Any) -> Latch:
+        gate = self.gates[n] = Latch()
         return gate
 
 
@@ -284,7 +285,7 @@ def test_delivery_that_is_sent_as_the_lane_ends_starts_another(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lane takes no more turns by then, and is still found by who looks for it."""
-    lane, close = Lane(), _lanes.Lane.close
+    lane, close = Lane(), inside.CLOSE_LANE.now
     signal, sent = signal_to(lane, pool, ordered=True), list[Deliveries]()
 
     def close_late(ending: Any) -> None:
@@ -292,13 +293,13 @@ def test_delivery_that_is_sent_as_the_lane_ends_starts_another(
         sent.append(signal.send_async(None, n=1))
         close(ending)
 
-    monkeypatch.setattr(_lanes.Lane, "close", close_late)
+    inside.CLOSE_LANE.patch(monkeypatch, close_late)
     signal.send_async(None, n=0).results(TIMEOUT)
     wait_until(lambda: sent)
     assert sent[0].results(TIMEOUT) == [(lane, 1)]
     signal.send_async(None, n=2).results(TIMEOUT)
     assert (lane.heard, lane.overlaps) == ([0, 1, 2], 0)
-    wait_until(lambda: not pool._engine.lanes)
+    wait_until(lambda: not inside.lanes_of(pool))
 
 
 def test_what_one_delivery_did_is_visible_to_the_next(pool: WorkerPool) -> None:
@@ -342,7 +343,7 @@ def test_lanes_of_dead_receivers_leave_nothing_behind(pool: WorkerPool) -> None:
         pass
     gc.collect()
     wait_until(lambda: not any(reference() for reference in references))
-    assert len(pool._engine.lanes) == 0
+    assert len(inside.lanes_of(pool)) == 0
 
 
 def test_delivery_waiting_in_its_lane_keeps_its_receiver(pool: WorkerPool) -> None:
@@ -355,6 +356,31 @@ def test_delivery_waiting_in_its_lane_keeps_its_receiver(pool: WorkerPool) -> No
     del owner
     gate.opened.set()
     assert [each.wait(TIMEOUT) for each in sent] == [True, True]
+    assert lane.heard == [0, 1]
+
+
+def test_worker_that_finds_a_delivery_before_it_has_its_turn_waits_for_that(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands before it in its lane is not known yet to who got it from ``unfinished()``."""
+    lane, join = Lane(), inside.JOIN_LANE.now
+    gate = lane.stop_at(0)
+
+    def joins_late(lanes: Any, of: object, task: Any) -> Any:
+        if not helping:
+            assert pool.unfinished()[-1] is task
+            helping.append(pool.submit(task.result))
+            wait_until(lambda: inside.is_waited_for(task))
+        return join(lanes, of, task)
+
+    helping = list[Any]()
+    signal = signal_to(lane, pool, ordered=True)
+    signal.send_async(None, n=0)
+    assert gate.entered.wait(TIMEOUT)
+    inside.JOIN_LANE.patch(monkeypatch, joins_late)
+    signal.send_async(None, n=1)
+    gate.opened.set()
+    helping[0].result(TIMEOUT)
     assert lane.heard == [0, 1]
 
 

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
+import inside
 import pytest
 from helpers import (
     TIMEOUT,
     Boom,
     Ear,
-    Gate,
+    Latch,
     Running,
     Thing,
     assert_linear,
@@ -36,13 +37,10 @@ from tsignals import (
     PoolClosed,
     PoolStats,
     QueueFull,
+    Retry,
     Signal,
     TsignalsError,
     WorkerPool,
-    _delivery,
-    _engine,
-    _future,
-    _state,
 )
 
 POLICIES = ["block", "raise", "drop_newest", "drop_oldest", "caller_runs"]
@@ -58,14 +56,14 @@ def fan_out(pool: WorkerPool, *receivers: Callable[..., Any], ordered: bool = Fa
 
 def blocked_sender(signal: Signal, pool: WorkerPool, **named: Any) -> Running[Deliveries]:
     """A thread that sends and stands in line; returns once it does."""
-    before = len(pool._engine.cell.value.blocked)
+    before = len(inside.blocked_senders(pool))
     sending = Running(signal.send_async, None, **named)
-    wait_until(lambda: len(pool._engine.cell.value.blocked) == before + 1)
+    wait_until(lambda: len(inside.blocked_senders(pool)) == before + 1)
     return sending
 
 
 class Hesitates:
-    """Stands for ``_state.shift``; the first change that a chosen thread works out comes late."""
+    """Stands for a change; the first that a chosen thread works out comes late."""
 
     def __init__(self, chosen: Callable[[], bool]) -> None:
         self.chosen = chosen
@@ -79,7 +77,7 @@ class Hesitates:
         return after
 
 
-shift = _state.shift
+shift = inside.SHIFT.now
 
 
 def test_sender_in_line_sees_the_room_that_a_worker_and_a_cancel_make_together(
@@ -87,15 +85,15 @@ def test_sender_in_line_sees_the_room_that_a_worker_and_a_cancel_make_together(
 ) -> None:
     """Neither makes enough, and each looks who waits; the one after the other, whatever happens."""
     with WorkerPool(1, max_pending=2) as pool:
-        gate = Gate()
+        gate = Latch()
         # All that runs here is counted in the worker's account: nobody waits for it.
         signal_to(gate, pool).send_async(None)
         assert gate.entered.wait(TIMEOUT)
         [first] = signal_to(Ear(), pool).send_async(None).futures
         signal_to(Ear(), pool).send_async(None)
         sending = blocked_sender(fan_out(pool, Ear(), Ear()), pool)
-        late = Hesitates(lambda: threading.current_thread() not in pool._engine.threads)
-        monkeypatch.setattr(_state, "shift", late)
+        late = Hesitates(lambda: threading.current_thread() not in inside.workers_of(pool))
+        inside.SHIFT.patch(monkeypatch, late)
         cancel = Running(first.cancel)
         assert late.computed.wait(TIMEOUT)
         gate.opened.set()
@@ -110,7 +108,7 @@ def test_drain_sees_the_rest_that_two_workers_come_to_together(
 ) -> None:
     """One of them counts in its account, the other, whose receiver fails, for all to see."""
     with WorkerPool(2) as pool, told():
-        gates = Gate(), Gate()
+        gates = Latch(), Latch()
 
         def fails(**named: Any) -> None:
             gates[0]()
@@ -120,9 +118,9 @@ def test_drain_sees_the_rest_that_two_workers_come_to_together(
             signal_to(receiver, pool).send_async(None)
         assert all(gate.entered.wait(TIMEOUT) for gate in gates)
         drain = Running(pool.drain, TIMEOUT)
-        wait_until(lambda: pool._engine.cell.value.idlers)
-        late = Hesitates(lambda: threading.current_thread() in pool._engine.threads)
-        monkeypatch.setattr(_state, "shift", late)
+        wait_until(lambda: inside.waiting_for_quiet(pool))
+        late = Hesitates(lambda: threading.current_thread() in inside.workers_of(pool))
+        inside.SHIFT.patch(monkeypatch, late)
         gates[0].opened.set()
         assert late.computed.wait(TIMEOUT)
         gates[1].opened.set()
@@ -146,7 +144,7 @@ def test_nothing_overflows_while_there_is_room(overflow: str) -> None:
                 assert not any(each[0][1].done() for each in deliveries)
             assert all(each.results(TIMEOUT) for each in deliveries)
             assert pool.drain(TIMEOUT)
-            assert pool.stats()[2:] == (0, 0, 6 * n, 6 * n, 0, 0, 0)
+            assert pool.stats()[2:9] == (0, 0, 6 * n, 6 * n, 0, 0, 0)
 
 
 @pytest.mark.parametrize("overflow", ["block", "raise", "drop_newest", "caller_runs"])
@@ -220,6 +218,7 @@ def test_worker_never_blocks_on_its_own_queue(overflow: str) -> None:
         assert add_up(pool.stats())
 
 
+@pytest.mark.slow
 @every_policy
 def test_limit_holds_for_many_senders(overflow: str) -> None:
     ear = Ear()
@@ -263,6 +262,7 @@ def run_by_the_caller(pool: WorkerPool, signal: Signal) -> None:
     assert signal.send_async(None).wait(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overflow", "make_one_end"),
     [
@@ -282,7 +282,7 @@ def test_what_has_ended_does_not_stay_in_the_queue_behind_a_busy_worker(
     def make_them_end() -> None:
         for _ in range(5000):
             make_one_end(pool, lane)
-        queued.append(pool._engine.queue.qsize())
+        queued.append(inside.queued(pool))
 
     if make_one_end is waited_for:
         pool.submit(make_them_end).result(3 * TIMEOUT)
@@ -303,7 +303,7 @@ def test_what_has_ended_does_not_stay_in_the_queue_behind_a_busy_worker(
 
 def test_fan_outs_that_have_ended_do_not_stay_in_the_queue_behind_a_busy_worker() -> None:
     with WorkerPool(1, max_pending=None) as pool:
-        signal, gate = fan_out(pool, Ear(), Ear()), Gate()
+        signal, gate = fan_out(pool, Ear(), Ear()), Latch()
         with held(pool):
             for _ in range(1000):
                 signal.send_async(None)
@@ -311,7 +311,7 @@ def test_fan_outs_that_have_ended_do_not_stay_in_the_queue_behind_a_busy_worker(
         try:
             assert gate.entered.wait(TIMEOUT)
             assert pool.stats().pending == 0
-            assert pool._engine.queue.qsize() < 200
+            assert inside.queued(pool) < 200
         finally:
             gate.opened.set()
 
@@ -322,7 +322,7 @@ def test_block_waits_for_room() -> None:
         with held(pool):
             waiting = signal.send_async(None)
             blocked = blocked_sender(signal, pool)
-            assert pool.stats() == PoolStats(1, 0, 1, 1, 2, 0, 0, 0, 0)
+            assert pool.stats() == PoolStats(1, 0, 1, 1, 2, 0, 0, 0, 0, 0)
         assert blocked.result().wait(TIMEOUT)
         assert waiting.wait(TIMEOUT)
     assert pool.stats().completed == 3
@@ -331,7 +331,7 @@ def test_block_waits_for_room() -> None:
 def test_sender_enters_when_the_last_delivery_starts_in_a_worker_that_was_slow() -> None:
     """That worker has looked when much was ahead, and others have started all of it since."""
     with WorkerPool(2, max_pending=14) as pool:
-        both, gates = threading.Barrier(2), [Gate(), Gate(), Gate()]
+        both, gates = threading.Barrier(2), [Latch(), Latch(), Latch()]
 
         def meet() -> Callable[..., object]:
             return lambda **named: both.wait(TIMEOUT)
@@ -367,7 +367,7 @@ def test_expired_block_raises_and_counts_nothing(seconds: float) -> None:
                 signal.send_async(None)
             assert time.monotonic() - started >= seconds
             assert isinstance(caught.value, TsignalsError)
-            assert pool.stats() == before
+            assert pool.stats() == before._replace(refused=2)
             pool.submit(int)  # its place is free
         assert pool.drain(TIMEOUT)
     assert first.calls == second.calls == []
@@ -408,12 +408,12 @@ def test_those_behind_one_who_gives_up_move_on() -> None:
         with held(pool):
             small.send_async(None)
             first = blocked_sender(large, pool)
-            pool._engine.block_timeout = None
+            inside.wait_without_timeout(pool)
             second = blocked_sender(small, pool)
             with pytest.raises(QueueFull):
                 first.result()
             assert second.result() is not None  # its place was there all along
-            assert pool.stats().pending == 2
+            assert (pool.stats().pending, pool.stats().refused) == (2, 2)
 
 
 def test_worker_runs_what_it_would_have_to_wait_with() -> None:
@@ -445,13 +445,13 @@ def test_block_on_a_thread_with_a_running_loop_raises_at_once() -> None:
 
         with held(pool):
             asyncio.run(main())
-            assert pool.stats().submitted == 2
+            assert (pool.stats().submitted, pool.stats().refused) == (2, 1)
 
 
 def test_sender_that_finds_room_where_it_would_stand_in_line_does_not_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stand_in_line = _engine.Engine.stand_in_line
+    stand_in_line = inside.STAND_IN_LINE.now
 
     with WorkerPool(1, max_pending=1) as pool:
         with held(pool):
@@ -461,10 +461,10 @@ def test_sender_that_finds_room_where_it_would_stand_in_line_does_not_wait(
                 waiting.cancel()
                 return stand_in_line(*arguments)
 
-            monkeypatch.setattr(_engine.Engine, "stand_in_line", late)
+            inside.STAND_IN_LINE.patch(monkeypatch, late)
             sent = Running(pool.submit, int).result()
             assert waiting.cancelled()
-            assert pool.stats()[2:] == (1, 1, 3, 0, 0, 1, 0)
+            assert pool.stats()[2:9] == (1, 1, 3, 0, 0, 1, 0)
         assert sent.result(TIMEOUT) == 0
 
 
@@ -477,10 +477,10 @@ def test_room_that_comes_when_the_time_is_up_is_taken(monkeypatch: pytest.Monkey
                 waiting.cancel()
                 return 0.0
 
-            patch.setattr(_engine, "left_until", none_left)
+            inside.LEFT_UNTIL.patch(patch, none_left)
             late = pool.submit(int)
             assert waiting.cancelled()
-            assert pool.stats()[2:] == (1, 1, 3, 0, 0, 1, 0)
+            assert pool.stats()[2:9] == (1, 1, 3, 0, 0, 1, 0)
         assert late.result(TIMEOUT) == 0
 
 
@@ -522,16 +522,16 @@ def test_disconnecting_a_tracked_receiver_touches_only_what_was_admitted() -> No
         assert pool.stats() == before
         with pytest.raises(QueueFull):
             blocked.result()
-        assert pool.stats() == before
+        assert pool.stats() == before._replace(refused=1)
         signal.connect(ear, tracked=True)
-        pool._engine.block_timeout = None
+        inside.wait_without_timeout(pool)
         blocked = blocked_sender(signal, pool)
         assert signal.disconnect(ear, wait=True)
         gate.opened.set()
         assert blocked.result().wait(TIMEOUT)
         assert blocked.result()[0][1].cancelled()
         assert pool.drain(TIMEOUT)
-        assert pool.stats()[2:] == (0, 0, 3, 2, 0, 1, 0)
+        assert pool.stats()[2:9] == (0, 0, 3, 2, 0, 1, 0)
     assert ear.calls == []
 
 
@@ -545,10 +545,10 @@ def test_raise_leaves_nothing_queued_and_counts_nothing() -> None:
         with held(pool):
             pool.submit(int)
             before = pool.stats()
-            for _ in range(3):
+            for times in 1, 2, 3:
                 with pytest.raises(QueueFull, match="max_pending=3"):
                     signal.send_async(None)
-                assert pool.stats() == before
+                assert pool.stats() == before._replace(refused=3 * times)
             fan_out(pool, Ear(), Ear()).send_async(None)
             assert pool.stats().pending == 3
         assert pool.drain(TIMEOUT)
@@ -562,6 +562,7 @@ def test_raise_holds_for_submit_and_map() -> None:
             pool.submit(int)
         with pytest.raises(QueueFull):
             pool.map(int, "1")
+        assert pool.stats().refused == 2
 
 
 # drop_newest and drop_oldest
@@ -606,7 +607,7 @@ def test_drop_oldest_drops_as_few_as_make_room(dropping: Callable[[], list[str]]
             late = three.send_async(None, n=3)
             assert [delivery.done() for delivery in early] == [True, True, False]
             assert type(early[0].exception(0)) is DeliveryDropped
-            assert pool.stats()[2:] == (4, 1, 7, 0, 0, 0, 2)
+            assert pool.stats()[2:9] == (4, 1, 7, 0, 0, 0, 2)
         assert late.wait(TIMEOUT)
     assert ran == [2, 3, 4, 5]
     assert hears.failures == []
@@ -630,14 +631,14 @@ def test_drop_oldest_drops_nothing_when_room_comes_at_the_last_moment(
 ) -> None:
     """A worker takes the oldest just before it could be dropped: then there is room."""
     with WorkerPool(1, max_pending=1, overflow="drop_oldest") as pool:
-        gate, drop_oldest = Gate(), pool._engine.drop_oldest
+        gate, drop_oldest = Latch(), inside.DROP_OLDEST.now
 
-        def taken_first() -> bool:
+        def taken_first(*arguments: Any) -> Any:
             gate.opened.set()
             wait_until(first.done)
-            return drop_oldest()
+            return drop_oldest(*arguments)
 
-        monkeypatch.setattr(_engine.Engine, "drop_oldest", lambda engine: taken_first())
+        inside.DROP_OLDEST.patch(monkeypatch, taken_first)
         pool.submit(gate)
         assert gate.entered.wait(TIMEOUT)
         first = pool.submit(int)
@@ -646,48 +647,52 @@ def test_drop_oldest_drops_nothing_when_room_comes_at_the_last_moment(
         assert pool.stats().dropped == 0
 
 
-def stops_at(
-    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, here: Callable[[], bool]
-) -> Gate:
-    """The next thread for which ``here()`` holds stops as it calls ``owner.name``."""
-    gate, function = Gate(), getattr(owner, name)
+def stops_at(monkeypatch: pytest.MonkeyPatch, seam: inside.Seam, here: Callable[[], bool]) -> Latch:
+    """The next thread for which ``here()`` holds stops as it calls what is there."""
+    gate, function = Latch(), seam.now
 
     def stops(*arguments: Any) -> Any:
         if here() and not gate.entered.is_set():
             gate()
         return function(*arguments)
 
-    monkeypatch.setattr(owner, name, stops)
+    seam.patch(monkeypatch, stops)
     return gate
 
 
 @contextlib.contextmanager
-def goes_on_when_looked_for(pool: WorkerPool, gate: Gate) -> Iterator[None]:
+def goes_on_when_looked_for(pool: WorkerPool, gate: Latch) -> Iterator[None]:
     """Open ``gate`` once a sender has twice found nothing to drop; at the end at the latest."""
-    engine: Any = pool._engine
-    oldest, in_vain = engine.oldest, list[int]()
+    oldest, in_vain = inside.FIND_OLDEST.now, list[int]()
 
-    def looks() -> Any:
-        found = oldest()
+    def looks(*arguments: Any) -> Any:
+        found = oldest(*arguments)
         if found is None:
             in_vain.append(1)
             if len(in_vain) == 2:
                 gate.opened.set()
         return found
 
-    engine.oldest = looks
-    try:
-        yield
-    finally:
-        engine.oldest = oldest
-        gate.opened.set()
+    with pytest.MonkeyPatch.context() as patch:
+        inside.FIND_OLDEST.patch(patch, looks)
+        inside.MOMENTS.patch(patch, [0.001] * int(1000 * TIMEOUT))  # however busy the machine is
+        try:
+            yield
+        finally:
+            gate.opened.set()
 
 
-@pytest.mark.parametrize("way", ["submit", "ordered", "around"])
-def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room(
-    way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("way", ["plain", "submit", "ordered", "around"])
+def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room(way: str) -> None:
     """It has taken the only one that waits, and has yet to count that."""
+    taken = Latch()
+
+    class Slow(list[int]):
+        def __setitem__(self, worker: int, counter: int) -> None:
+            if not taken.entered.is_set():
+                taken()
+            super().__setitem__(worker, counter)
+
     around = contextlib.nullcontext if way == "around" else None
     with WorkerPool(1, max_pending=1, overflow="drop_oldest", around=around) as pool:
         signal = signal_to(Ear(response="heard"), pool, ordered=way == "ordered")
@@ -695,10 +700,7 @@ def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room(
         def send() -> Any:
             return pool.submit(str, "heard") if way == "submit" else signal.send_async(None)[0][1]
 
-        workers = pool._engine.threads
-        taken = stops_at(
-            monkeypatch, _engine.Engine, "count", lambda: threading.current_thread() in workers
-        )
+        inside.replace_counters(pool, Slow())  # in which the worker counts what it has taken
         first = send()
         assert taken.entered.wait(TIMEOUT)
         with goes_on_when_looked_for(pool, taken):
@@ -709,7 +711,7 @@ def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room(
 
 
 def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room_for_plain_ones() -> None:
-    taken = Gate()
+    taken = Latch()
 
     class Slow(list[int]):
         def pop(self, *at: Any) -> int:
@@ -721,7 +723,7 @@ def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room_for_plai
         signal = signal_to(Ear(response="heard"), pool)
         with held(pool):
             first: Any = signal.send_async(None)[0][1]
-            first._sending.stack = Slow(first._sending.stack)
+            inside.replace_untaken(first, Slow)
         assert taken.entered.wait(TIMEOUT)
         with goes_on_when_looked_for(pool, taken):
             second = signal.send_async(None)[0][1]
@@ -743,9 +745,7 @@ def test_drop_oldest_drops_what_another_sender_is_about_to_queue(
             return pool.submit(str, "heard") if way == "submit" else signal.send_async(None)[0][1]
 
         senders = list[int]()
-        late = stops_at(
-            monkeypatch, _engine, "perf_counter", lambda: threading.get_ident() in senders
-        )
+        late = stops_at(monkeypatch, inside.TIME_OF_SEND, lambda: threading.get_ident() in senders)
 
         def first_sender() -> Any:
             senders.append(threading.get_ident())
@@ -765,17 +765,17 @@ def test_drop_oldest_in_a_handler_of_the_sender_itself_does_not_wait_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What keeps the room is below it on the stack: nothing comes free before it returns."""
-    publish, sent, pauses = _engine.Engine.publish, list[Any](), list[float]()
+    publish, sent, pauses = inside.QUEUE_IT.now, list[Any](), list[float]()
 
     def interrupted(engine: Any, *arguments: Any) -> None:
-        monkeypatch.setattr(_engine.Engine, "publish", publish)
+        inside.QUEUE_IT.patch(monkeypatch, publish)
         monkeypatch.setattr(time, "sleep", pauses.append)
         sent.append(pool.submit(int))
         monkeypatch.undo()
         publish(engine, *arguments)
 
     with WorkerPool(1, max_pending=1, overflow="drop_oldest") as pool, held(pool):
-        monkeypatch.setattr(_engine.Engine, "publish", interrupted)
+        inside.QUEUE_IT.patch(monkeypatch, interrupted)
         sent.append(pool.submit(int))
         assert type(sent[0].exception(TIMEOUT)) is DeliveryDropped
         assert pauses == []
@@ -801,7 +801,7 @@ def test_drop_oldest_finds_it_without_passing_all_that_was_dropped_before(way: s
         def send() -> Any:
             return pool.submit(int) if way == "submit" else signal.send_async(None)[0][1]
 
-        pool._engine.unresolved = known = Passed(pool._engine.unresolved)
+        known = inside.replace_unresolved(pool, Passed)
         sent = [send() for _ in range(1050)]
         assert [future.done() for future in sent] == [True] * 1000 + [False] * 50
         assert known.looks < 100
@@ -810,19 +810,18 @@ def test_drop_oldest_finds_it_without_passing_all_that_was_dropped_before(way: s
 @pytest.mark.unmeasured
 def test_each_that_stands_in_line_costs_the_same() -> None:
     def line_up(n: int) -> int:
-        cell = _state.Cell(_state.State(), 1)
-        assert cell.admit(_state.ADMITTED, 1)
+        cell = inside.atomic_state(1)
+        assert cell.admit(inside.units.ADMITTED, 1)
         woken = list[int]()
         line = [
-            _state.Blocked(_state.ADMITTED, lambda k=k: woken.append(k))  # type: ignore[misc]
-            for k in range(n)
+            inside.Blocked(inside.units.ADMITTED, lambda k=k: woken.append(k)) for k in range(n)
         ]
 
         def all_enter() -> None:
             for blocked in line:
-                assert cell.update(_state.block, blocked, 1)
+                assert cell.update(inside.changes.block, blocked, 1)
             for _ in line:
-                assert cell.update(_state.shift, _state.RESOLVE["cancelled"], 1)
+                assert cell.update(inside.changes.shift, inside.units.RESOLVE["cancelled"], 1)
 
         count = steps(all_enter)
         assert woken == list(range(n))
@@ -835,20 +834,19 @@ def test_each_that_stands_in_line_costs_the_same() -> None:
 @pytest.mark.unmeasured
 def test_each_that_leaves_the_line_when_the_pool_closes_costs_the_same() -> None:
     def close(n: int) -> int:
-        cell = _state.Cell(_state.State(), 1)
-        assert cell.admit(_state.ADMITTED, 1)
+        cell = inside.atomic_state(1)
+        assert cell.admit(inside.units.ADMITTED, 1)
         woken = list[int]()
         line = [
-            _state.Blocked(_state.ADMITTED, lambda k=k: woken.append(k))  # type: ignore[misc]
-            for k in range(n)
+            inside.Blocked(inside.units.ADMITTED, lambda k=k: woken.append(k)) for k in range(n)
         ]
         for blocked in line:
-            assert cell.update(_state.block, blocked, 1)
+            assert cell.update(inside.changes.block, blocked, 1)
 
         def all_leave() -> None:
-            cell.update(_state.turn, _state.Mode.CLOSING)
+            cell.update(inside.changes.advance_mode, inside.Mode.CLOSING)
             for blocked in line:
-                assert cell.update(_state.unblock, blocked, 1)
+                assert cell.update(inside.changes.unblock, blocked, 1)
 
         count = steps(all_leave)
         assert {*woken} == {*range(n)}
@@ -870,20 +868,14 @@ def test_drop_oldest_makes_room_for_an_oversize_fan_out_by_dropping_all() -> Non
 def test_delivery_may_be_dropped_as_the_one_who_sends_it_notes_the_time() -> None:
     """By another sender, between any two looks of the former at what it needs to run."""
     looks = [types.SimpleNamespace(), None]
-
-    class Dropped(_delivery.Delivery):
-        __slots__ = ()
-
-        _sending = property(lambda self: looks.pop(0))  # type: ignore[assignment]
-
-    Dropped.__new__(Dropped)._mark_queued(1.0)
+    inside.mark_queued(property(lambda self: looks.pop(0)))
     assert looks == [None]
 
 
 def test_drop_oldest_keeps_nothing_of_what_has_ended() -> None:
     """Also while the oldest of all waits and waits, behind a slow delivery of its lane."""
     with WorkerPool(2, max_pending=10, overflow="drop_oldest") as pool:
-        gate = Gate()
+        gate = Latch()
         lane = signal_to(gate, pool, ordered=True)
         slow, oldest = lane.send_async(None), lane.send_async(None)
         assert gate.entered.wait(TIMEOUT)
@@ -939,11 +931,8 @@ def test_drops_that_come_while_another_looks_at_the_clock_count_for_the_second_t
             return 102.0
 
         with monkeypatch.context() as patch:
-            patch.setattr(
-                _engine,
-                "time",
-                types.SimpleNamespace(monotonic=monotonic, perf_counter=time.perf_counter),
-            )
+            clock = types.SimpleNamespace(monotonic=monotonic, perf_counter=time.perf_counter)
+            inside.CLOCK_OF_DROPS.patch(patch, clock)
             drop_one(pool)
         assert pool.stats().dropped == 3
         # The one that looked, with the first that came meanwhile; and then the second.
@@ -966,7 +955,7 @@ def test_of_two_who_would_log_drops_at_once_one_does(dropping: Callable[[], list
                     drop_one(pool)  # too soon to be logged
                 super().append(stamp)
 
-        pool._engine.drops_logged = (float("-inf"), Contested())
+        inside.replace_last_logged_drop(pool, (float("-inf"), Contested()))
         drop_one(pool)
         assert pool.stats().dropped == 3
         assert len(dropping()) == 1
@@ -1022,14 +1011,14 @@ def test_caller_runs_all_of_it_in_the_caller() -> None:
             deliveries = signal.send_async(None)
             assert deliveries.wait(0)
             assert threads == [threading.get_ident()] * 3
-            assert pool.stats()[2:] == (1, 1, 5, 3, 0, 0, 0)
+            assert pool.stats()[2:9] == (1, 1, 5, 3, 0, 0, 0)
 
 
 def test_caller_that_would_run_it_is_refused_once_the_pool_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It was open when the queue was found full."""
-    run_here, ear = _engine.Engine.run_here, Ear()
+    run_here, ear = inside.RUN_HERE.now, Ear()
 
     def closed(*arguments: Any) -> None:
         pool.shutdown(wait=False)
@@ -1039,7 +1028,7 @@ def test_caller_that_would_run_it_is_refused_once_the_pool_is_closed(
         signal = fan_out(pool, ear, ear.hear)
         with held(pool):
             waiting, before = pool.submit(int), pool.stats()
-            monkeypatch.setattr(_engine.Engine, "run_here", closed)
+            inside.RUN_HERE.patch(monkeypatch, closed)
             with pytest.raises(PoolClosed):
                 signal.send_async(None)
             assert pool.stats() == before
@@ -1094,7 +1083,7 @@ def test_caller_that_is_interrupted_in_a_receiver_has_taken_effect() -> None:
             assert ran[0] == "first"
         assert pool.drain(TIMEOUT)
         assert ran == ["first", "last"]
-        assert pool.stats()[2:] == (0, 0, 5, 4, 1, 0, 0)
+        assert pool.stats()[2:9] == (0, 0, 5, 4, 1, 0, 0)
 
 
 def test_caller_that_runs_deliveries_is_a_worker_meanwhile() -> None:
@@ -1136,8 +1125,8 @@ def test_receiver_that_a_caller_runs_may_wait(ordered: bool) -> None:
                 waited.append(other.submit(int).result(TIMEOUT))
                 opening.result()
 
-        def open_once_somebody_waits(gate: Gate) -> None:
-            wait_until(lambda: other._engine.cell.value.blocked)
+        def open_once_somebody_waits(gate: Latch) -> None:
+            wait_until(lambda: inside.blocked_senders(other))
             gate.opened.set()
 
         with held(pool):
@@ -1147,14 +1136,14 @@ def test_receiver_that_a_caller_runs_may_wait(ordered: bool) -> None:
     assert waited == [0, 0, True, True, True, 0]
 
 
-def test_caller_takes_its_turn_in_the_lane() -> None:
+def test_caller_waits_for_its_turn_in_the_lane() -> None:
     with WorkerPool(2, max_pending=2, overflow="caller_runs") as pool:
-        order, gate = list[tuple[int, str]](), Gate()
+        order, gate = list[int](), Latch()
 
         def receives(n: int, **named: Any) -> None:
             if n == 0:
                 gate()
-            order.append((n, threading.current_thread().name))
+            order.append(n)
 
         signal = signal_to(receives, pool, ordered=True)
         first = signal.send_async(None, n=0)
@@ -1167,8 +1156,7 @@ def test_caller_takes_its_turn_in_the_lane() -> None:
             gate.opened.set()
             assert sending.result().wait(0)
         assert all(each.wait(TIMEOUT) for each in [first, *waiting])
-        assert [n for n, _ in order] == [0, 1, 2, 3]
-        assert not order[3][1].startswith("tsignals")
+        assert order == [0, 1, 2, 3]
         assert add_up(pool.stats())
 
 
@@ -1190,6 +1178,87 @@ def test_inside_its_own_lane_the_delivery_is_queued_over_the_limit() -> None:
     # In the order of the sends, which each delivery makes as it runs.
     assert order == [0, 1, 10, 2, 11, 3, 12, 4, 13, 5, 14]
     assert pool.stats().completed == 11
+
+
+def close_until_nobody_works(pool: WorkerPool, hold: Latch) -> None:
+    pool.shutdown(wait=False)
+    hold.opened.set()
+    wait_until(lambda: not pool.stats().workers)
+
+
+def test_what_runs_again_while_its_caller_looks_what_is_left_is_counted_once() -> None:
+    """It has failed there, and a worker runs it to its end between two looks of the caller."""
+    calls, caller = list[int](), threading.get_ident()
+
+    def fails_once(**named: Any) -> None:
+        calls.append(threading.get_ident())
+        if len(calls) == 1:
+            raise Boom
+
+    class Unresolved(dict[Any, None]):
+        def __contains__(self, entry: object) -> bool:
+            if calls == [caller] == [threading.get_ident()]:
+                hold.opened.set()
+                wait_until(lambda: len(calls) == 2 and len(self) == 1)  # the caller itself
+            return super().__contains__(entry)
+
+    pool = WorkerPool(1, max_pending=1, overflow="caller_runs")
+    signal, retry = Signal(executor=pool), Retry(Boom, wait_initial=0, wait_jitter=0)
+    signal.connect(fails_once, weak=False, retry=retry)
+    unresolved = inside.core_of(pool).backlog.unresolved = Unresolved()
+    with held(pool) as hold:
+        pool.submit(int)
+        assert signal.send_async(None).wait(TIMEOUT)
+    assert pool.drain(TIMEOUT)
+    assert (len(calls), len(unresolved)) == (2, 0)
+    assert pool.stats()[2:9] == (0, 0, 3, 3, 0, 0, 0)
+    pool.shutdown()
+
+
+def test_what_an_interrupted_caller_leaves_to_a_closing_pool_is_run() -> None:
+    """Nothing waited meanwhile, so its workers have gone: it takes another."""
+    ran, pool = list[int](), WorkerPool(1, max_pending=1, overflow="caller_runs")
+
+    def interrupted(**named: Any) -> None:
+        close_until_nobody_works(pool, hold)
+        raise KeyboardInterrupt
+
+    signal = fan_out(pool, interrupted, lambda **named: ran.append(1))
+    with held(pool) as hold:
+        pool.submit(int)
+        with pytest.raises(KeyboardInterrupt):
+            signal.send_async(None)
+    assert pool.drain(TIMEOUT)
+    assert ran == [1]
+    Running(pool.shutdown).result()
+
+
+def test_what_a_caller_sends_into_its_own_lane_is_run_though_the_pool_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the last moment, and when it is queued over the limit its workers have gone."""
+    ran, put_back, comes = list[int](), inside.PUT_BACK.now, [0, 0]
+
+    def puts_back(*arguments: Any) -> None:
+        comes.pop()
+        if not comes:
+            close_until_nobody_works(pool, hold)
+        put_back(*arguments)
+
+    def receives(n: int, **named: Any) -> None:
+        if n == 0:
+            signal.send_async(None, n=1)
+        ran.append(n)
+
+    inside.PUT_BACK.patch(monkeypatch, puts_back)
+    pool = WorkerPool(1, max_pending=1, overflow="caller_runs")
+    signal = signal_to(receives, pool, ordered=True)
+    with held(pool) as hold:
+        pool.submit(int)
+        signal.send_async(None, n=0)
+    assert pool.drain(TIMEOUT)
+    assert ran == [0, 1]
+    Running(pool.shutdown).result()
 
 
 @pytest.mark.parametrize("overflow", ["block", "caller_runs"])
@@ -1228,7 +1297,7 @@ def test_ordered_deliveries_of_full_workers_keep_their_order(overflow: str) -> N
 def test_lane_mates_that_wait_for_each_other_do_not_count_twice() -> None:
     """A later delivery of the lane is waited for in a worker while a caller takes its turn."""
     with WorkerPool(2, max_pending=1, overflow="caller_runs") as pool:
-        order, gate = list[int](), Gate()
+        order, gate = list[int](), Latch()
 
         def receives(n: int, **named: Any) -> None:
             if n == 0:
@@ -1254,13 +1323,13 @@ def test_lane_mates_that_wait_for_each_other_do_not_count_twice() -> None:
         assert later.result().wait(TIMEOUT)
         assert pool.drain(TIMEOUT)
         assert order == [0, 1, 2]
-        assert pool.stats()[2:] == (0, 0, 4, 4, 0, 0, 0)
+        assert pool.stats()[2:9] == (0, 0, 4, 4, 0, 0, 0)
 
 
 def test_what_a_caller_is_about_to_run_is_not_cancelled_as_if_it_waited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ran, claim = list[int](), _future.PoolFuture._claim
+    ran, claim = list[int](), inside.CLAIM.now
 
     def claims_late(future: Any, mark: Any) -> bool:
         if mark == ("run", threading.get_ident()):
@@ -1270,18 +1339,96 @@ def test_what_a_caller_is_about_to_run_is_not_cancelled_as_if_it_waited(
     with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
         with held(pool):
             waiting = pool.submit(int)
-            monkeypatch.setattr(_future.PoolFuture, "_claim", claims_late)
+            inside.CLAIM.patch(monkeypatch, claims_late)
             pool.submit(ran.append, 1)
             monkeypatch.undo()
         assert waiting.cancelled()
         assert pool.drain(TIMEOUT)
         assert ran == [1]
-        assert pool.stats()[2:] == (0, 0, 3, 2, 0, 1, 0)
+        assert pool.stats()[2:9] == (0, 0, 3, 2, 0, 1, 0)
+
+
+@pytest.mark.parametrize("who", ["worker", "sender", "anybody"])
+def test_what_a_caller_has_not_come_to_yet_is_left_to_it(who: str) -> None:
+    """It counts as running, though ``unfinished()`` shows it: others resolve and run nothing of it.
+
+    That took it from those that wait, of which there were then less than none.
+    """
+    gate, answers, threads = Latch(), list[Any](), list[int]()
+    with WorkerPool(2, max_pending=1, overflow="caller_runs") as pool:
+
+        def first(**named: Any) -> None:
+            if who == "sender":
+                answers.append(pool.unfinished()[-1])
+                with pytest.raises(RuntimeError, match="wait for each other"):
+                    answers[0].result(TIMEOUT)
+            gate()
+
+        signal = fan_out(pool, first, lambda **named: threads.append(threading.get_ident()))
+        with held(pool) as hold:
+            go = threading.Event()
+            helping = pool.submit(
+                lambda: go.wait(TIMEOUT) and who == "worker" and answers[0].result(TIMEOUT)
+            )
+            wait_until(lambda: pool.stats().running == 2)
+            pool.submit(int)
+            sending = Running(lambda: (signal.send_async(None), threading.get_ident()))
+            assert gate.entered.wait(TIMEOUT)
+            before = pool.stats()
+            second = pool.unfinished()[-1]
+            answers.append(second)
+            go.set()
+            if who == "worker":
+                wait_until(lambda: inside.is_waited_for(second))
+            assert not second.cancel()
+            if who == "worker":
+                assert pool.stats() == before
+            gate.opened.set()
+            _, thread = sending.result()
+            assert second.result(TIMEOUT) is None
+            helping.result(TIMEOUT)
+            hold.opened.set()
+        assert pool.drain(TIMEOUT)
+        assert threads == [thread]
+        assert pool.stats()[2:9] == (0, 0, 5, 5, 0, 0, 0)
+
+
+def test_worker_that_waits_for_what_an_interrupted_caller_leaves_runs_it() -> None:
+    """It is the only one there to do so."""
+    gate, found, threads = Latch(), list[Any](), list[int]()
+    with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
+
+        def interrupted(**named: Any) -> None:
+            gate()
+            raise KeyboardInterrupt
+
+        def helps() -> int:
+            assert go.wait(TIMEOUT)
+            found[0].result(TIMEOUT)
+            return threading.get_ident()
+
+        go = threading.Event()
+        signal = fan_out(pool, interrupted, lambda **named: threads.append(threading.get_ident()))
+        helping = pool.submit(helps)
+        wait_until(helping.running)
+        pool.submit(int)
+        sending = Running(signal.send_async, None)
+        assert gate.entered.wait(TIMEOUT)
+        found.append(pool.unfinished()[-1])
+        go.set()
+        wait_until(lambda: inside.is_waited_for(found[0]))
+        gate.opened.set()
+        with pytest.raises(KeyboardInterrupt):
+            sending.result()
+        assert [helping.result(TIMEOUT)] == threads
+        assert pool.drain(TIMEOUT)
+        assert pool.stats()[2:9] == (0, 0, 4, 3, 1, 0, 0)
 
 
 # A burst
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_default_pool_holds_no_more_than_it_promises_in_a_burst() -> None:
     """A hundred thousand sends, faster than the receiver can be run."""

@@ -58,6 +58,7 @@ def test_pickle_holds_no_receivers() -> None:
         assert pickle.dumps(signals_for_tests.saved) == before
 
 
+@pytest.mark.slow
 def test_other_process_finds_the_signal_by_its_address() -> None:
     signals = [signals_for_tests.saved, Order.placed, Order.Line.added, receiver_failed]
     in_new_process(find_again, pickle.dumps(signals))
@@ -69,6 +70,7 @@ def find_again(pickled: bytes) -> None:
     assert [id(signal) for signal in found] == [id(signal) for signal in expected]
 
 
+@pytest.mark.slow
 def test_signal_that_is_nowhere_to_be_found_cannot_be_pickled() -> None:
     signal = make()
     nowhere = [signal, Signal(name="a name is no address"), Signal(name="signals_for_tests.saved")]
@@ -117,6 +119,7 @@ def test_module_that_made_the_signal_is_looked_through_first(
     assert b"signals_for_tests" in pickle.dumps(signals_for_tests.saved)
 
 
+@pytest.mark.slow
 def test_signal_is_found_by_identity_not_by_the_name_it_once_had(
     module: Any,
 ) -> None:

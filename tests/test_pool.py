@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
+import inside
 import pytest
 from helpers import (
     TIMEOUT,
     BaseBoom,
     Boom,
     Ear,
-    Gate,
+    Latch,
     Running,
     Thing,
     assert_gone,
@@ -29,9 +30,10 @@ from helpers import (
     uncollected,
     wait_until,
 )
+from points import Handler
 from pools import Watch, add_up, held, signal_to, told
 
-from tsignals import PoolStats, QueueFull, Signal, WorkerPool, _state
+from tsignals import PoolStats, QueueFull, Signal, WorkerPool
 
 
 @pytest.fixture
@@ -41,6 +43,15 @@ def pool() -> Iterator[WorkerPool]:
 
 
 # Its arguments
+
+
+def test_initargs_of_any_kind_are_for_every_thread() -> None:
+    seen, both = list[object](), threading.Barrier(2)
+    initargs: Any = iter("a")
+    with WorkerPool(2, initializer=seen.append, initargs=initargs) as pool:
+        for future in [pool.submit(both.wait, TIMEOUT) for _ in range(2)]:
+            future.result(TIMEOUT)
+    assert seen == ["a", "a"]
 
 
 @pytest.mark.parametrize(
@@ -77,8 +88,8 @@ def test_numbers_that_are_no_ints_raise_type_error(name: str, number: Any) -> No
         WorkerPool(**arguments)
 
 
-@pytest.mark.parametrize("name", ["initializer", "around"])
-def test_what_is_to_be_called_must_be_callable(name: str) -> None:
+@pytest.mark.parametrize("name", ["initializer", "around", "initargs", "thread_name_prefix"])
+def test_arguments_of_the_wrong_type_raise_type_error(name: str) -> None:
     arguments: dict[str, Any] = {name: 3}
     with pytest.raises(TypeError, match=name):
         WorkerPool(**arguments)
@@ -96,7 +107,7 @@ def test_default_number_of_workers(cpus: int | None, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "process_cpu_count", lambda: cpus, raising=False)
     most = min(32, (cpus or 1) + 4)
     with WorkerPool() as pool:
-        gate = Gate()
+        gate = Latch()
         for _ in range(most + 5):
             pool.submit(gate)
         wait_until(lambda: pool.stats().running == most)
@@ -125,11 +136,13 @@ def test_map_gives_results_in_order_and_raises_in_turn(pool: WorkerPool) -> None
 
 
 def test_map_keeps_its_timeout(pool: WorkerPool) -> None:
-    gate = Gate()
+    gate = Latch()
     results = pool.map(lambda _: gate(), [1], timeout=0.01)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match="not all calls of map are done"):
         next(results)
     gate.opened.set()
+    with pytest.raises(TimeoutError, match="its own"):
+        list(pool.map(lambda _: raiser(TimeoutError("its own"))(), [1]))
 
 
 def executors() -> Any:
@@ -230,7 +243,7 @@ def test_map_refuses_a_buffersize_below_one(make: Any, wrong: Any) -> None:
 
 @pytest.mark.parametrize("size", [None, 2])
 def test_map_raises_a_calls_error_in_its_turn_and_cancels_the_rest(size: int | None) -> None:
-    gate, error = Gate(), Boom()
+    gate, error = Latch(), Boom()
 
     def called(n: int) -> Any:
         if n == 1:
@@ -332,7 +345,7 @@ def test_no_thread_starts_before_there_is_work() -> None:
         assert not signal.send_async(None)
         signal.connect(ignore)
         signal.send(None)
-        assert pool.stats() == PoolStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
+        assert pool.stats() == PoolStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         assert set(threading.enumerate()) <= before
 
 
@@ -345,7 +358,7 @@ def test_idle_worker_is_used_before_another_is_started(pool: WorkerPool) -> None
 
 def test_as_many_workers_as_are_needed_and_no_more() -> None:
     with WorkerPool(3) as pool, Watch(pool) as watch:
-        gates = [Gate() for _ in range(6)]
+        gates = [Latch() for _ in range(6)]
         futures = [pool.submit(gate) for gate in gates]
         assert all(gate.entered.wait(TIMEOUT) for gate in gates[:3])
         assert not any(gate.entered.is_set() for gate in gates[3:])
@@ -421,7 +434,7 @@ def test_what_a_pool_has_been_through_is_not_kept_by(kept: str) -> None:
         gc.collect()
         return len(gc.get_objects())
 
-    gate = Gate()
+    gate = Latch()
     with WorkerPool(2) as pool:
         receiver = gate if kept == "a delivery that goes on" else raiser(Boom())
         deliveries = signal_to(receiver, pool).send_async(None)
@@ -440,7 +453,7 @@ def test_what_a_pool_has_been_through_is_not_kept_by(kept: str) -> None:
 
 
 def test_pool_nobody_refers_to_finishes_its_work_and_its_threads_end() -> None:
-    pool, ran, gate = WorkerPool(2), list[int](), Gate()
+    pool, ran, gate = WorkerPool(2), list[int](), Latch()
     futures = [pool.submit(gate) for _ in range(2)]
     futures += [pool.submit(ran.append, n) for n in range(10)]
     threads = [t for t in threading.enumerate() if t.name.startswith("tsignals")]
@@ -458,7 +471,7 @@ def test_pool_nobody_refers_to_finishes_its_work_and_its_threads_end() -> None:
 
 def test_pool_of_a_signal_nobody_refers_to_finishes_its_work_too() -> None:
     """What is queued refers to the signal, and that to its pool: the last delivery lets it go."""
-    ran, gate, pool = list[int](), Gate(), WorkerPool(1)
+    ran, gate, pool = list[int](), Latch(), WorkerPool(1)
     signal = signal_to(lambda n, **named: ran.append(n), pool)
     pool.submit(gate)
     for n in range(10):
@@ -598,7 +611,7 @@ def test_around_cannot_swallow_an_error(error: BaseException) -> None:
 # stats
 
 
-def test_stats_are_a_named_tuple_of_nine() -> None:
+def test_stats_are_a_named_tuple_of_ten() -> None:
     assert PoolStats._fields == (
         "workers",
         "idle",
@@ -609,6 +622,7 @@ def test_stats_are_a_named_tuple_of_nine() -> None:
         "failed",
         "cancelled",
         "dropped",
+        "refused",
     )
 
 
@@ -619,32 +633,32 @@ def test_stats_count_what_happened() -> None:
             failing = pool.submit(int, "no number")
             dropped = pool.submit(int)
             futures[0].cancel()
-            assert pool.stats() == PoolStats(1, 0, 2, 1, 5, 0, 0, 1, 1)
+            assert pool.stats() == PoolStats(1, 0, 2, 1, 5, 0, 0, 1, 1, 0)
         assert isinstance(failing.exception(TIMEOUT), ValueError)
         assert dropped.done()
         wait_until(lambda: pool.stats().idle == 1)
-        assert pool.stats() == PoolStats(1, 1, 0, 0, 5, 2, 1, 1, 1)
+        assert pool.stats() == PoolStats(1, 1, 0, 0, 5, 2, 1, 1, 1, 0)
 
 
 @pytest.mark.parametrize("moment", range(6))
 def test_stats_show_one_moment_though_the_collector_comes_in_between(moment: int) -> None:
     """On 3.11 it comes in the middle of an allocation, and so of the copy of the accounts."""
-    cell = _state.Cell(_state.State())
-    first = cell.open_account()
-    cell.update(lambda state: state.plus(2 * _state.ADMITTED + 2 * _state.IDLE))
-    cell.accounts[first] += _state.START - _state.IDLE
+    cell, units = inside.atomic_state(), inside.units
+    counters, first = inside.counters_of(cell), inside.open_counter(cell)
+    cell.update(lambda state: state.plus(2 * units.ADMITTED + 2 * units.IDLE))
+    counters[first] += units.START - units.IDLE
     moments = []
 
     def others_run(phase: str, info: object) -> None:
         """Another worker, which has just been hired, starts; then the first one ends."""
-        if phase == "start" and sys._getframe(1).f_code in (look, value):
+        if phase == "start" and sys._getframe(1).f_code in looking:
             moments.append(None)
             if len(moments) == moment + 1:
-                second = cell.open_account()
-                cell.accounts[second] += _state.START - _state.IDLE
-                cell.accounts[first] += _state.FINISH["completed"] + _state.IDLE
+                second = inside.open_counter(cell)
+                counters[second] += units.START - units.IDLE
+                counters[first] += units.FINISH["completed"] + units.IDLE
 
-    look, value = _state.Cell._look.__code__, _state.Cell.value.fget.__code__  # type: ignore[attr-defined]
+    looking = inside.code_that_looks()
     threshold = gc.get_threshold()
     gc.callbacks.append(others_run)
     litter = [[None] for _ in range(300)]  # there is no list left that is made without allocating
@@ -656,7 +670,7 @@ def test_stats_show_one_moment_though_the_collector_comes_in_between(moment: int
         gc.callbacks.remove(others_run)
     del litter
     assert (state.pending, state.running) in ((1, 1), (0, 1))
-    assert state.pending + state.running + state.number(_state.COMPLETED) == 2
+    assert state.pending + state.running + state.number(units.COMPLETED) == 2
 
 
 def test_stats_are_settled_when_the_future_is(pool: WorkerPool) -> None:
@@ -698,6 +712,33 @@ def test_stats_add_up_at_every_moment(overflow: str) -> None:
             assert stats.submitted == 1200
     # A caller that runs an ordered delivery may have to leave it to the pool.
     assert watch.most_pending <= 10 + (4 if overflow == "caller_runs" else 0)
+
+
+def test_what_comes_while_another_leaves_the_queue_is_run() -> None:
+    """At any point of a ``cancel()`` the worker may find nobody in line, and another may come.
+
+    The token that went with what was cancelled could be gone by then, and that of the newcomer was
+    taken away for it.
+    """
+    switch_interval = sys.getswitchinterval()
+    for at in itertools.count(1):
+        with WorkerPool(1) as pool, held(pool) as latch:
+            leaves, come = pool.submit(int), list[Future[int]]()
+
+            def others(pool: WorkerPool = pool, latch: Latch = latch, come: Any = come) -> None:
+                latch.opened.set()
+                wait_until(lambda: pool.stats().idle == 1 and not inside.tokens_of(pool).qsize())
+                sys.setswitchinterval(TIMEOUT)  # the thread that cancels goes on before the worker
+                come.append(pool.submit(int))
+
+            try:
+                with Handler(at, others) as handler:
+                    leaves.cancel()
+            finally:
+                sys.setswitchinterval(switch_interval)
+            if not handler.reached:
+                return
+            assert come[0].result(TIMEOUT) == 0, handler.where
 
 
 def test_stats_wait_for_nothing() -> None:

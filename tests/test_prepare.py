@@ -7,15 +7,19 @@ import copy
 import gc
 import os
 import pickle
+import signal as signals
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
+import inside
 import points
 import pytest
-from helpers import TIMEOUT, Boom, Ear, Gate, Running, Thing, together, uncollected, wait_until
+from helpers import TIMEOUT, Boom, Ear, Latch, Running, Thing, together, uncollected, wait_until
 from points import Handler, Interrupter
 from pools import Watch, add_up, held, signal_to, told
 from processes import run
@@ -261,7 +265,7 @@ def test_lost_prepared_drops_its_deliveries() -> None:
         deliveries = signal_to(ear, pool).prepare(None).deliveries
         assert isinstance(error_of(deliveries[0][1]), DeliveryDropped)
         assert numbers(pool) == (1, 0, 0, 0, 1)
-        assert not pool._engine.prepared
+        assert not inside.prepared_of(pool)
     assert ear.calls == []
 
 
@@ -295,8 +299,8 @@ def test_prepared_that_what_was_sent_knows_is_lost_all_the_same(
         assert gone() is None
         if isinstance(pool, WorkerPool):
             assert numbers(pool) == (1, 0, 0, 0, 1)
-            assert not pool._engine.prepared
-        for gate in signal._registry.gates.values() if hasattr(signal._registry, "gates") else ():
+            assert not inside.prepared_of(pool)
+        for gate in inside.gates_of(signal).values():
             assert not gate.queued
     assert ear.calls == []
 
@@ -325,7 +329,7 @@ def test_prepared_that_is_lost_in_a_finalizer_in_the_middle_of_anything_is_dropp
 def test_interrupt_that_waits_to_be_raised_is_not_lost_in_the_loss_of_a_prepared() -> None:
     with WorkerPool(1) as pool:
         lost = [signal_to(Ear(), pool).prepare(None)]
-        pool._engine.cell.defer(KeyboardInterrupt())
+        inside.defer(pool, KeyboardInterrupt())
         lost.clear()
         with pytest.raises(KeyboardInterrupt):
             pool.submit(int)
@@ -386,7 +390,27 @@ def test_transient_prepared_sends_leave_nothing_behind() -> None:
         assert pool.drain(TIMEOUT)
         gc.collect()
         assert len(gc.get_objects()) - before < 60
-        assert not pool._engine.prepared and not pool._engine.unresolved
+        assert not inside.prepared_of(pool) and not inside.unresolved(pool)
+
+
+def test_delivery_may_be_cancelled_from_the_moment_it_is_queued(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before ``submit`` has come to its end."""
+    queue, answers = inside.QUEUE_IT.now, list[bool]()
+    with WorkerPool(1) as pool, held(pool):
+        prepared = signal_to(Ear(), pool).prepare(None)
+
+        def queues(*arguments: Any) -> None:
+            queue(*arguments)
+            answers.append(prepared.deliveries[0][1].cancel())
+
+        inside.QUEUE_IT.patch(monkeypatch, queues)
+        prepared.submit()
+        inside.QUEUE_IT.patch(monkeypatch, queue)
+        assert prepared.deliveries[0][1].cancelled()
+        assert numbers(pool) == (2, 0, 0, 1, 0)
+    assert answers == [True]
 
 
 # -- What admission raises --
@@ -401,17 +425,20 @@ def test_full_queue_is_the_failure_of_each_delivery_and_is_told(is_async: bool) 
         signal.connect(lambda **named: None, weak=False)
         with held(pool):
             pool.submit(int)
+            before = time.perf_counter()
             prepared = signal.prepare("me", n=1)
             prepared.submit()
         errors = [error for _, error in prepared.deliveries.outcomes(TIMEOUT).errors]
         assert [type(error) for error in errors] == [QueueFull, QueueFull]
+        assert pool.stats().refused == 2
         assert failures.errors == errors
         assert {(f.mode, f.sender, f.named["n"]) for f in failures.failures} == {
             ("send_async", "me", 1)
         }
-        assert all(failure.queued_seconds >= 0 for failure in failures.failures)
+        took = time.perf_counter() - before
+        assert all(0 <= failure.queued_seconds <= took for failure in failures.failures)
         assert numbers(pool) == (2, 2, 0, 0, 0)
-        assert not pool._engine.prepared
+        assert not inside.prepared_of(pool)
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -424,6 +451,28 @@ def test_closed_pool_fails_what_is_submitted(is_async: bool) -> None:
     with told() as failures:
         prepared.submit()
         assert isinstance(error_of(prepared.deliveries[0][1]), PoolClosed)
+    assert len(failures.failures) == 1
+
+
+def test_interrupt_as_the_failure_of_a_submit_begins_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before the first step of it was done."""
+    interrupts = [KeyboardInterrupt()]
+    recover = inside.RECOVER_SUBMITTED.now
+
+    def interrupted(*arguments: Any) -> Any:
+        if interrupts:
+            raise interrupts.pop()
+        return recover(*arguments)
+
+    pool = WorkerPool(1)
+    prepared = signal_to(Ear(), pool).prepare(None)
+    pool.shutdown()
+    inside.RECOVER_SUBMITTED.patch(monkeypatch, interrupted)
+    with told() as failures, pytest.raises(KeyboardInterrupt):
+        prepared.submit()
+    assert isinstance(error_of(prepared.deliveries[0][1]), PoolClosed)
     assert len(failures.failures) == 1
 
 
@@ -488,7 +537,7 @@ def test_submit_waits_for_room_and_is_admitted_as_a_whole() -> None:
             pool.submit(int)
             prepared = signal.prepare(None)
             submitting = Running(prepared.submit)
-            wait_until(lambda: pool._engine.cell.value.blocked)
+            wait_until(lambda: inside.blocked_senders(pool))
             assert not prepared.deliveries[0][1].cancel()
             assert pool.stats().submitted == 2
             prepared.drop()  # too late
@@ -510,7 +559,7 @@ def test_async_delivery_that_is_cancelled_while_it_waits_for_room_is_cancelled()
             pool.submit(int)
             prepared = signal.prepare(None)
             submitting = Running(prepared.submit)
-            wait_until(lambda: pool._engine.cell.value.blocked)
+            wait_until(lambda: inside.blocked_senders(pool))
             assert prepared.deliveries[0][1].cancel()
         submitting.result()
         with pytest.raises(CancelledError):
@@ -603,12 +652,6 @@ WAITS: dict[str, Callable[[Deliveries], Any]] = {
     "outcomes": lambda deliveries: deliveries.outcomes(TIMEOUT),
     "wait": lambda deliveries: deliveries.wait(TIMEOUT),
     "as_completed": lambda deliveries: list(deliveries.as_completed(TIMEOUT)),
-    "concurrent.futures.wait": lambda deliveries: concurrent.futures.wait(
-        deliveries.futures, TIMEOUT
-    ),
-    "concurrent.futures.as_completed": lambda deliveries: list(
-        concurrent.futures.as_completed(deliveries.futures, TIMEOUT)
-    ),
     "await": lambda deliveries: asyncio.run(awaits(deliveries)),
     "async for": lambda deliveries: asyncio.run(goes_through(deliveries)),
 }
@@ -627,8 +670,7 @@ async def goes_through(deliveries: Deliveries) -> None:
 
 def sleeps(deliveries: Deliveries) -> bool:
     """Whether somebody waits for the first of these by now."""
-    met = deliveries[0][1]._met()
-    return met is not None and bool(met.sleepers or met.waiters)
+    return inside.is_waited_for(deliveries[0][1])
 
 
 @pytest.mark.parametrize("wait", WAITS)
@@ -653,8 +695,29 @@ def test_only_worker_that_waits_for_a_prepared_send_runs_it_once_it_is_submitted
         assert len(threads) == 2
 
 
+@pytest.mark.parametrize("wait", WAITS)
+def test_submitted_between_the_look_and_the_sleep_of_the_only_worker(
+    wait: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is woken, for nobody sleeps yet."""
+    ear, park = Ear(), inside.PARK.now
+    with WorkerPool(1) as pool:
+        prepared = signal_to(ear, pool).prepare(None)
+
+        def late(task: Any, parked: Any) -> None:
+            if task is prepared.deliveries[0][1]:
+                inside.PARK.patch(monkeypatch, park)
+                prepared.submit()
+            park(task, parked)
+
+        inside.PARK.patch(monkeypatch, late)
+        pool.submit(WAITS[wait], prepared.deliveries).result(TIMEOUT)
+        assert inside.PARK.now is park
+        assert len(ear.calls) == 1
+
+
 @pytest.mark.parametrize("end", ["drop", "cancel", "refuse"])
-@pytest.mark.parametrize("wait", ["outcomes", "wait", "concurrent.futures.wait", "as_completed"])
+@pytest.mark.parametrize("wait", ["outcomes", "wait", "as_completed"])
 def test_worker_that_waits_hears_that_it_will_never_run(wait: str, end: str) -> None:
     with WorkerPool(1) as pool, told():
         prepared = signal_to(Ear(), pool).prepare(None)
@@ -683,7 +746,7 @@ def test_wait_of_a_worker_for_what_nobody_submits_ends_in_time() -> None:
 def test_worker_that_waits_for_an_ordered_delivery_keeps_to_its_lane(wait: str) -> None:
     """What was sent before it runs before it, though the wait was there first."""
     ran: list[Any] = []
-    gate = Gate()
+    gate = Latch()
 
     def hears(n: int, **named: Any) -> None:
         ran.append(n)
@@ -705,7 +768,41 @@ def test_worker_that_waits_for_an_ordered_delivery_keeps_to_its_lane(wait: str) 
     assert ran == [1, -1, 2, -2, 3, -3]
 
 
-@pytest.mark.parametrize("wait", ["result", "as_completed", "concurrent.futures.wait"])
+@pytest.mark.parametrize("wait", WAITS)
+def test_what_stands_before_it_is_let_go_between_the_look_and_the_sleep_of_the_only_worker(
+    wait: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is queued by then, but nobody else is there to take it."""
+    ran, park, let_go = list[int](), inside.PARK.now, inside.LET_GO.now
+    queued, sent, gone = Latch(), threading.Event(), threading.Event()
+
+    def late(task: Any, parked: Any) -> None:
+        if task is first.deliveries[0][1]:
+            queued.opened.set()
+            assert gone.wait(TIMEOUT)
+        park(task, parked)
+
+    def lets_go(tasks: Any) -> None:
+        queued()
+        let_go(tasks)
+        gone.set()
+
+    with WorkerPool(1) as pool:
+        signal = signal_to(lambda n, **named: ran.append(n), pool, ordered=True)
+        first, second = signal.prepare(None, n=1), list[Deliveries]()
+        inside.PARK.patch(monkeypatch, late)
+        inside.LET_GO.patch(monkeypatch, lets_go)
+        working = pool.submit(lambda: sent.wait(TIMEOUT) and WAITS[wait](second[0]))
+        submitting = Running(first.submit)
+        assert queued.entered.wait(TIMEOUT)
+        second.append(signal.send_async(None, n=2))
+        sent.set()
+        working.result(TIMEOUT)
+        submitting.result()
+    assert ran == [1, 2]
+
+
+@pytest.mark.parametrize("wait", ["result", "as_completed"])
 def test_worker_that_waits_for_what_comes_after_it_in_its_lane_is_told_so(wait: str) -> None:
     answers: list[Any] = []
 
@@ -770,7 +867,7 @@ def test_tracked_disconnect_in_the_middle_of_a_submit_that_waits_for_room_prevai
         with held(pool):
             pool.submit(int)
             submitting = Running(prepared.submit)
-            wait_until(lambda: pool._engine.cell.value.blocked)
+            wait_until(lambda: inside.blocked_senders(pool))
             assert connection.disconnect(wait=TIMEOUT)
         submitting.result()
         assert pool.drain(TIMEOUT)
@@ -780,7 +877,7 @@ def test_tracked_disconnect_in_the_middle_of_a_submit_that_waits_for_room_prevai
 
 
 def test_tracked_disconnect_waits_for_a_submitted_delivery_that_runs() -> None:
-    gate = Gate()
+    gate = Latch()
     with WorkerPool(1) as pool:
         signal = Signal(executor=pool)
         connection = signal.connect(gate, tracked=True)
@@ -908,7 +1005,7 @@ class World:
     def __init__(self, waiting: int = 0, **arguments: Any) -> None:
         self.pool = WorkerPool(1, **arguments)
         self.ran: list[str] = []
-        self.gate = Gate()
+        self.gate = Latch()
         signal = Signal(name="prepared", executor=self.pool)
 
         async def hears(**named: Any) -> None:
@@ -941,10 +1038,10 @@ class World:
         self.gate.opened.set()
         assert self.pool.drain(TIMEOUT), f"it does not come to rest: {self.pool.stats()}"
         assert self.deliveries.wait(TIMEOUT), f"not resolved: {self.deliveries.futures}"
-        wait_until(lambda: not self.pool._engine.unresolved and not self.pool._engine.lanes)
-        assert self.pool._engine.prepared == {}
-        assert self.pool._engine.cell.interrupts == []
-        assert self.pool._engine.cell.value.room_used == 0
+        wait_until(lambda: not inside.unresolved(self.pool) and not inside.lanes_of(self.pool))
+        assert inside.prepared_of(self.pool) == {}
+        assert inside.interrupts_of(self.pool) == []
+        assert inside.state_of(self.pool).room_used == 0
         assert add_up(self.pool.stats())
         assert len(self.ran) == len(set(self.ran)), f"it ran twice: {self.ran}"
         ended = [
@@ -1077,7 +1174,7 @@ def test_interrupted_call_elsewhere_leaves_nothing_half_done(
     verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Not in the locks of that executor, which an interrupt leaves held.
-    monkeypatch.setattr(points, "STANDARD", ())
+    monkeypatch.setattr(points, "UNDER_TEST", points.UNDER_TEST[:1])
     at, raised = 1, True
     with ThreadPoolExecutor(1) as executor:
         signal = Signal(name="elsewhere", executor=executor)
@@ -1086,7 +1183,7 @@ def test_interrupted_call_elsewhere_leaves_nothing_half_done(
         signal.connect(lambda **named: ran.append(2), weak=False, tracked=True)
         while raised:
             ran.clear()
-            gate = Gate()
+            gate = Latch()
             executor.submit(gate)
             assert gate.entered.wait(TIMEOUT)
             prepared = signal.prepare(None)
@@ -1110,7 +1207,7 @@ def test_interrupted_call_elsewhere_leaves_nothing_half_done(
 
 def test_other_executors_take_a_prepared_send_when_it_is_submitted() -> None:
     with ThreadPoolExecutor(1) as executor:
-        gate = Gate()
+        gate = Latch()
         signal = Signal(executor=executor)
         signal.connect(gate)
         variable.set("then")
@@ -1179,7 +1276,7 @@ def test_other_executors_deliveries_can_be_dropped_lost_and_cancelled() -> None:
 def test_cancel_after_the_submit_is_the_executors_affair() -> None:
     ear = Ear()
     with ThreadPoolExecutor(1) as executor:
-        gate = Gate()
+        gate = Latch()
         executor.submit(gate)
         signal = Signal(executor=executor)
         signal.connect(ear)
@@ -1310,6 +1407,34 @@ def test_deep_stack_leaves_a_prepared_send_as_it_was() -> None:
             assert each.deliveries.wait(TIMEOUT)
         assert pool.drain(TIMEOUT)
         assert add_up(pool.stats())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal can be sent to a thread")
+def test_what_a_signal_handler_raises_is_no_failure_and_leaves_it_to_be_submitted_again() -> None:
+    def handler(*details: object) -> None:
+        raise Boom
+
+    before = signals.signal(signals.SIGUSR1, handler)
+    try:
+        with WorkerPool(1, max_pending=1) as pool, told() as failures:
+            ear = Ear(response=7)
+            prepared = signal_to(ear, pool).prepare(None)
+
+            def interrupt() -> None:
+                wait_until(lambda: inside.blocked_senders(pool))
+                signals.pthread_kill(threading.main_thread().ident or 0, signals.SIGUSR1)
+
+            with held(pool):
+                pool.submit(int)
+                interrupting = Running(interrupt)
+                with pytest.raises(Boom):
+                    prepared.submit()
+                interrupting.result()
+            prepared.submit()
+            assert prepared.deliveries.results(TIMEOUT) == [(ear, 7)]
+            assert failures.errors == []
+    finally:
+        signals.signal(signals.SIGUSR1, before)
 
 
 def test_prepared_that_is_lost_where_the_stack_has_no_room_is_dropped_by_the_next_one() -> None:

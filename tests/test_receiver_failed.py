@@ -19,6 +19,7 @@ from typing import Any
 import blinker
 import executor_signals
 import failing
+import inside
 import pytest
 from failing import ODD_ERRORS, TELLING
 from helpers import (
@@ -26,7 +27,7 @@ from helpers import (
     BaseBoom,
     Boom,
     Ear,
-    Gate,
+    Latch,
     Thing,
     awaited,
     ignore,
@@ -35,7 +36,7 @@ from helpers import (
     wait_until,
 )
 
-from tsignals import Failure, Signal, WorkerPool, _signal, background, receiver_failed
+from tsignals import Failure, Signal, WorkerPool, background, receiver_failed
 
 
 class Told:
@@ -126,6 +127,7 @@ def test_failure_is_told_once_and_logged_once(
         raise error
 
     way(signal, fails, sender)
+    assert len(told.failures) == 1, f"told {len(told.failures)} times, not once"
     [failure] = told.failures
     assert type(failure) is Failure
     assert told.senders == [signal]
@@ -202,7 +204,7 @@ def test_failure_is_told_before_the_next_receiver_is_called(told: Told) -> None:
 
 
 def test_failure_is_told_before_the_future_resolves(pool: WorkerPool) -> None:
-    signal, raising, gate = Signal(executor=pool), raiser(Boom()), Gate()
+    signal, raising, gate = Signal(executor=pool), raiser(Boom()), Latch()
     with signal.connect(raising), receiver_failed.connect(gate, sender=signal):
         [(_, delivery)] = signal.send_async(None)
         assert gate.entered.wait(TIMEOUT)
@@ -220,7 +222,7 @@ def test_failure_is_told_even_if_nobody_keeps_the_delivery(pool: WorkerPool, tol
 
 
 def test_cancelled_deliveries_are_no_failures(told: Told, log: pytest.LogCaptureFixture) -> None:
-    gate, signal, raising = Gate(), Signal(), raiser(Boom())
+    gate, signal, raising = Latch(), Signal(), raiser(Boom())
     with WorkerPool(1) as pool:
         signal.executor = pool
         with signal.connect(gate):
@@ -233,7 +235,7 @@ def test_cancelled_deliveries_are_no_failures(told: Told, log: pytest.LogCapture
 
 
 def test_dropped_deliveries_are_no_failures(told: Told) -> None:
-    gate, signal, raising = Gate(), Signal(), raiser(Boom())
+    gate, signal, raising = Latch(), Signal(), raiser(Boom())
     with WorkerPool(1, max_pending=1, overflow="drop_newest") as pool:
         signal.executor = pool
         with signal.connect(gate):
@@ -349,7 +351,7 @@ def test_log_that_fails_changes_nothing_and_shows_where_it_can(
 
 
 def test_failure_is_told_while_no_lock_is_held(pool: WorkerPool) -> None:
-    signal, raising, gate = Signal(executor=pool), raiser(Boom()), Gate()
+    signal, raising, gate = Signal(executor=pool), raiser(Boom()), Latch()
     signal.connect(raising)
     with receiver_failed.connect(gate, sender=signal):
         deliveries = signal.send_async(None)
@@ -401,6 +403,7 @@ def test_failure_is_a_value_of_ten_fields() -> None:
 every_telling_way = pytest.mark.parametrize("way", TELLING, ids=lambda way: way.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*ODD_ERRORS, failing.Unclassed], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("way", failing.WAYS, ids=lambda way: way.name)
 def test_receivers_own_error_comes_through_whatever_its_class_forbids(
@@ -675,6 +678,7 @@ BROKEN_LOGS = {
 STANDARD_ERRORS = {"whole": None, "closed": closed, "raising": Raises, "none": lambda: None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "stderr"),
     [
@@ -759,10 +763,9 @@ def test_error_of_our_own_while_a_failure_is_told_is_logged_and_stops_nothing(
     def fails(*arguments: Any, **named: Any) -> None:
         raise OurFault
 
-    name = {"log": "write_log", "send": "_tell_each", "failure": "failure"}[where]
     error = Boom()
     with monkeypatch.context() as patch:
-        patch.setattr(f"tsignals._signal.{name}", fails)
+        inside.TELLING[where].patch(patch, fails)
         assert way(raiser(error)) is error
     kinds = [record.exc_info[0] for record in log.records if record.exc_info]
     assert kinds == ([Boom, OurFault] if where == "send" else [OurFault])
@@ -804,7 +807,7 @@ def test_what_a_signal_handler_raises_while_a_failure_is_told_is_raised_once_it_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sends, error, former = Signal(), Boom(), signals.signal(signals.SIGUSR1, handler)
-    write_log = _signal.write_log
+    write_log = inside.TELLING["log"].now
 
     def is_interrupted(failure: Failure) -> None:
         write_log(failure)
@@ -812,7 +815,7 @@ def test_what_a_signal_handler_raises_while_a_failure_is_told_is_raised_once_it_
 
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(_signal, "write_log", is_interrupted)
+            inside.TELLING["log"].patch(patch, is_interrupted)
             with pytest.raises(TimedOut):
                 way_called(way)(raiser(error), None, sends)
     finally:

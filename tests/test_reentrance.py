@@ -18,20 +18,19 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import inside
 import pytest
 from helpers import TIMEOUT, Ear, Running, Thing, heard, ignore, raiser
+from points import FIRST, STRIDE
 
-import tsignals
-from tsignals import Signal, _registry
+from stress.bytecode import stepping
+from tsignals import Signal
 
-SEED = int(os.environ.get("TSIGNALS_TEST_SEED", "20240229"))
-PACKAGE = str(Path(tsignals.__file__).parent)
-ROOMS = {f"{PACKAGE}/{room}.py" for room in ("_connection", "_each", "_gate", "_signal")}
-REGISTRY = f"{PACKAGE}/_registry.py"
+SEED = int(os.environ.get("TSIGNALS_TEST_SEED", "20240229")) + FIRST - 1
+ROOMS, REGISTRY = inside.ROOMS_OF_SENDS, inside.REGISTRY
 
 
 class Deaf(Thing):
@@ -156,23 +155,13 @@ def run_with(act: Callable[[], None], at: int, run: Callable[[], Any]) -> tuple[
     """``run()``, with ``act()`` before its bytecode number ``at``; and the bytecodes' files."""
     files: list[str] = []
 
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        file = frame.f_code.co_filename
-        if file not in ROOMS and file != REGISTRY:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            files.append(file)
-            if len(files) == at + 1:
-                act()  # not traced itself
-        return trace
+    def step(frame: FrameType, offset: int) -> None:
+        files.append(frame.f_code.co_filename)
+        if len(files) == at + 1:
+            act()  # not told of itself
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
+    with stepping(step, (*ROOMS, REGISTRY)):
         answer = run()
-    finally:
-        sys.settrace(before)
     return answer, files
 
 
@@ -218,15 +207,15 @@ def check_any_bytecode(
     outer: str, several: Sequence[tuple[str, ...]], most: int, call: Callable[..., Any]
 ) -> None:
     """Outer and nested meet at the registry's bytecodes and at some others."""
-    chance = random.Random(SEED)
+    chance, most = random.Random(SEED), -(-most // STRIDE)
     for nested in several:
         if outer == "receivers" and any(name.startswith("drop") for name in nested):
             continue  # looks at its connections one by one: not promised to be of one moment
         # Before the first send after a change, or when all is prepared.
         world = chance.choice([World, prepared])
         files = bytecodes(outer, world)
-        inside = [at for at, file in enumerate(files) if file == REGISTRY]
-        places = chance.sample(inside, min(most, len(inside)))
+        within = [at for at, file in enumerate(files) if file == REGISTRY]
+        places = chance.sample(within, min(most, len(within)))
         places += chance.sample(range(len(files)), min(most, len(files)))
         met = 0
         for at in places:
@@ -304,21 +293,13 @@ def test_what_one_send_saw_of_a_change_under_way_the_next_sees_too(change: str) 
 
 def test_send_that_is_overtaken_as_it_begins_leaves_the_next_no_less_to_see() -> None:
     signal, ears, coming = Signal(), [Ear("first"), Ear("second")], list[Ear]()
-    place: Any = _registry.Registry.epoch
 
-    class Overtaken(_registry.Registry):
+    def overtaken(is_stale: bool) -> None:
         """A receiver is connected just after a send has put its new epoch in place."""
+        if coming and not is_stale:
+            signal.connect(coming.pop())
 
-        __slots__ = ()
-
-        def put(self, epoch: Any) -> None:
-            place.__set__(self, epoch)
-            if coming and epoch is not _registry.STALE:
-                signal.connect(coming.pop())
-
-        epoch = property(place.__get__, put)
-
-    signal._registry = Overtaken()
+    inside.replace_registry(signal, inside.registry_that_tells(signal, overtaken))
     signal.connect(ears[0])
     coming.append(ears[1])
     seen = heard(signal)
@@ -363,7 +344,7 @@ def test_calls_nested_in_nested_calls_are_not_lost(outer: str) -> None:
         for order in itertools.permutations(range(3)):
             answers, state = in_turn(*(three[n] for n in order))
             allowed.append(([answers[order.index(n)] for n in range(3)], state))
-        for _ in range(25):
+        for _ in range(-(-25 // STRIDE)):
             world, found = World(), [None, None, None]
             first_at, second_at = chance.randrange(120), chance.randrange(120)
 
@@ -547,7 +528,7 @@ def test_death_that_nobody_was_told_of_is_a_disconnect_all_the_same(
     def fails(sweeper: object, tether: object) -> None:
         raise Broken
 
-    monkeypatch.setattr(_registry._Sweeper, "__call__", fails)
+    inside.SWEEP.patch(monkeypatch, fails)
     monkeypatch.setattr(sys, "unraisablehook", lambda failed: untold.append(failed.exc_type))
     ear, met = Deaf(), 0
     for rounds in range(1, 500):
@@ -568,6 +549,24 @@ def test_death_that_nobody_was_told_of_is_a_disconnect_all_the_same(
         if met >= 10:
             break
     assert met, "no address was used again"
+
+
+def test_nothing_is_left_of_such_a_death_after_the_next_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(sweeper: object, tether: object) -> None:
+        raise Broken
+
+    inside.SWEEP.patch(monkeypatch, fails)
+    monkeypatch.setattr(sys, "unraisablehook", lambda failed: None)
+    signal, ear, mortals = Signal(), Ear(), [Ear() for _ in range(3)]
+    for mortal in mortals:
+        signal.connect(mortal)
+    del mortal, mortals
+    assert len(inside.rows_of(signal)) == 3
+    signal.connect(ear)
+    assert heard(signal) == [ear]
+    assert len(inside.rows_of(signal)) == 1
 
 
 @pytest.fixture

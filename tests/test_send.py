@@ -6,13 +6,14 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import inside
 import pytest
 from helpers import (
     TIMEOUT,
     BaseBoom,
     Boom,
     Ear,
-    Gate,
+    Latch,
     Running,
     Thing,
     assert_gone,
@@ -114,6 +115,7 @@ def deliver(verb: str, signal: Signal, sender: object, /, **named: Any) -> None:
         sent.results(TIMEOUT)
 
 
+@pytest.mark.slow
 @every_verb
 @pytest.mark.parametrize("name", ODD_NAMES)
 @pytest.mark.parametrize("connected", ["function", "method", "strong", "sender's"])
@@ -204,6 +206,7 @@ def test_names_of_a_subclass_of_str_are_not_kept(verb: str) -> None:
     assert_gone(name)
 
 
+@pytest.mark.slow
 @every_verb
 def test_any_number_of_names_is_passed_on_and_leaves_nothing_behind(verb: str) -> None:
     in_new_process(send_many_names, verb)  # other tests should find our tables empty
@@ -289,6 +292,53 @@ def test_first_exception_propagates_unwrapped_and_the_rest_are_not_called(
     assert error.__context__ is None
     assert error.__cause__ is None
     assert (len(before.calls), len(after.calls)) == (1, 0)
+
+
+class Member(Ear):
+    """One of several objects of which the same method is connected."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        super().__init__()
+        self.error = error
+
+    def __call__(self, /, **named: Any) -> Any:
+        super().__call__(**named)
+        if self.error is not None:
+            raise self.error
+        return self.response
+
+
+HELD: dict[str, Any] = {
+    "methods, weakly": lambda member: member.hear,
+    "objects, weakly": lambda member: member,
+    "objects, strongly": lambda member: member,
+}
+"""What is sent often is called by a function of its own for each of these; see ``compiled``."""
+
+
+@pytest.mark.parametrize("held", HELD)
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("verb", ["send", "send_robust"])
+def test_error_is_dealt_with_by_each_of_many_sends_as_by_the_first(
+    held: str, size: int, verb: str
+) -> None:
+    signal, error = Signal(), Boom()
+    members = [Member(error), Member(None), Member(None)][:size]
+    receivers = [HELD[held](member) for member in members]
+    for receiver in receivers:
+        signal.connect(receiver, weak="weakly" in held)
+    for n in range(1, inside.compiled_after() + 4):
+        if verb == "send":
+            with pytest.raises(Boom) as info:
+                signal.send(None, size=n)
+            assert info.value is error
+        else:
+            outcomes = signal.send_robust(None, size=n)
+            assert [receiver for receiver, _ in outcomes] == receivers
+            assert outcomes.errors == [(receivers[0], error)]
+        rest = n if verb == "send_robust" else 0
+        assert [len(member.calls) for member in members] == [n, rest, rest][:size]
+        assert members[0].calls[-1]["size"] == n
 
 
 def test_send_works_again_after_an_error() -> None:
@@ -424,7 +474,7 @@ def test_transient_senders_leave_nothing_behind(verb: str) -> None:
 
 @verbs
 def test_no_lock_is_held_while_a_receiver_runs(verb: str) -> None:
-    signal, gate, ear, sender = Signal(), Gate(), Ear(), Thing()
+    signal, gate, ear, sender = Signal(), Latch(), Ear(), Thing()
     signal.connect(gate, dispatch_uid="gate")
     sending = Running(call, verb, signal, sender)
     assert gate.entered.wait(TIMEOUT)

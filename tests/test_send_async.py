@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
+import logging
 import threading
 import time
 import weakref
@@ -11,13 +13,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
+import inside
 import pytest
 from helpers import (
     TIMEOUT,
     BaseBoom,
     Boom,
     Ear,
-    Gate,
+    Latch,
     Thing,
     assert_gone,
     raiser,
@@ -83,7 +86,7 @@ def test_runs_in_a_worker_and_not_in_the_sender(pool: WorkerPool) -> None:
 
 
 def test_returns_before_the_receivers_have_run(pool: WorkerPool) -> None:
-    gate = Gate()
+    gate = Latch()
     deliveries = signal_to(gate, pool).send_async(None)
     assert gate.entered.wait(TIMEOUT)
     assert not deliveries[0][1].done()
@@ -222,6 +225,27 @@ def test_receiver_and_sender_live_until_the_delivery_has_run(pool: WorkerPool) -
         assert_gone(reference)
 
 
+def test_values_are_kept_for_a_delivery_that_begins_when_its_sibling_has_ended(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a worker has taken it before."""
+    signal, first, second, ended = Signal(executor=pool), Ear(), Ear(), threading.Event()
+    perform = inside.PERFORM.now
+
+    def late(delivery: Any) -> Any:
+        assert delivery.receiver is second or ended.wait(TIMEOUT)
+        return perform(delivery)
+
+    inside.PERFORM.patch(monkeypatch, late)
+    signal.connect(first)
+    signal.connect(second)
+    deliveries = signal.send_async(None, size=1)
+    wait_until(lambda: pool.stats().completed == 1)  # who asks for it changes what is looked at
+    ended.set()
+    assert deliveries.results(TIMEOUT) == [(first, None), (second, None)]
+    assert [call["size"] for call in first.calls + second.calls] == [1, 1]
+
+
 def test_values_are_let_go_when_the_delivery_has_ended(pool: WorkerPool) -> None:
     signal = signal_to(lambda **named: None, pool)
     ran, cancelled = Thing(), Thing()
@@ -257,7 +281,7 @@ def test_receivers_of_one_send_run_side_by_side(count: int) -> None:
 
 
 def test_slow_receiver_does_not_hold_up_its_siblings(pool: WorkerPool) -> None:
-    gates = [Gate(), Gate()]
+    gates = [Latch(), Latch()]
     deliveries = fan_out(pool, gates[0], Ear(), Ear(), Ear(), gates[1]).send_async(None)
     with contextlib.ExitStack() as stack:
         stack.callback(gates[1].opened.set)
@@ -268,7 +292,7 @@ def test_slow_receiver_does_not_hold_up_its_siblings(pool: WorkerPool) -> None:
 
 
 def test_what_a_sibling_has_given_is_let_go_while_others_still_run(pool: WorkerPool) -> None:
-    gate, results = Gate(), list[weakref.ref[Thing]]()
+    gate, results = Latch(), list[weakref.ref[Thing]]()
 
     def gives(**named: Any) -> Thing:
         result = Thing()
@@ -302,7 +326,8 @@ def test_receiver_may_wait_for_a_sibling() -> None:
         deliveries.append(fan_out(pool, waits, lambda **named: "sibling").send_async(None))
         sent.set()
         assert [response for _, response in deliveries[0].results(TIMEOUT)] == ["sibling"] * 2
-        assert pool.stats()[1:] == (1, 0, 0, 2, 2, 0, 0, 0)
+        # The worker looks once more at what it had left to itself, and is idle then.
+        wait_until(lambda: pool.stats()[1:9] == (1, 0, 0, 2, 2, 0, 0, 0))
 
 
 def test_siblings_of_what_was_cancelled_or_failed_run_all_the_same(pool: WorkerPool) -> None:
@@ -318,6 +343,19 @@ def test_siblings_of_what_was_cancelled_or_failed_run_all_the_same(pool: WorkerP
     stats = pool.stats()
     assert (stats.completed, stats.failed, stats.cancelled) == (2 + 2, 2, 1)
     del tells
+
+
+@pytest.mark.parametrize("given", [{}, {"tracked": True}, {"ordered": True}, {"once": True}])
+def test_deliveries_that_go_well_leave_nothing_to_be_logged(
+    given: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    signal, ears = Signal(), [Ear(response=n) for n in range(3)]
+    for ear in ears:
+        signal.connect(ear, **given)
+    with caplog.at_level(logging.DEBUG, "tsignals"), WorkerPool(2) as pool:
+        signal.executor = pool
+        assert signal.send_async(None).results(TIMEOUT) == [(ear, ear.response) for ear in ears]
+    assert caplog.records == []
 
 
 def test_callback_that_ends_the_worker_does_not_end_the_fan_out() -> None:
@@ -337,7 +375,7 @@ def test_callback_that_ends_the_worker_does_not_end_the_fan_out() -> None:
 
 
 def test_each_failure_tells_how_long_it_waited_and_ran() -> None:
-    gate = Gate()
+    gate = Latch()
 
     def fails_late(**named: Any) -> None:
         gate()
@@ -460,6 +498,20 @@ def test_executor_that_is_unassigned_in_the_middle_of_a_send_still_serves_it(
     signal.connect(lambda **named: threading.current_thread().name, weak=False, ordered=ordered)
     [(_, name)] = signal.send_async(None).results(TIMEOUT)
     assert name.startswith("async")
+
+
+def test_each_former_default_executor_is_given_to_one_of_those_that_set_it() -> None:
+    """Or one would be shut down twice, and another never."""
+    pools = [WorkerPool(1) for _ in range(200)]
+
+    def set_all(some: list[WorkerPool]) -> list[Any]:
+        return [set_default_executor(pool) for pool in some]
+
+    formers = together(*(functools.partial(set_all, pools[n::4]) for n in range(4)))
+    last = set_default_executor(None)
+    given = [former for some in formers for former in some if former is not None]
+    assert {*map(id, [*given, last])} == {*map(id, pools)}
+    assert len(given) == len(pools) - 1
 
 
 def test_set_default_executor_returns_the_former_one_still_open(pool: WorkerPool) -> None:

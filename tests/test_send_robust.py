@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, BaseBoom, Boom, Ear, Gate, Running, Thing, ignore, raiser
+from helpers import TIMEOUT, BaseBoom, Boom, Ear, Latch, Running, Thing, ignore, raiser
 
 from tsignals import Outcomes, Signal, WorkerPool
 
@@ -147,6 +147,7 @@ def test_raise_errors_raises_all_of_them_as_one_group() -> None:
     for _ in range(2):
         with pytest.raises(ExceptionGroup) as info:
             outcomes.raise_errors()
+        assert info.value.message == "3 receivers failed"
         assert list(info.value.exceptions) == errors
         assert all(a is b for a, b in zip(info.value.exceptions, errors, strict=True))
 
@@ -157,6 +158,7 @@ def test_raise_errors_raises_even_a_single_error_as_a_group() -> None:
     with pytest.raises(ExceptionGroup) as info:
         signal.send_robust(None).raise_errors()
     assert [str(error) for error in info.value.exceptions] == ["function"]
+    assert info.value.message == "1 receiver failed"
 
 
 def test_raise_errors_raises_a_base_exception_group_where_an_error_demands_it() -> None:
@@ -260,7 +262,7 @@ def test_outcomes_can_be_pickled() -> None:
 
 
 def test_no_lock_is_held_while_a_failure_may_come() -> None:
-    signal, gate = Signal(), Gate()
+    signal, gate = Signal(), Latch()
     signal.connect(gate)
     sending = Running(signal.send_robust, None)
     assert gate.entered.wait(TIMEOUT)

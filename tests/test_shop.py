@@ -6,13 +6,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
+import processes
 import pytest
+from helpers import wait_until
 
 from tsignals.__main__ import main
 from tsignals._demo import orders
+
+pytestmark = pytest.mark.once
 
 TIMEOUT = 150.0
 
@@ -26,11 +31,9 @@ def row(output: str, name: str) -> int:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
 @pytest.mark.skipif(orders.missing() is not None, reason=f"{orders.missing()} is not installed")
 def test_shop_that_is_stopped_half_way_loses_nothing() -> None:
-    done = subprocess.run(
+    done = processes.command(
         [sys.executable, "-m", "tsignals", "demo", "--app", "--requests", "60", "--threads", "4"],
         cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
         timeout=TIMEOUT,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -128,7 +131,7 @@ def test_server_of_the_shop_that_is_stopped_as_it_starts_says_what_it_did(tmp_pa
         server.kill()
 
 
-@pytest.mark.parametrize("name", ["sqlalchemy", "waitress"])
+@pytest.mark.parametrize("name", ["prometheus_client", "sqlalchemy", "waitress"])
 def test_shop_says_in_one_line_what_it_needs(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +139,10 @@ def test_shop_says_in_one_line_what_it_needs(
     assert main(["demo", "--app"]) == 2
     output, errors = capsys.readouterr()
     assert output == ""
-    assert errors == f"demo --app needs {name}: pip install 'tsignals[shop]'\n"
+    assert errors == (
+        f"demo --app needs {name}: from your clone, "
+        "python -m pip install '/path/to/tsignals[shop]'\n"
+    )
 
 
 TABLES = """
@@ -189,3 +195,35 @@ def test_books_that_do_not_add_up_are_found_out(
     customers = orders.Customers(3, 1)
     customers.answers = {1: 201, 2: 200, 3: 402}
     assert orders.Books(database).faults(customers) == said
+
+
+@pytest.mark.skipif(orders.missing() is not None, reason=f"{orders.missing()} is not installed")
+def test_shop_shows_metrics_while_it_runs(tmp_path: Path) -> None:
+    def get(path: str) -> str:
+        url = f"http://127.0.0.1:{server.port}{path}"
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def delivered(receiver: str) -> str:
+        return (
+            f'tsignals_deliveries_total{{outcome="completed",receiver="__main__.{receiver}",'
+            'signal="post_save"} 1.0\n'
+        )
+
+    server = orders.Server(tmp_path / "shop.sqlite", workers=2)
+    try:
+        customers = orders.Customers(1, 1)
+        customers.order_at(server.port)
+        customers.wait_for(1)
+        wait_until(lambda: delivered("send_mail") in get("/metrics"))
+        found = get("/metrics")
+        customers.go_home()
+        server.stop()
+    finally:
+        server.kill()
+    # In the request; in the pool, after the commit, and not counted when it was held back.
+    for receiver in ("audit", "send_mail"):
+        assert delivered(receiver) in found
+    assert 'receiver="__main__.count_request",signal="tsignals.http.request_finished"}' in found
+    assert "tsignals_queue_wait_seconds_bucket{" in found

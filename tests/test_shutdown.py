@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any
 
+import inside
 import pytest
-from helpers import TIMEOUT, Boom, Ear, Gate, Running, Thing, raiser, together, wait_until
+from helpers import TIMEOUT, Boom, Ear, Latch, Running, Thing, raiser, together, wait_until
 from pools import Watch, add_up, held, signal_to
 
-from tsignals import PoolClosed, Signal, WorkerPool, _state
+from tsignals import DeliveryLost, PoolClosed, Signal, WorkerPool
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_drain_of_an_idle_pool_is_over_at_once(pool: WorkerPool) -> None:
 
 
 def test_drain_waits_for_what_is_pending_and_for_what_runs(pool: WorkerPool) -> None:
-    gate, ear = Gate(), Ear()
+    gate, ear = Latch(), Ear()
     [(_, running)] = signal_to(gate, pool).send_async(None)
     assert gate.entered.wait(TIMEOUT)
     with held(pool):
@@ -73,7 +74,7 @@ def test_drain_that_expires_returns_false_and_changes_nothing(
 
 def test_drain_includes_deliveries_made_meanwhile(pool: WorkerPool) -> None:
     """A chain in which each delivery makes the next, so that some are always made later."""
-    gate = Gate()
+    gate = Latch()
 
     def receives(n: int, **named: Any) -> None:
         if n == 0:
@@ -91,7 +92,7 @@ def test_drain_includes_deliveries_made_meanwhile(pool: WorkerPool) -> None:
 
 
 def test_drain_is_over_when_what_waits_is_cancelled(pool: WorkerPool) -> None:
-    gates = [Gate(), Gate()]
+    gates = [Latch(), Latch()]
     for gate in gates:
         pool.submit(gate)
         assert gate.entered.wait(TIMEOUT)
@@ -157,7 +158,7 @@ def test_accepted_work_runs_and_then_the_threads_end(how: str) -> None:
 
 
 def test_shutdown_without_waiting_returns_while_work_goes_on(pool: WorkerPool) -> None:
-    gate, ear = Gate(), Ear(response="heard")
+    gate, ear = Latch(), Ear(response="heard")
     running = pool.submit(gate)
     assert gate.entered.wait(TIMEOUT)
     [(_, pending)] = signal_to(ear, pool, ordered=True).send_async(None)
@@ -171,7 +172,7 @@ def test_shutdown_without_waiting_returns_while_work_goes_on(pool: WorkerPool) -
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_shutdown_can_cancel_what_has_not_started(wait: bool) -> None:
-    pool, gate, called = WorkerPool(1, thread_name_prefix="mail"), Gate(), list[Any]()
+    pool, gate, called = WorkerPool(1, thread_name_prefix="mail"), Latch(), list[Any]()
     running = pool.submit(gate)
     assert gate.entered.wait(TIMEOUT)
     ordered = signal_to(Ear(), pool, ordered=True)
@@ -189,10 +190,10 @@ def test_shutdown_can_cancel_what_has_not_started(wait: bool) -> None:
     assert running.result(TIMEOUT) == "through"
     assert called == pending
     wait_until(lambda: workers_of(pool) == [])
-    assert pool.stats() == (0, 0, 0, 0, 8, 1, 0, 7, 0)
+    assert pool.stats() == (0, 0, 0, 0, 8, 1, 0, 7, 0, 0)
 
 
-class Stops(Gate):
+class Stops(Latch):
     """A receiver that stops in the middle, in one way or another."""
 
     def hear(self, **named: Any) -> str:
@@ -238,7 +239,7 @@ def test_closed_pool_keeps_nothing_of_a_lane_whose_rest_was_cancelled(
     del receiver, senders, running, rest, signal
     gc.collect()
     wait_until(lambda: [reference() for reference in gone] == [None] * 5)
-    assert pool.stats()[2:] == (0, 0, 4, 1, 0, 3, 0)
+    assert pool.stats()[2:9] == (0, 0, 4, 1, 0, 3, 0)
 
 
 def fill_and_send(pool: WorkerPool, signal: Signal, sender: object) -> Any:
@@ -269,7 +270,7 @@ def test_closed_pool_keeps_nothing_of_a_lane_in_which_a_caller_stood(overflow: s
 
 
 def test_pool_that_breaks_keeps_nothing_of_its_lanes() -> None:
-    gate = Gate()
+    gate = Latch()
 
     def fails() -> None:
         gate()
@@ -282,14 +283,14 @@ def test_pool_that_breaks_keeps_nothing_of_its_lanes() -> None:
     gate.opened.set()
     assert all(isinstance(future.exception(TIMEOUT), BrokenExecutor) for future in rest)
     wait_until(lambda: pool.stats().workers == 0)
-    assert not pool._engine.lanes
+    assert not inside.lanes_of(pool)
     del receiver, signal, rest
     gc.collect()
     wait_until(lambda: gone() is None)
 
 
 def test_shutdown_may_be_called_again_and_do_more(pool: WorkerPool) -> None:
-    gates = [Gate(), Gate()]
+    gates = [Latch(), Latch()]
     for gate in gates:
         pool.submit(gate)
         assert gate.entered.wait(TIMEOUT)
@@ -355,7 +356,7 @@ def test_worker_of_a_closing_pool_stays_while_what_a_caller_runs_waits_in_its_la
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing waited when the pool was closed, and then that delivery had to."""
-    retire, stays = _state.retire, threading.Event()
+    retire, stays = inside.WORKER_LEAVES.now, threading.Event()
 
     def spied(state: Any) -> Any:
         after = retire(state)
@@ -363,8 +364,8 @@ def test_worker_of_a_closing_pool_stays_while_what_a_caller_runs_waits_in_its_la
             stays.set()
         return after
 
-    monkeypatch.setattr(_state, "retire", spied)
-    gate, in_lane, in_caller = Gate(), Gate(), Gate()
+    inside.WORKER_LEAVES.patch(monkeypatch, spied)
+    gate, in_lane, in_caller = Latch(), Latch(), Latch()
     pool = WorkerPool(2, max_pending=1, overflow="caller_runs")
     running = [pool.submit(gate)]
     assert gate.entered.wait(TIMEOUT)
@@ -385,12 +386,12 @@ def test_worker_of_a_closing_pool_stays_while_what_a_caller_runs_waits_in_its_la
     assert [response for _, response in caller.result().results(TIMEOUT)] == ["through"] * 2
     assert [future.result(TIMEOUT) for future in running] == ["through"] * 2
     Running(pool.shutdown).result()
-    assert pool.stats() == (0, 0, 0, 0, 5, 4, 0, 1, 0)
+    assert pool.stats() == (0, 0, 0, 0, 5, 4, 0, 1, 0, 0)
 
 
 def test_state_only_moves_right(pool: WorkerPool) -> None:
     states = [repr(pool).split(":")[0].split()[-1]]
-    gate = Gate()
+    gate = Latch()
     pool.submit(gate)
     pool.shutdown(wait=False)
     states.append(repr(pool).split(":")[0].split()[-1])
@@ -406,7 +407,7 @@ def test_unused_pool_closes_and_never_had_a_thread() -> None:
     with WorkerPool(2, thread_name_prefix="mail") as pool:
         pass
     assert workers_of(pool) == []
-    assert pool.stats() == (0,) * 9
+    assert pool.stats() == (0,) * 10
 
 
 def test_failures_do_not_keep_a_pool_from_closing(pool: WorkerPool) -> None:
@@ -414,7 +415,7 @@ def test_failures_do_not_keep_a_pool_from_closing(pool: WorkerPool) -> None:
     deliveries = [signal.send_async(None) for _ in range(20)]
     pool.shutdown()
     assert all(type(each[0][1].exception(0)) is Boom for each in deliveries)
-    assert pool.stats()[2:] == (0, 0, 20, 0, 20, 0, 0)
+    assert pool.stats()[2:9] == (0, 0, 20, 0, 20, 0, 0)
 
 
 def test_who_sends_while_the_pool_closes_is_either_served_or_refused() -> None:
@@ -440,7 +441,7 @@ def test_who_sends_while_the_pool_closes_is_either_served_or_refused() -> None:
         accepted = together(lambda: sends(0), lambda: sends(1), closes)
         assert sorted(heard) == sorted(n for each in accepted for n in each)
         stats = pool.stats()
-        assert stats[2:] == (0, 0, len(heard), len(heard), 0, 0, 0)
+        assert stats[2:9] == (0, 0, len(heard), len(heard), 0, 0, 0)
         assert stats[:2] == (0, 0)
 
 
@@ -463,6 +464,7 @@ ENDS: list[Callable[[WorkerPool], object]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS, ids=["shutdown", "cancel", "drain"])
 def test_those_who_wait_for_the_end_do_not_wait_in_vain(
     end: Callable[[WorkerPool], object],
@@ -474,3 +476,36 @@ def test_those_who_wait_for_the_end_do_not_wait_in_vain(
             pool.submit(int)
         together(lambda: end(pool), lambda: end(pool), lambda: pool.drain(TIMEOUT))
         pool.shutdown()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["by itself", "once it is shut down"])
+def test_worker_goes_though_its_pool_has_ended_while_something_was_being_queued(
+    again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has taken that, and finds it resolved; what tells it to go must not be cleared away."""
+    pool = WorkerPool(1)
+    pool.submit(int).result(TIMEOUT)
+    [worker] = inside.workers_of(pool)
+    publish, claim = inside.QUEUE_IT.now, inside.CLAIM.now
+    taken, resolved = threading.Event(), threading.Event()
+
+    def queued_late(core: Any, entries: Any) -> None:
+        core.lose("it has ended")
+        publish(core, entries)
+        assert taken.wait(TIMEOUT)
+
+    def claims_late(future: Any, mark: Any) -> bool:
+        if mark[0] == "run":
+            taken.set()
+            assert resolved.wait(TIMEOUT)
+        return bool(claim(future, mark))
+
+    inside.QUEUE_IT.patch(monkeypatch, queued_late)
+    inside.CLAIM.patch(monkeypatch, claims_late)
+    future = pool.submit(int)
+    assert isinstance(future.exception(TIMEOUT), DeliveryLost)
+    resolved.set()
+    if again:
+        pool.shutdown(wait=False)
+    worker.join(TIMEOUT)
+    assert not worker.is_alive()

@@ -27,7 +27,6 @@ from tsignals import (
     QueueFull,
     Signal,
     WorkerPool,
-    background,
     set_default_executor,
 )
 from tsignals.sqlalchemy import (
@@ -623,6 +622,30 @@ def test_on_commit_called_by_send_async_runs_right_there(session: Session) -> No
     assert ear == [{"order": 1}]
 
 
+@pytest.mark.parametrize("verb", ["send_async", "prepare"])
+def test_on_commit_lets_no_session_nor_instance_leave_by_what_waits_for_no_commit(
+    session: Session, verb: str
+) -> None:
+    ear = Order()
+    with connected(placed, on_commit(ear)):
+        user = User(name="Ada")
+        session.add(user)
+        send = getattr(placed, verb)
+        with pytest.raises(TypeError, match=f"cannot {verb} .* use send, or after_commit"):
+            send(None, session=session, order=1)
+        with pytest.raises(TypeError, match=r"'user'.*identity="):
+            send(None, user=user)
+        with pytest.raises(TypeError, match=r"'sender'.*identity="):
+            send(user)
+    assert ear == []
+
+
+@pytest.mark.parametrize("what", [3, post_save.send])
+def test_after_commit_of_what_is_no_signal_says_what_it_needs(session: Session, what: Any) -> None:
+    with pytest.raises(TypeError, match="after_commit needs a signal of tsignals"):
+        after_commit(session, what, None)
+
+
 def test_on_commit_can_name_an_executor_and_be_ordered(session: Session) -> None:
     seen: list[int] = []
     with WorkerPool(3, thread_name_prefix="own") as own:
@@ -641,6 +664,29 @@ def test_on_commit_can_name_an_executor_and_be_ordered(session: Session) -> None
             names = {delivery.result(TIMEOUT) for delivery in deliveries}
     assert all(name.startswith("own") for name in names)
     assert seen == list(range(50))
+
+
+def test_on_commit_can_be_ordered_by_key(session: Session) -> None:
+    seen = dict[int, list[int]]()
+    keys = list[dict[str, Any]]()
+
+    def key(**named: Any) -> int:
+        keys.append(named)
+        return int(named["order"]) % 3
+
+    with WorkerPool(3) as pool:
+
+        @on_commit(executor=pool, ordered=key)
+        def note(order: int, **named: Any) -> None:
+            seen.setdefault(order % 3, []).append(order)
+
+        with connected(placed, note):
+            session.begin()
+            for order in range(50):
+                placed.send("shop", session=session, order=order)
+            assert keys == [{"sender": "shop", "order": order} for order in range(50)]
+            session.commit()
+    assert seen == {of: list(range(of, 50, 3)) for of in range(3)}
 
 
 def test_on_commit_works_on_methods_and_with_async_functions(session: Session) -> None:
@@ -693,14 +739,10 @@ def test_on_commit_refuses_what_it_cannot_do() -> None:
         placed.connect(by_name, ordered=True)
 
 
-def test_on_commit_retries_where_background_does_and_else_says_so() -> None:
-    import inspect
-
-    if "retry" in inspect.signature(background).parameters:
-        on_commit(print, retry=None)
-    else:
-        with pytest.raises(TypeError, match="cannot retry"):
-            on_commit(print, retry=object())
+def test_on_commit_refuses_what_is_no_retry_as_background_does() -> None:
+    assert on_commit(print, retry=None).retry is None
+    with pytest.raises(TypeError, match=r"retry must be a tsignals\.Retry"):
+        on_commit(print, retry=object())  # type: ignore[call-overload]
 
 
 def test_uninstall_loses_nothing_that_waits(engine: sa.Engine) -> None:

@@ -1,7 +1,5 @@
 """The table "What fires what" of docs/howto/sqlalchemy.md: each row is done, and compared."""
 
-import itertools
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,8 @@ from sqlalchemy.orm import (
     sessionmaker,
 )
 
-import tsignals.sqlalchemy
 from tsignals.sqlalchemy import install
 
-PACKAGE = Path(tsignals.sqlalchemy.__file__).parent
 PAGE = Path(__file__).parent.parent / "docs" / "howto" / "sqlalchemy.md"
 
 
@@ -242,30 +238,6 @@ def world() -> Iterator[World]:
     with maker() as session:
         yield World(session)
     engine.dispose()
-
-
-def drawing() -> dict[str, int]:
-    """The rooms of the package as docs/explanation/design.md draws them, and their lines."""
-    page = PAGE.parent.parent / "explanation" / "design.md"
-    _, _, rest = page.read_text(encoding="utf-8").partition("```rooms_of_sqlalchemy\n")
-    lines = rest.partition("```")[0].splitlines()
-    rooms = {path.stem for path in PACKAGE.glob("*.py")}
-    return {
-        room: number
-        for number, line in enumerate(lines)
-        for room in itertools.takewhile(rooms.__contains__, line.split())
-    }
-
-
-def test_rooms_import_from_the_lines_below_their_own() -> None:
-    lines = drawing()
-    assert set(lines) == {path.stem for path in PACKAGE.glob("*.py")}
-    for room, line in lines.items():
-        source = (PACKAGE / f"{room}.py").read_text(encoding="utf-8")
-        imported = re.findall(r"^from tsignals\.sqlalchemy\.(\w+) import", source, re.M)
-        imported += re.findall(r"^from tsignals\.sqlalchemy import (\w+)$", source, re.M)
-        for other in imported:
-            assert lines[other] > line, (room, other)
 
 
 def test_the_table_has_the_rows_that_are_done_here() -> None:

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
+import inside
 import pytest
 
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
@@ -26,10 +27,10 @@ from alchemy import (
 )
 from helpers import Boom
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Session, column_property, mapped_column, sessionmaker
 from sqlalchemy.orm.exc import FlushError
 
-from tsignals.sqlalchemy import _flush, post_delete, post_save, pre_delete, pre_save
+from tsignals.sqlalchemy import install, post_delete, post_save, pre_delete, pre_save
 
 __all__ = ["engine", "heard", "maker", "server", "session"]
 
@@ -165,6 +166,20 @@ def test_receiver_that_always_makes_something_new_is_named_in_an_error(session: 
     session.rollback()
 
 
+def test_receivers_are_not_compared(session: Session) -> None:
+    class Hears:
+        def __call__(self, **named: Any) -> None: ...
+
+        def __eq__(self, other: object) -> bool:
+            raise Boom("compared")
+
+        __hash__ = object.__hash__
+
+    with connected(pre_save, Hears()), connected(pre_save, Hears()):
+        session.add_all([User(name="Ada"), User(name="Bob")])
+        session.commit()
+
+
 def test_new_instances_for_99_rounds_are_all_right(session: Session) -> None:
     def breed(instance: Any, session: Session, **named: Any) -> None:
         if int(instance.name) < 99:
@@ -280,7 +295,7 @@ def test_flushes_that_fail_leave_nothing_in_the_table_of_flushes(session: Sessio
         with pytest.raises(Boom):
             session.flush()
         gc.collect()
-        assert _flush._records == {}
+        assert inside.flushes_kept() == {}
 
 
 def written(session: Session, work: Callable[[], object]) -> list[str]:
@@ -331,6 +346,43 @@ def test_saves_come_in_the_order_of_the_unit_of_work_then_deletes(session: Sessi
     assert deletes == ["z", "y", "bb"]
     # Before the flush the same, as far as tables tell.
     assert [name for _, name, *_ in before] == saves + deletes
+
+
+def test_a_class_that_is_mapped_to_a_join_is_announced_beside_others() -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    left = sa.Table("left", Base.metadata, sa.Column("id", sa.Integer, primary_key=True))
+    right = sa.Table(
+        "right",
+        Base.metadata,
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("left_id", sa.ForeignKey("left.id")),
+    )
+
+    class Joined(Base):
+        __table__ = sa.join(left, right)
+        id = column_property(left.c.id, right.c.left_id)
+        right_id = right.c.id
+
+    class Plain(Base):
+        __tablename__ = "plain"
+        id = mapped_column(sa.Integer, primary_key=True)
+
+    saved: list[type] = []
+
+    def hear(sender: type, **named: object) -> None:
+        saved.append(sender)
+
+    memory = sa.create_engine("sqlite://")
+    Base.metadata.create_all(memory)
+    sessions = sessionmaker(memory)
+    install(sessions)
+    with post_save.connect(hear), pre_save.connect(hear), sessions() as own:
+        own.add_all([Joined(id=1, right_id=2), Plain(id=1)])
+        own.commit()
+    memory.dispose()
+    assert sorted(kind.__name__ for kind in saved) == ["Joined", "Joined", "Plain", "Plain"]
 
 
 def test_instances_that_refer_to_their_like_come_in_the_order_of_the_unit_of_work(

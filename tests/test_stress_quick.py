@@ -1,33 +1,34 @@
 """Quick forms of the stress commands, and that each of them can fail."""
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import processes
 import pytest
 
-from stress import histories, memory, web
+from stress import bursts, histories, looking, memory, web
 from stress._run import Breach
+from stress.mutation.tested import all_tested
 from stress.soak.account import Account, Boom, Sent, Ticket, check_sum
-from tsignals import PoolStats, Signal
+from tsignals import PoolStats, Signal, WorkerPool
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.once]
 
 
 def stress(*arguments: str) -> "subprocess.CompletedProcess[str]":
     # In a process of its own: it uses signals, and may show a hang by ending.
-    return subprocess.run(
+    return processes.command(
         [sys.executable, "-m", "stress", *arguments],
         cwd=ROOT,
-        capture_output=True,
-        text=True,
         timeout=200,
-        check=False,
     )
 
 
@@ -35,7 +36,9 @@ QUICK = {
     "histories": ("--count", "60", "--seed", "1"),
     "soak": ("--seconds", "3", "--threads", "3", "--seed", "1", "--hang", "60"),
     "sigint": ("--count", "600", "--seed", "1", "--hang", "60"),
+    "keys": ("--keys", "2000", "--each", "3"),
     "pool": ("--count", "3000", "--seed", "1", "--hang", "60"),
+    "bursts": ("--seconds", "3", "--seed", "1", "--hang", "60"),
 }
 
 
@@ -69,6 +72,25 @@ def test_cost_of_the_middlewares_is_measured_beside_the_bare_application(
     figures = json.loads(report.read_text())["figures"][server]
     assert figures.keys() == {"bare", *web.BARS[server]}
     assert done.stdout.count(" ok ") + done.stdout.count("short by") == 3
+
+
+@pytest.mark.parametrize("what", looking.MEASURED)
+def test_what_looking_costs_is_measured(what: str) -> None:
+    pytest.importorskip("django")
+    done = stress("looking", "--only", what, "--sends", "300")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(looking.BARS) & set(json.loads(done.stdout))
+
+
+def test_mutants_of_every_module_of_the_core_meet_tests() -> None:
+    packages = ("_registry", "_calling", "_delivery", "_pool")
+    paths = [path for each in packages for path in (ROOT / "tsignals" / each).glob("[!_]*.py")]
+    modules = {f"{path.parent.name}/{path.stem}" for path in paths}
+    tested = all_tested()
+    nothing_to_change = {"_pool/seam", "_pool/stats", "_delivery/interpreters"}
+    assert {each.module for each in tested} == modules - nothing_to_change
+    names = {name for each in tested for name in f"{each.first} {each.then}".split()}
+    assert [name for name in names if not (ROOT / f"tests/test_{name}.py").is_file()] == []
 
 
 @pytest.mark.parametrize("scenario", memory.SCENARIOS)
@@ -164,11 +186,27 @@ def test_soak_notices_numbers_that_do_not_add_up() -> None:
         failed=1,
         cancelled=1,
         dropped=1,
+        refused=0,
     )
     check_sum(right)
 
     with pytest.raises(Breach):
         check_sum(right._replace(pending=2))
+
+
+def test_bursts_notice_numbers_that_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    stats = WorkerPool.stats
+    monkeypatch.setattr(WorkerPool, "stats", lambda pool: stats(pool)._replace(running=1))
+    with pytest.raises(Breach, match="its numbers"):
+        bursts.Burst(random.Random(1)).play()
+
+
+def test_bursts_notice_a_delivery_that_is_never_done() -> None:
+    burst = bursts.Burst(random.Random(1))
+    futures: list[Future[None]] = [Future()]
+    burst.sent.append(SimpleNamespace(futures=futures))
+    with pytest.raises(Breach, match="not done"):
+        burst.play()
 
 
 def test_hang_ends_the_process_and_shows_where() -> None:
@@ -181,13 +219,10 @@ with hang_detector(0.5):
     waiting_for_nothing()
 """
 
-    done = subprocess.run(
+    done = processes.command(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
 
     assert done.returncode == 1

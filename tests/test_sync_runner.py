@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from event_loops import run
-from helpers import TIMEOUT, Boom, Ear, Gate, raiser
+from helpers import TIMEOUT, Boom, Ear, Latch, raiser
 from pools import signal_to, told
 
 from tsignals import Signal, set_sync_runner
@@ -36,6 +36,12 @@ async def to_thread(call: Call) -> None:
 async def in_bare_thread(call: Call) -> None:
     """Which carries no context variables."""
     await asyncio.get_running_loop().run_in_executor(None, call)
+
+
+def take_back_cancellation() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.uncancel()
 
 
 RUNNERS = [inline, to_thread, in_bare_thread]
@@ -80,7 +86,8 @@ def test_runner_runs_the_sync_receivers_as_one_group_in_order(verb: str, runner:
     assert len(calls) == 1
 
 
-def test_runner_is_not_asked_where_no_receiver_is_sync_nor_by_here() -> None:
+@pytest.mark.parametrize("verb", VERBS)
+def test_runner_is_not_asked_where_no_receiver_is_sync_nor_by_here(verb: str) -> None:
     signal, asked = Signal(), list[Call]()
 
     async def runner(call: Call) -> None:
@@ -91,9 +98,9 @@ def test_runner_is_not_asked_where_no_receiver_is_sync_nor_by_here() -> None:
 
     set_sync_runner(runner)
     signal.connect(hears)
-    run(signal.asend(None))
+    run(getattr(signal, verb)(None))
     signal.connect(Ear(), weak=False)
-    run(signal.here.asend(None))
+    run(getattr(signal.here, verb)(None))
     assert asked == []
 
 
@@ -237,7 +244,7 @@ def test_runner_that_cannot_be_awaited_is_a_type_error() -> None:
 
 
 def test_runner_that_returns_early_is_waited_for() -> None:
-    gate = Gate()
+    gate = Latch()
     with ThreadPoolExecutor(1) as executor:
 
         async def runner(call: Call) -> None:
@@ -269,13 +276,13 @@ def test_error_that_a_runner_awaits_and_catches_stops_nobody() -> None:
     assert [len(ear.calls) for ear in ears] == [1, 1]
 
 
-@pytest.mark.parametrize("catches", [False, True])
+@pytest.mark.parametrize("catches", ["not", "", "and takes it back"])
 @pytest.mark.parametrize("verb", VERBS)
 def test_cancelled_sender_lets_the_one_that_runs_finish_and_calls_no_further_one(
-    verb: str, catches: bool
+    verb: str, catches: str
 ) -> None:
-    """Also if the runner lets nobody cancel it."""
-    gate, ear, signal = Gate(), Ear(), Signal()
+    """Also if the runner lets nobody cancel it: some receivers were not called."""
+    gate, ear, signal = Latch(), Ear(), Signal()
     signal.connect(gate)
     signal.connect(ear)
 
@@ -284,8 +291,10 @@ def test_cancelled_sender_lets_the_one_that_runs_finish_and_calls_no_further_one
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:
-            if not catches:
+            if catches == "not":
                 raise
+            if catches:
+                take_back_cancellation()
             await running
 
     set_sync_runner(runner)
@@ -304,6 +313,31 @@ def test_cancelled_sender_lets_the_one_that_runs_finish_and_calls_no_further_one
 
     run(main())
     assert (gate.calls, ear.calls) == (1, [])
+
+
+def test_cancellation_that_a_runner_takes_back_is_none_where_all_were_called() -> None:
+    gate = Latch()
+
+    async def runner(call: Call) -> None:
+        running = asyncio.ensure_future(asyncio.to_thread(call))
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            take_back_cancellation()
+            await running
+
+    set_sync_runner(runner)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(signal_to(gate, None).asend(None))
+        while not gate.entered.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.sleep(0)
+        gate.opened.set()
+        assert await task == [(gate, "through")]
+
+    run(main())
 
 
 def test_runner_that_is_cancelled_before_it_calls_calls_nobody_later() -> None:
@@ -375,7 +409,7 @@ def test_sends_that_have_begun_keep_the_former_runner(other: Any) -> None:
 
 
 def test_tracked_receiver_is_waited_for_and_skipped_under_a_runner() -> None:
-    gate, signal = Gate(), Signal()
+    gate, signal = Latch(), Signal()
     connection = signal.connect(gate, tracked=True)
     set_sync_runner(to_thread)
 
@@ -448,7 +482,7 @@ def test_with_asgiref_locals_and_variables_go_both_ways(asgiref: Any) -> None:
 
 @asgirefs_threads
 def test_with_asgiref_a_cancelled_sender_waits_for_the_receiver_that_runs(asgiref: Any) -> None:
-    gate, ear, signal = Gate(), Ear(), Signal()
+    gate, ear, signal = Latch(), Ear(), Signal()
     signal.connect(gate)
     signal.connect(ear)
 

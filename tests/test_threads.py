@@ -11,9 +11,9 @@ PREAMBLE = (
     + """
 import asyncio, concurrent.futures, contextvars, gc, weakref
 from tsignals import *
-from tsignals import _aside
+import inside
 
-_aside.PATIENCE = 60
+inside.end_idle_threads_soon(60)
 request = contextvars.ContextVar("request", default=None)
 
 class Request:
@@ -50,6 +50,7 @@ inheriting = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @inheriting
 def test_worker_starts_in_an_empty_context(environment: dict[str, str]) -> None:
     """So do the initializer, what is submitted, and callbacks of what ran there."""
@@ -64,8 +65,10 @@ def test_worker_starts_in_an_empty_context(environment: dict[str, str]) -> None:
             slow = threading.Event()
             future = pool.submit(slow.wait, 60)
             future.add_done_callback(look)
+            called = threading.Event()
+            future.add_done_callback(lambda future: called.set())
             slow.set()
-            future.result(60)
+            assert called.wait(60)
             assert pool.drain(60)
         reference = in_a_request(submit)
         assert seen == [None] * 3, seen
@@ -76,6 +79,7 @@ def test_worker_starts_in_an_empty_context(environment: dict[str, str]) -> None:
     )
 
 
+@pytest.mark.slow
 @inheriting
 @pytest.mark.parametrize("terms", ["", "ordered=True", "tracked=True"])
 @pytest.mark.parametrize("kind", ["def", "async def"])
@@ -100,6 +104,7 @@ def test_only_the_delivery_sees_the_senders_context(
     )
 
 
+@pytest.mark.slow
 @inheriting
 def test_threads_of_asend_keep_nothing_of_the_senders_context(environment: dict[str, str]) -> None:
     succeeds(
@@ -115,7 +120,8 @@ def test_threads_of_asend_keep_nothing_of_the_senders_context(environment: dict[
         [thread] = threads("tsignals-asend")
         assert_gone(reference)
         # Nor has it anything of it where nobody brings it along.
-        _aside.run_aside(lambda: seen.append(request.get()), (done := threading.Event()).set)
+        done = threading.Event()
+        inside.run_in_cached_thread(lambda: seen.append(request.get()), done.set)
         assert done.wait(60)
         assert threads("tsignals-asend") == [thread]
         assert seen == [Request, None]
@@ -124,6 +130,7 @@ def test_threads_of_asend_keep_nothing_of_the_senders_context(environment: dict[
     )
 
 
+@pytest.mark.slow
 @inheriting
 def test_background_receiver_keeps_nothing_of_the_senders_context(
     environment: dict[str, str],

@@ -9,12 +9,13 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import inside
 import pytest
-from event_loops import AsyncGate
-from helpers import TIMEOUT, Gate, Running, ignore, wait_until
+from event_loops import AsyncLatch
+from helpers import TIMEOUT, Latch, Running, ignore, wait_until
 from pools import held, signal_to
 
-from tsignals import QueueFull, Signal, WorkerPool
+from tsignals import DeliveryLost, QueueFull, Signal, WorkerPool, testing, tracing
 
 
 class Floating:
@@ -89,7 +90,7 @@ BELOW = {
 class World:
     """A tracked receiver that is held up, and its deliveries."""
 
-    def __init__(self, executor: Executor, gate: Gate) -> None:
+    def __init__(self, executor: Executor, gate: Latch) -> None:
         self.executor: Any = executor
         self.gate = gate
         self.signal = Signal(executor=executor)
@@ -114,13 +115,13 @@ WAITS: dict[str, Callable[[World, Any], Any]] = {
     "Signal.disconnect": lambda world, timeout: world.signal.disconnect(world.gate, wait=timeout),
     "Connection.disconnect": lambda world, timeout: world.connection.disconnect(wait=timeout),
 }
-KINDS: dict[str, tuple[Callable[[], Executor], type[Gate], list[str]]] = {
-    "sync": (lambda: WorkerPool(2), Gate, [*WAITS]),
+KINDS: dict[str, tuple[Callable[[], Executor], type[Latch], list[str]]] = {
+    "sync": (lambda: WorkerPool(2), Latch, [*WAITS]),
     # What is submitted or mapped is no coroutine function.
-    "async": (lambda: WorkerPool(2), AsyncGate, [w for w in WAITS if w not in ("map", "submit")]),
+    "async": (lambda: WorkerPool(2), AsyncLatch, [w for w in WAITS if w not in ("map", "submit")]),
     "elsewhere": (
         lambda: ThreadPoolExecutor(2),
-        Gate,
+        Latch,
         ["wait", "results", "outcomes", "as_completed", "Signal.disconnect"],
     ),
 }
@@ -223,7 +224,7 @@ def test_none_is_for_ever_but_in_disconnect_where_that_is_true(wait: Waiting) ->
 @pytest.mark.parametrize("number", [*EVER, *SHORT, *WRONG])
 def test_worker_takes_the_same_numbers(name: str, number: str) -> None:
     with WorkerPool(2) as pool:
-        world = World(pool, Gate())
+        world = World(pool, Latch())
         if number in EVER:
             waiting = pool.submit(WAITS[name], world, EVER[number])
             world.gate.opened.set()
@@ -240,6 +241,36 @@ def test_worker_takes_the_same_numbers(name: str, number: str) -> None:
                 assert type(waiting.exception(TIMEOUT)) is TimeoutError
         finally:
             world.gate.opened.set()
+
+
+# shutdown
+
+
+@pytest.mark.parametrize("number", [*EVER, *SHORT, *BELOW, *WRONG])
+def test_shutdown_takes_the_same_numbers(number: str) -> None:
+    pool, gate = WorkerPool(1), Latch()
+    running, pending = pool.submit(gate), pool.submit(int)
+    assert gate.entered.wait(TIMEOUT)
+    if number in WRONG:
+        wrong, error = WRONG[number]
+        for wait in True, False:
+            with pytest.raises(error, match="timeout"):
+                pool.shutdown(wait, timeout=wrong)
+        assert "open" in repr(pool)
+    elif number in EVER:
+        waiting = Running(pool.shutdown, timeout=EVER[number])
+        wait_until(lambda: inside.waiting_for_quiet(pool))
+        gate.opened.set()
+        waiting.result()
+        assert pending.result(0) == 0
+    else:
+        seconds: Any = (SHORT | BELOW)[number]
+        pool.shutdown(timeout=seconds)
+        assert isinstance(pending.exception(0), DeliveryLost)
+        assert running.running()
+    gate.opened.set()
+    Running(pool.shutdown).result()
+    assert running.result(0) == "through"
 
 
 # block_timeout
@@ -267,7 +298,7 @@ def test_block_timeout_may_be_for_ever(ever: str) -> None:
             signal = signal_to(ignore, pool)
             signal.send_async(None)
             sending = Running(signal.send_async, None)
-            wait_until(lambda: pool._engine.cell.value.blocked)
+            wait_until(lambda: inside.blocked_senders(pool))
         assert sending.result().wait(TIMEOUT)
 
 
@@ -279,3 +310,41 @@ def test_block_timeout_may_be_a_number_of_every_kind(short: str) -> None:
         signal.send_async(None)
         with pytest.raises(QueueFull):
             signal.send_async(None)
+
+
+# Beside the core
+
+
+def captured(timeout: Any) -> bool:
+    signal = Signal()
+    with testing.capture(signal) as sent:
+        signal.send(None)
+        sent.wait(1, timeout)
+        with pytest.raises(AssertionError, match="was to be sent 2 times"):
+            sent.wait(2, 0 if timeout in EVER.values() else timeout)
+    return True
+
+
+def traced(timeout: Any) -> bool:
+    with tracing.trace() as trace:
+        Signal().send(None)
+    return trace.wait(timeout)
+
+
+def fresh(timeout: Any) -> bool:
+    with testing.fresh_pool(1, timeout=timeout) as pool:
+        return pool.submit(int).result(TIMEOUT) == 0
+
+
+@pytest.mark.parametrize("number", [*EVER, *SHORT, *BELOW, *WRONG])
+@pytest.mark.parametrize("wait", [captured, traced, fresh])
+def test_waits_for_tests_and_traces_take_the_same_numbers(wait: Any, number: str) -> None:
+    if number in WRONG:
+        wrong, error = WRONG[number]
+        with pytest.raises(error, match="timeout must be a number of seconds"):
+            wait(wrong)
+    elif number in BELOW and wait is fresh:
+        with pytest.raises(ValueError, match="timeout must be at least 0 seconds"):
+            wait(BELOW[number])
+    else:
+        assert wait((EVER | SHORT | BELOW)[number])

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
+import inside
 import pytest
 from helpers import (
     TIMEOUT,
     BaseBoom,
     Boom,
     Ear,
-    Gate,
+    Latch,
     Running,
     Thing,
     awaited,
@@ -26,14 +27,14 @@ from helpers import (
     wait_until,
 )
 
-from tsignals import Connection, Signal, WorkerPool, _gate, _signal
+from tsignals import Connection, Signal, WorkerPool
 
 
-class AsyncGate(Gate):
+class AsyncLatch(Latch):
     """A coroutine function's kind of gate; the event loop goes on while it is closed."""
 
     async def __call__(self, /, **named: Any) -> str:  # type: ignore[override]
-        self.calls += 1
+        self._came.append(None)
         self.entered.set()
         while not self.opened.is_set():
             await asyncio.sleep(0.001)
@@ -73,10 +74,10 @@ AT_ONCE = [by_send, by_send_robust, by_asend, by_asend_robust]
 
 every_way = pytest.mark.parametrize("way", [*AT_ONCE, by_send_async])
 every_way_at_once = pytest.mark.parametrize("way", AT_ONCE)
-every_gate = pytest.mark.parametrize("make", [Gate, AsyncGate])
+every_gate = pytest.mark.parametrize("make", [Latch, AsyncLatch])
 
 
-def start(way: Way, signal: Signal, pool: WorkerPool, *gates: Gate) -> Running[Any]:
+def start(way: Way, signal: Signal, pool: WorkerPool, *gates: Latch) -> Running[Any]:
     """Send in another thread; return once all of the gates are entered."""
     sending = Running(way, signal, pool)
     for gate in gates:
@@ -95,7 +96,7 @@ def disconnected(signal: Signal, connection: Connection) -> bool:
 @every_way
 @every_gate
 def test_disconnect_waits_until_the_receiver_no_longer_runs(
-    way: Way, make: Callable[[], Gate], pool: WorkerPool
+    way: Way, make: Callable[[], Latch], pool: WorkerPool
 ) -> None:
     signal, gate = Signal(), make()
     connection = signal.connect(gate, tracked=True)
@@ -113,7 +114,7 @@ def test_disconnect_waits_until_the_receiver_no_longer_runs(
 @every_way
 @every_gate
 def test_expired_wait_raises_and_the_connection_is_already_gone(
-    way: Way, make: Callable[[], Gate], pool: WorkerPool
+    way: Way, make: Callable[[], Latch], pool: WorkerPool
 ) -> None:
     signal, gate = Signal(), make()
     connection = signal.connect(gate, tracked=True)
@@ -134,7 +135,7 @@ def test_expired_wait_raises_and_the_connection_is_already_gone(
 
 @pytest.mark.parametrize("seconds", [0, 0.0, 0.05, 1])
 def test_numbers_are_seconds_also_zero_and_one(seconds: float, pool: WorkerPool) -> None:
-    signal, gate = Signal(), Gate()
+    signal, gate = Signal(), Latch()
     connection = signal.connect(gate, tracked=True)
     sending = start(by_send, signal, pool, gate)
     with pytest.raises(TimeoutError):
@@ -161,7 +162,7 @@ def test_disconnect_of_a_receiver_that_does_not_run_returns_at_once(wait: float)
 
 
 def test_false_does_not_wait(pool: WorkerPool) -> None:
-    signal, gate = Signal(), Gate()
+    signal, gate = Signal(), Latch()
     signal.connect(gate, tracked=True)
     sending = start(by_send, signal, pool, gate)
     assert signal.disconnect(gate, wait=False) is True
@@ -175,7 +176,7 @@ def test_false_does_not_wait(pool: WorkerPool) -> None:
 def test_waiting_again_waits_for_what_still_runs_whoever_disconnected_it(
     first: str, again: str, pool: WorkerPool
 ) -> None:
-    signal, gate, sender = Signal(), Gate(), Thing()
+    signal, gate, sender = Signal(), Latch(), Thing()
     connection = signal.connect(gate, sender, dispatch_uid="menu", tracked=True)
     sending = Running(signal.send, sender)
     assert gate.entered.wait(TIMEOUT)
@@ -203,8 +204,25 @@ def test_waiting_again_waits_for_what_still_runs_whoever_disconnected_it(
     sending.result()
 
 
+def test_all_that_still_run_under_a_key_are_waited_for(pool: WorkerPool) -> None:
+    signal, gates, sends = Signal(), [Latch(), Latch()], list[Running[Any]]()
+    for gate in gates:
+        connection = signal.connect(gate, dispatch_uid="key", tracked=True)
+        sends.append(start(by_send, signal, pool, gate))
+        connection.disconnect()
+    waiting = Running(signal.disconnect, dispatch_uid="key", wait=True)
+    wait_until(inside.waits_for_receivers)
+    before = set(inside.waits_for_receivers())
+    gates[0].opened.set()
+    wait_until(lambda: waiting.done or set(inside.waits_for_receivers()) - before)
+    assert not waiting.done
+    gates[1].opened.set()
+    assert waiting.result() is False
+    assert [send.result() for send in sends] == [[(gate, "through")] for gate in gates]
+
+
 def test_many_may_wait_for_one_receiver(pool: WorkerPool) -> None:
-    signal, gate = Signal(), Gate()
+    signal, gate = Signal(), Latch()
     connection = signal.connect(gate, tracked=True)
     sending = [start(by_send, signal, pool, gate), Running(by_send, signal, pool)]
     wait_until(lambda: gate.calls == 2)
@@ -234,7 +252,7 @@ def test_receiver_that_raises_has_ended_too(
 
 
 def test_old_call_is_no_call_of_a_connection_made_anew(pool: WorkerPool) -> None:
-    signal, gate = Signal(), Gate()
+    signal, gate = Signal(), Latch()
     old = signal.connect(gate, tracked=True)
     sending = start(by_send, signal, pool, gate)
     old.disconnect()
@@ -250,11 +268,24 @@ def test_old_call_is_no_call_of_a_connection_made_anew(pool: WorkerPool) -> None
 
 
 def test_other_receivers_are_not_waited_for(pool: WorkerPool) -> None:
-    signal, gate, other = Signal(), Gate(), Ear()
+    signal, gate, other = Signal(), Latch(), Ear()
     signal.connect(gate, tracked=True)
     connection = signal.connect(other, tracked=True)
     sending = start(by_send, signal, pool, gate)
     assert connection.disconnect(wait=True) is True
+    gate.opened.set()
+    assert sending.result() == [(gate, "through")]
+
+
+def test_receiver_whose_key_has_the_same_hash_is_not_waited_for(pool: WorkerPool) -> None:
+    signal, gate = Signal(), Latch()
+    assert hash(-1) == hash(-2)
+    signal.connect(gate, dispatch_uid=-1, tracked=True)
+    signal.connect(Ear(), weak=False, dispatch_uid=-2, tracked=True)
+    sending = start(by_send, signal, pool, gate)
+    assert signal.disconnect(dispatch_uid=-2, wait=0) is True
+    with pytest.raises(TimeoutError):
+        signal.disconnect(dispatch_uid=-1, wait=0)
     gate.opened.set()
     assert sending.result() == [(gate, "through")]
 
@@ -267,7 +298,7 @@ def test_other_receivers_are_not_waited_for(pool: WorkerPool) -> None:
 def test_send_in_progress_leaves_a_disconnected_receiver_out(
     way: Way, kind: str, pool: WorkerPool
 ) -> None:
-    signal, gate, last, called = Signal(), Gate(), Ear("last"), list[str]()
+    signal, gate, last, called = Signal(), Latch(), Ear("last"), list[str]()
 
     def hears(**named: Any) -> None:
         called.append("sync")
@@ -287,7 +318,7 @@ def test_send_in_progress_leaves_a_disconnected_receiver_out(
 
 
 def test_queued_delivery_is_cancelled_and_others_are_not_touched() -> None:
-    tracked, busy, other = Ear("tracked"), Gate(), Ear("other")
+    tracked, busy, other = Ear("tracked"), Latch(), Ear("other")
     with WorkerPool(1) as pool:
         signal = Signal(executor=pool)
         blocker = pool.submit(busy)
@@ -307,7 +338,7 @@ def test_queued_delivery_is_cancelled_and_others_are_not_touched() -> None:
 
 
 def test_delivery_that_runs_is_waited_for_and_those_behind_it_never_run() -> None:
-    gate = Gate()
+    gate = Latch()
     with WorkerPool(1) as pool:
         signal = Signal(executor=pool)
         connection = signal.connect(gate, tracked=True)
@@ -322,7 +353,7 @@ def test_delivery_that_runs_is_waited_for_and_those_behind_it_never_run() -> Non
     assert gate.calls == 1
 
 
-@pytest.mark.parametrize("make", [Ear, AsyncGate])
+@pytest.mark.parametrize("make", [Ear, AsyncLatch])
 def test_delivery_of_a_receiver_that_is_disconnected_before_it_is_queued_is_cancelled(
     make: Callable[[], Any], pool: WorkerPool
 ) -> None:
@@ -357,13 +388,13 @@ def test_delivery_that_starts_as_its_receiver_is_disconnected_is_cancelled(
     """It is queued no longer, so nobody cancels it, and is not let in yet."""
     signal, ear = Signal(executor=pool), Ear()
     connection = signal.connect(ear, tracked=True)
-    enter = _gate.Gate.enter
+    enter = inside.ENTER_GATE.now
 
     def enter_late(gate: Any, call: Any) -> bool:
         assert connection.disconnect(wait=True)
         return enter(gate, call)
 
-    monkeypatch.setattr(_gate.Gate, "enter", enter_late)
+    inside.ENTER_GATE.patch(monkeypatch, enter_late)
     [(_, delivery)] = signal.send_async(None)
     with pytest.raises(CancelledError):
         delivery.result(TIMEOUT)
@@ -377,8 +408,8 @@ def test_delivery_that_starts_as_its_receiver_is_disconnected_is_cancelled(
 def test_wait_is_also_for_a_connection_that_is_made_while_it_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    signal, gate = Signal(), Gate()
-    check_wait, sending = _gate.check_wait, list[Running[Any]]()
+    signal, gate = Signal(), Latch()
+    check_wait, sending = inside.CHECK_WAIT.now, list[Running[Any]]()
 
     def check_late(wait: object, tracked: bool) -> None:
         check_wait(wait, tracked)
@@ -387,7 +418,7 @@ def test_wait_is_also_for_a_connection_that_is_made_while_it_begins(
         assert gate.entered.wait(TIMEOUT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_signal, "check_wait", check_late)
+        inside.CHECK_WAIT.patch(patch, check_late)
         with pytest.raises(TimeoutError):
             signal.disconnect(gate, wait=0)
     assert not signal.has_listeners()
@@ -397,7 +428,7 @@ def test_wait_is_also_for_a_connection_that_is_made_while_it_begins(
 
 
 def test_sends_and_deliveries_are_waited_for_alike(pool: WorkerPool) -> None:
-    signal, gate = Signal(), Gate()
+    signal, gate = Signal(), Latch()
     connection = signal.connect(gate, tracked=True)
     running = [start(way, signal, pool, gate) for way in (by_send, by_send_async, by_asend)]
     wait_until(lambda: gate.calls == 3)
@@ -410,7 +441,7 @@ def test_sends_and_deliveries_are_waited_for_alike(pool: WorkerPool) -> None:
 
 
 def test_another_executor_cancels_what_it_can_and_waits_for_the_rest() -> None:
-    gate = Gate()
+    gate = Latch()
     with ThreadPoolExecutor(1) as executor:
         signal = Signal(executor=executor)
         connection = signal.connect(gate, tracked=True)
@@ -526,7 +557,7 @@ def test_wait_leaves_out_every_call_of_its_own_stack(pool: WorkerPool) -> None:
 def test_receiver_that_waits_for_itself_waits_for_its_calls_in_other_threads(
     pool: WorkerPool,
 ) -> None:
-    signal, gate, tried = Signal(), Gate(), threading.Event()
+    signal, gate, tried = Signal(), Latch(), threading.Event()
 
     def hears(name: str, **named: Any) -> Any:
         if name == "other":
@@ -622,7 +653,7 @@ def test_circle_that_closes_late_lets_the_first_go_on() -> None:
 
 def test_circle_is_left_out_even_while_one_of_it_waits_for_more() -> None:
     """The third waits for two calls of the first: one in the circle, and one that goes on."""
-    signals, gate = [Signal() for _ in range(3)], Gate()
+    signals, gate = [Signal() for _ in range(3)], Latch()
     entered, close, released = threading.Event(), threading.Event(), threading.Event()
 
     def first(goes_on: bool, **named: Any) -> None:
@@ -678,7 +709,7 @@ def test_two_calls_of_one_receiver_that_both_wait_for_it_do_not_deadlock() -> No
 
 
 def test_who_waits_from_outside_a_circle_waits_until_it_has_ended(pool: WorkerPool) -> None:
-    signals, meeting, gate = [Signal(), Signal()], threading.Barrier(2), Gate()
+    signals, meeting, gate = [Signal(), Signal()], threading.Barrier(2), Latch()
 
     def first(**named: Any) -> str:
         meeting.wait(TIMEOUT)
@@ -707,7 +738,7 @@ def test_who_waits_from_outside_a_circle_waits_until_it_has_ended(pool: WorkerPo
 
 def test_wait_for_a_receiver_that_waits_for_another_is_no_circle(pool: WorkerPool) -> None:
     """Here each end is in sight: the last one ends, then the one that waits for it."""
-    signals, gate = [Signal(), Signal()], Gate()
+    signals, gate = [Signal(), Signal()], Latch()
 
     def waits(**named: Any) -> bool:
         connections[1].disconnect(wait=True)
@@ -737,7 +768,7 @@ def test_wait_for_a_receiver_that_waits_for_another_is_no_circle(pool: WorkerPoo
 def test_wait_on_the_thread_whose_loop_runs_the_call_is_refused_before_anything_changes(
     verb: str, through: str
 ) -> None:
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
     connection = signal.connect(gate, tracked=True)
     waits = {
         "connection": connection.disconnect,
@@ -769,7 +800,7 @@ def test_wait_on_the_thread_whose_loop_runs_the_call_is_refused_before_anything_
 
 def test_wait_on_a_pools_loop_for_a_call_that_runs_there_is_refused() -> None:
     with WorkerPool(1) as pool:
-        signal, gate, tries = Signal(executor=pool), AsyncGate(), Signal(executor=pool)
+        signal, gate, tries = Signal(executor=pool), AsyncLatch(), Signal(executor=pool)
         connection = signal.connect(gate, tracked=True)
 
         async def waits(**named: Any) -> str:
@@ -810,7 +841,7 @@ def test_circle_on_one_event_loop_is_left_out_and_not_refused() -> None:
 
 
 def test_event_loop_may_wait_for_a_call_that_runs_elsewhere(pool: WorkerPool) -> None:
-    signal, gate = Signal(), Gate()
+    signal, gate = Signal(), Latch()
     connection = signal.connect(gate, tracked=True)
     sending = start(by_send, signal, pool, gate)
 
@@ -826,7 +857,7 @@ def test_event_loop_may_wait_for_a_call_that_runs_elsewhere(pool: WorkerPool) ->
 
 
 def test_cancelled_async_receiver_has_ended() -> None:
-    signal, gate = Signal(), AsyncGate()
+    signal, gate = Signal(), AsyncLatch()
     connection = signal.connect(gate, tracked=True)
 
     async def main() -> None:
@@ -931,4 +962,4 @@ def test_tracked_receiver_that_died_is_forgotten_whoever_notices_first(told: str
         del ear
         assert probe() is None
         signal.disconnect(dispatch_uid="menu")
-        assert signal._registry.gates == {}
+        assert inside.gates_of(signal) == {}

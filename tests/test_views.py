@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from event_loops import run
-from helpers import TIMEOUT, Boom, Ear, Gate, Running, raiser
+from helpers import TIMEOUT, Boom, Ear, Latch, Running, raiser
 from pools import signal_to, told
 
 from tsignals import Signal, WorkerPool, receiver, set_default_executor
@@ -84,7 +84,7 @@ def test_ordered_and_tracked_hold_in_a_view() -> None:
     ran: list[int] = []
     with WorkerPool(4) as pool:
         signal = signal_to(lambda n, **named: ran.append(n), None, ordered=True)
-        gate = Gate()
+        gate = Latch()
         connection = signal.connect(gate, tracked=True)
         view = signal.via(pool)
         for n in range(20):

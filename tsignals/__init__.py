@@ -9,16 +9,28 @@
 ['ding']
 """
 
-from tsignals._aside import set_sync_runner
 from tsignals._background import background
-from tsignals._connection import Connection
+from tsignals._base.errors import (
+    DeliveryDropped,
+    DeliveryLost,
+    PoolClosed,
+    QueueFull,
+    TsignalsError,
+)
+from tsignals._base.retry import Retry
+from tsignals._calling.outcomes import Failure, Outcomes
+from tsignals._calling.thread_cache import set_sync_runner
+from tsignals._decorator import receiver
 from tsignals._default import get_default_executor, set_default_executor
-from tsignals._delivery import Deliveries, Delivery
-from tsignals._errors import DeliveryDropped, DeliveryLost, PoolClosed, QueueFull, TsignalsError
-from tsignals._outcomes import Failure, Outcomes
-from tsignals._pool import PoolStats, WorkerPool
-from tsignals._prepared import Prepared
-from tsignals._signal import Signal, receiver, receiver_failed
+from tsignals._delivery.deliveries import Deliveries
+from tsignals._delivery.delivery import Delivery
+from tsignals._delivery.prepared import Prepared
+from tsignals._namespace import Namespace
+from tsignals._pool.pool import WorkerPool
+from tsignals._pool.stats import PoolStats
+from tsignals._receiver_failed import receiver_failed
+from tsignals._registry.connection import Connection
+from tsignals._signal import Signal
 
 __all__ = [
     "Connection",
@@ -27,11 +39,13 @@ __all__ = [
     "DeliveryDropped",
     "DeliveryLost",
     "Failure",
+    "Namespace",
     "Outcomes",
     "PoolClosed",
     "PoolStats",
     "Prepared",
     "QueueFull",
+    "Retry",
     "Signal",
     "TsignalsError",
     "WorkerPool",

@@ -1,4 +1,4 @@
-"""The command line: ``python -m tsignals demo``."""
+"""The command line: ``python -m tsignals demo``, ``python -m tsignals map``."""
 
 import argparse
 import os
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tsignals._demo import orders, threaded
+from tsignals.inspecting import _command
 
 
 def count(text: str) -> int:
@@ -29,7 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--workers", type=count, help="of the pool (twice the threads; 4 for the shop)"
     )
+    demo.set_defaults(run=run_demo)
+    drawn = commands.add_parser("map", help=_command.SUMMARY, description=_command.__doc__)
+    _command.add_arguments(drawn)
+    drawn.set_defaults(run=_command.run)
     chosen = parser.parse_args(arguments)
+    status: int = chosen.run(chosen)
+    return status
+
+
+def run_demo(chosen: argparse.Namespace) -> int:
+    """What ``demo`` was asked for."""
     if chosen.app:
         return orders.run(chosen.requests or 600, chosen.threads, chosen.workers or 4)
     workers = chosen.workers or 2 * chosen.threads

@@ -8,28 +8,41 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, overload
 
-from tsignals._connection import Terms
-from tsignals._default import get_default_executor
-from tsignals._definition import is_async, names_of
-from tsignals._delivery import Sending
-from tsignals._dispatch import deliver
-from tsignals._pool import check_executor
-from tsignals._prepared import Prepared, prepare
-from tsignals._receiver import Background as Background
-from tsignals._receiver import Receiver
-from tsignals._signal import Signal, tell
+from tsignals._base.definition import BY_ASYNCIO, BY_INSPECT, is_async, names_of
+from tsignals._base.retry import Retry, check_retry
+from tsignals._calling.types import Named, Ordered, Receiver, check_ordered
+from tsignals._default import executor_for
+from tsignals._delivery.delivery import Sending
+from tsignals._delivery.dispatch import deliver, load_async
+from tsignals._delivery.prepared import Prepared, prepare
+from tsignals._pool.pool import check_executor
+from tsignals._registry.connection import Options
+from tsignals._registry.receiver import Background
+from tsignals._signal import Signal
 
 
 @overload
 def background(
-    function: Receiver, *, executor: Executor | None = None, ordered: bool = False
+    function: Receiver,
+    *,
+    executor: Executor | None = None,
+    ordered: Ordered = False,
+    retry: Retry | None = None,
 ) -> "BackgroundReceiver": ...
 @overload
 def background(
-    function: None = None, *, executor: Executor | None = None, ordered: bool = False
+    function: None = None,
+    *,
+    executor: Executor | None = None,
+    ordered: Ordered = False,
+    retry: Retry | None = None,
 ) -> "Callable[[Receiver], BackgroundReceiver]": ...
 def background(
-    function: Receiver | None = None, *, executor: Executor | None = None, ordered: bool = False
+    function: Receiver | None = None,
+    *,
+    executor: Executor | None = None,
+    ordered: Ordered = False,
+    retry: Retry | None = None,
 ) -> "BackgroundReceiver | Callable[[Receiver], BackgroundReceiver]":
     """Make ``function`` a receiver that runs in a pool and responds with its ``Delivery``.
 
@@ -37,18 +50,27 @@ def background(
     Django's and blinker's signals. A failure is logged and told as that of ``send_async`` is.
 
     executor: what it runs in; ``None``: the signal's, else ``get_default_executor()``.
-    ordered: run its deliveries one at a time, in the order of the calls.
+    ordered: run its deliveries one at a time, in the order of the calls; a function, called as
+        ``ordered(sender=sender, **named)``: those for equal values.
+    retry: run a delivery again whose function raises what this names.
 
     Connections are weak by default, also to this receiver: a decorated function of a module
     lives as long as the module, a decorated method as long as its object. The receiver that
     ``connect(background(f))`` makes in passing is gone at once: keep it, or pass ``weak=False``.
 
+    Raises ``TypeError`` for what is not callable, and for an option that is none.
+
     Called by ``send_async`` it runs right there, in that worker. An ``async def`` function
     becomes a receiver that is not async itself and runs on the pool's event loop.
     """
     if function is None:
-        return functools.partial(BackgroundReceiver, executor=executor, ordered=ordered)
-    return BackgroundReceiver(function, executor=executor, ordered=ordered)
+        return functools.partial(
+            BackgroundReceiver, executor=executor, ordered=ordered, retry=retry
+        )
+    return BackgroundReceiver(function, executor=executor, ordered=ordered, retry=retry)
+
+
+Arguments = tuple[object, ...]
 
 
 class BackgroundSending(Sending):
@@ -58,7 +80,7 @@ class BackgroundSending(Sending):
 
     mode = "background"
 
-    def keywords_for(self, of: Any) -> dict[str, Any]:
+    def keywords_for(self, of: object) -> Named:
         return self.named  # with or without the signal and the sender, as they came
 
 
@@ -66,25 +88,34 @@ class BackgroundReceiver(Background):
     """What ``background`` makes of a function."""
 
     def __init__(
-        self, function: Receiver, *, executor: Executor | None = None, ordered: bool = False
+        self,
+        function: Receiver,
+        *,
+        executor: Executor | None = None,
+        ordered: Ordered = False,
+        retry: Retry | None = None,
     ) -> None:
         if not callable(function):
             raise TypeError(f"background needs a callable, not {type(function).__name__!r}")
         check_executor(executor)
+        ordered, retry = check_ordered(ordered), check_retry(retry)
         self.__wrapped__ = function
         with contextlib.suppress(Exception):  # what some objects will not say
             functools.update_wrapper(self, function)
-        for mark in _ASYNC_MARKS:
+        for mark in (BY_INSPECT, BY_ASYNCIO):
             self.__dict__.pop(mark, None)
         # Only now: an object's attributes were copied, whatever they are called.
         self.function = function
         self.executor = executor
         self.ordered = ordered
-        self._terms = Terms(ordered=bool(ordered), is_async=is_async(function))
+        self.retry = retry
+        if runs_on_loop := is_async(function):
+            load_async()
+        self._options = Options(ordered=ordered, retry=retry, is_async=runs_on_loop)
         self.__name__, self.__qualname__ = names_of(function)
         self._method: list[BackgroundMethod] = []  # the first counts
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None:
             return self
         if not self._method:
@@ -92,55 +123,46 @@ class BackgroundReceiver(Background):
         # A real bound method: signals hold those weakly by their object.
         return types.MethodType(self._method[0], instance)
 
-    def __call__(self, /, *arguments: Any, **keywords: Any) -> "Future[Any]":
+    def __call__(self, /, *arguments: object, **keywords: object) -> "Future[Any]":
         return self.deliver(self._bound(arguments, keywords), arguments, keywords)
 
-    def prepare(self, /, *arguments: Any, **keywords: Any) -> Prepared:
+    def prepare(self, /, *arguments: object, **keywords: object) -> Prepared:
         """Call it in two steps, as ``Signal.prepare`` is a ``send_async`` in two.
 
         What is returned has one delivery, which runs once it is submitted.
         """
         return self.prepare_for(self._bound(arguments, keywords), arguments, keywords)
 
-    def prepare_for(
-        self, receiver: Receiver, arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> Prepared:
+    def prepare_for(self, receiver: Receiver, arguments: Arguments, keywords: Named) -> Prepared:
         """As ``deliver``, in two steps."""
         executor, sending = self._sending(arguments, keywords)
         return prepare(executor, [(self, receiver)], sending)
 
-    def _bound(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Receiver:
+    def _bound(self, arguments: Arguments, keywords: Named) -> Receiver:
         """This receiver as it was connected."""
         # What a class method binds, or a caller by hand, is seen by the arguments: Django and
         # tsignals name both signal and sender, and blinker passes one sender.
-        if "signal" in keywords:
-            bound = bool(arguments)
-        else:
-            bound = len(arguments) > 1 and isinstance(arguments[0], type)
-        return types.MethodType(self, arguments[0]) if bound else self
+        for instance in arguments[:1]:
+            if "signal" in keywords or (len(arguments) > 1 and isinstance(instance, type)):
+                return types.MethodType(self, instance)
+        return self
 
-    def deliver(
-        self, receiver: Receiver, arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> "Future[Any]":
+    def deliver(self, receiver: Receiver, arguments: Arguments, keywords: Named) -> "Future[Any]":
         """Have the function called with these; ``receiver`` is this one as it was connected."""
         executor, sending = self._sending(arguments, keywords)
         [(_, future)] = deliver(executor, [(self, receiver)], sending)
         return future
 
-    def _sending(
-        self, arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> tuple[Executor, BackgroundSending]:
+    def _sending(self, arguments: Arguments, keywords: Named) -> tuple[Executor, BackgroundSending]:
         signal = keywords.get("signal")
         executor = self.executor
         if executor is None and isinstance(signal, Signal):
             executor = signal.executor
-        if executor is None:
-            executor = get_default_executor()
         # Django and tsignals name the sender; blinker passes it last.
         sender = keywords["sender"] if "sender" in keywords else (arguments or (None,))[-1]
-        sending = BackgroundSending(signal, sender, keywords, tell)
+        sending = BackgroundSending(signal, sender, keywords)
         sending.arguments, sending.target = arguments, self
-        return executor, sending
+        return executor_for(executor), sending
 
     def __repr__(self) -> str:
         return f"<background {self.__qualname__}>"
@@ -148,17 +170,28 @@ class BackgroundReceiver(Background):
     def __copy__(self) -> "BackgroundReceiver":
         return self
 
-    def __deepcopy__(self, memo: Any) -> "BackgroundReceiver":
+    def __deepcopy__(self, memo: object) -> "BackgroundReceiver":
         return self
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        """By reference, as functions are, where its own name leads to it; else by what it wraps."""
-        found: Any = sys.modules.get(self.__module__)
+    @property
+    def portable(self) -> Receiver:
+        # The function, whose executor need not be: it stays here.
+        return self if self._is_found() else self.function
+
+    def _is_found(self) -> bool:
+        """Whether its own name leads to it."""
+        found: object = sys.modules.get(self.__module__)
         for name in self.__qualname__.split("."):
             found = getattr(found, name, None)
-        if found is self:
+        return found is self
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        """By reference, as functions are, where its own name leads to it; else by what it wraps."""
+        if self._is_found():
             return str(self.__qualname__)
-        make = functools.partial(BackgroundReceiver, executor=self.executor, ordered=self.ordered)
+        make = functools.partial(
+            BackgroundReceiver, executor=self.executor, ordered=self.ordered, retry=self.retry
+        )
         return make, (self.function,)
 
 
@@ -172,18 +205,19 @@ class BackgroundMethod(Background):
         functools.update_wrapper(self, whole)
         self.whole = whole
 
-    def __call__(self, instance: Any, /, *arguments: Any, **keywords: Any) -> "Future[Any]":
+    def __call__(
+        self, instance: object, /, *arguments: object, **keywords: object
+    ) -> "Future[Any]":
         receiver = types.MethodType(self, instance)
         return self.whole.deliver(receiver, (instance, *arguments), keywords)
 
-    def prepare(self, instance: Any, /, *arguments: Any, **keywords: Any) -> Prepared:
+    def prepare(self, instance: object, /, *arguments: object, **keywords: object) -> Prepared:
         """As ``BackgroundReceiver.prepare``; ``instance`` is that of the method."""
         receiver = types.MethodType(self, instance)
         return self.whole.prepare_for(receiver, (instance, *arguments), keywords)
 
+    def refuse(self, verb: str, signal: object, sender: object, named: Named) -> None:
+        self.whole.refuse(verb, signal, sender, named)
+
     def __repr__(self) -> str:
         return repr(self.whole)
-
-
-_ASYNC_MARKS = ("_is_coroutine_marker", "_is_coroutine_mark", "_is_coroutine")
-"""How a function is marked as async, which what runs it in the background is not."""

@@ -3,11 +3,14 @@
 from concurrent.futures import Executor
 from typing import Any
 
-from tsignals._pool import WorkerPool, check_executor
+from tsignals._base import overrides
+from tsignals._base.around import Around
+from tsignals._pool.pool import WorkerPool, check_executor
 
-# The first entry counts; a change puts a new list in place, so that two threads which both find
-# it empty agree on one pool.
-_holder: list[Executor] = []
+# The first entry counts, so that two threads which both find it empty agree on one pool. A change
+# appends to the successors, where the first counts, too: each former one is given to one caller.
+Holder = tuple[list[Executor], "list[Holder]"]
+_holder: Holder = [], []
 
 
 def get_default_executor() -> "WorkerPool | Any":
@@ -17,16 +20,40 @@ def get_default_executor() -> "WorkerPool | Any":
     """
     # Most often a WorkerPool, whose methods a type checker then knows; and any executor where the
     # program has set one, which it would else have to tell apart at each call.
-    holder = _holder
-    if not holder:
-        holder.append(WorkerPool())
-    return holder[0]
+    if overrides.active and (here := overrides.default_here()) is not None:
+        return here
+    return default_executor()
 
 
-def made_default_executor() -> Executor | None:
-    """The same, if there is one yet."""
+def default_executor() -> Executor:
+    """That of the process, whatever this context has."""
+    executors = _current()[0]
+    if not executors:
+        executors.append(WorkerPool())
+    return executors[0]
+
+
+def _current() -> Holder:
     holder = _holder
-    return holder[0] if holder else None
+    while holder[1]:  # who has changed it is about to put that in place
+        holder = holder[1][0]
+    return holder
+
+
+def executor_for(executor: Executor | None) -> Executor:
+    """What takes deliveries that are for ``executor``; ``None``: for the default one."""
+    if overrides.active:
+        taker = overrides.taker_for(executor, around_of(executor))
+        if taker is not None:
+            return taker
+    return get_default_executor() if executor is None else executor
+
+
+def around_of(executor: Executor | None) -> Around | None:
+    """What ``executor`` runs receivers inside of; ``None``: the default one, if it was made yet."""
+    if executor is None:
+        executor = overrides.default_here() or next(iter(_current()[0]), None)
+    return executor._core.config.around if isinstance(executor, WorkerPool) else None
 
 
 def set_default_executor(executor: Executor | None) -> Executor | None:
@@ -34,8 +61,16 @@ def set_default_executor(executor: Executor | None) -> Executor | None:
 
     Returns the former one, still open, or ``None`` if none was made yet. Raises ``TypeError`` for
     what is no ``concurrent.futures.Executor``, and then changes nothing.
+
+    Thread safety: from any thread; each former one is returned by one call.
     """
     global _holder
     check_executor(executor, "the default executor")
-    former, _holder = _holder, [] if executor is None else [executor]
-    return former[0] if former else None
+    holder: Holder = [] if executor is None else [executor], []
+    former = _current()
+    while True:
+        former[1].append(holder)
+        if former[1][0] is holder:
+            _holder = holder
+            return next(iter(former[0]), None)
+        former = former[1][0]  # another thread came first

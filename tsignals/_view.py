@@ -1,16 +1,34 @@
 """Views of a signal: the same connections, sent in another executor or on another thread."""
 
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Protocol, cast
 
-from tsignals._around import Around
-from tsignals._default import get_default_executor, made_default_executor
-from tsignals._delivery import Deliveries, Sending
-from tsignals._dispatch import deliver
-from tsignals._each import Live, Pairs, Tell, check_names
-from tsignals._outcomes import Outcomes
-from tsignals._pool import WorkerPool, check_executor
-from tsignals._prepared import Prepared, prepare, prepare_nothing
+from tsignals._base.around import Around
+from tsignals._calling.outcomes import Outcomes
+from tsignals._calling.sends import begin
+from tsignals._calling.types import Named, Pairs
+from tsignals._default import around_of, executor_for
+from tsignals._delivery.deliveries import Deliveries
+from tsignals._delivery.delivery import Sending
+from tsignals._delivery.dispatch import deliver
+from tsignals._delivery.prepared import Prepared, prepare, prepare_nothing
+from tsignals._pool.pool import check_executor
+from tsignals._registry.plan import Live
+from tsignals._registry.receiver import wrapper_of
+from tsignals._registry.registry import Registry
+
+
+class Viewed(Protocol):
+    """A signal, as its views see it."""
+
+    @property
+    def _registry(self) -> Registry: ...
+
+    @property
+    def _label(self) -> str: ...
+
+    @property
+    def executor(self) -> Executor | None: ...
 
 
 class View:
@@ -21,79 +39,69 @@ class View:
     Thread safety: as the signal.
     """
 
-    __slots__ = ("_executor", "_here", "_signal", "_tell")
+    __slots__ = ("_executor", "_here", "_signal")
 
     def __init__(
-        self, signal: Any, tell: Tell, executor: Executor | None = None, here: bool = False
+        self, signal: "Viewed", executor: Executor | None = None, here: bool = False
     ) -> None:
         self._signal = signal
-        self._tell = tell
         self._executor = executor
         self._here = here
 
     @property
     def executor(self) -> Executor | None:
         """What ``send_async`` and ``prepare`` of this view use; ``None``: the default executor."""
-        executor: Executor | None = self._signal.executor
-        return executor if self._executor is None else self._executor
+        return self._signal.executor if self._executor is None else self._executor
 
     def via(self, executor: Executor | None) -> "View":
         """As ``Signal.via``."""
         check_executor(executor)
-        return View(self._signal, self._tell, executor, self._here)
+        return View(self._signal, executor, self._here)
 
     @property
     def here(self) -> "View":
         """As ``Signal.here``."""
-        return View(self._signal, self._tell, self._executor, here=True)
+        return View(self._signal, self._executor, here=True)
 
-    def send_async(self, /, sender: Any, **named: Any) -> Deliveries:
+    def send_async(self, /, sender: object, **named: object) -> Deliveries:
         """As ``Signal.send_async``."""
-        live = self._live(sender, named)
+        live = self._live("send_async", sender, named)
         if not live:
             return Deliveries()
-        return deliver(self._usable(), live, Sending(self._signal, sender, named, self._tell))
+        return deliver(executor_for(self.executor), live, Sending(self._signal, sender, named))
 
-    def prepare(self, /, sender: Any, **named: Any) -> Prepared:
+    def prepare(self, /, sender: object, **named: object) -> Prepared:
         """As ``Signal.prepare``."""
-        live = self._live(sender, named)
+        live = self._live("prepare", sender, named)
         if not live:
             return prepare_nothing()
-        return prepare(self._usable(), live, Sending(self._signal, sender, named, self._tell))
+        return prepare(executor_for(self.executor), live, Sending(self._signal, sender, named))
 
-    async def asend(self, /, sender: Any, **named: Any) -> Pairs:
+    async def asend(self, /, sender: object, **named: object) -> Pairs:
         """As ``Signal.asend``."""
-        from tsignals import _aio
+        from tsignals._calling.asynchronous import asend
 
-        live = self._live(sender, named)
-        around = self._around()
-        return await _aio.asend(live, self._signal, sender, named, around, self._here)
+        live = begin(self._signal, sender, named, "asend")
+        return await asend(live, self._signal, sender, named, self._around, self._here)
 
-    async def asend_robust(self, /, sender: Any, **named: Any) -> Outcomes:
+    async def asend_robust(self, /, sender: object, **named: object) -> Outcomes:
         """As ``Signal.asend_robust``."""
-        from tsignals import _aio
+        from tsignals._calling.asynchronous import asend_robust
 
-        live = self._live(sender, named)
-        around, tell = self._around(), self._tell
-        return await _aio.asend_robust(live, self._signal, sender, named, tell, around, self._here)
-
-    def _live(self, sender: Any, named: dict[str, Any]) -> Live:
-        check_names(named)
-        registry = self._signal._registry
-        plan = registry.plan(sender)
-        live: Live = registry.resolve(plan, sender) if plan.rows else []
-        return live
-
-    def _usable(self) -> Executor:
-        executor = self.executor
-        return get_default_executor() if executor is None else executor
+        live = begin(self._signal, sender, named, "asend_robust")
+        return await asend_robust(live, self._signal, sender, named, self._around, self._here)
 
     def _around(self) -> Around | None:
-        """What ``send_async`` would run receivers inside of; makes no pool to find out."""
-        executor = self.executor
-        if executor is None:
-            executor = made_default_executor()
-        return executor._engine.around if isinstance(executor, WorkerPool) else None
+        """What sync receivers of these two run inside of."""
+        return around_of(self.executor)
+
+    def _live(self, verb: str, sender: object, named: Named) -> Live:
+        # These are connections, and no watches: ``observed`` tells of what goes to an executor.
+        live = cast(Live, begin(self._signal, sender, named, "send_async"))
+        for connection, receiver in live:
+            if connection._options.wrapped and (wrapper := wrapper_of(receiver)) is not None:
+                wrapper.refuse(verb, self._signal, sender, named)
+        return live
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._signal, name)
@@ -103,11 +111,11 @@ class View:
     def __copy__(self) -> "View":
         return self
 
-    def __deepcopy__(self, memo: Any) -> "View":
+    def __deepcopy__(self, memo: object) -> "View":
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return View, (self._signal, self._tell, self._executor, self._here)
+    def __reduce__(self) -> tuple[object, ...]:
+        return View, (self._signal, self._executor, self._here)
 
     def __repr__(self) -> str:
         how = [] if self._executor is None else [f"via {self._executor!r}"]

@@ -24,12 +24,12 @@ from typing import Any, TypeAlias
 
 from tsignals import Signal
 from tsignals.http import got_request_exception, request_finished, request_started
-from tsignals.http._sends import Sends, check, log_failed_send
+from tsignals.http._sends import Sends, check
 
 __all__ = ["SignalMiddleware"]
 
-Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
+Scope: TypeAlias = Message
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -105,8 +105,7 @@ class _Request:
         "_ending",
         "_gone",
         "_last",
-        "_method",
-        "_path",
+        "_named",
         "_receive",
         "_seconds",
         "_send",
@@ -115,7 +114,6 @@ class _Request:
         "_status",
         "_told",
         "_trailers",
-        "_values",
     )
 
     def __init__(self, sends: Sends, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,15 +121,17 @@ class _Request:
         self._sends = sends
         self._receive = receive
         self._send = send
-        self._method: str = scope.get("method", "")
-        self._path: str = scope.get("path", "")  # the root_path is at its beginning
-        self._values = dict(scope) if sends.background else scope
+        self._named: dict[str, object] = {
+            "scope": dict(scope) if sends.background else scope,
+            "method": scope.get("method", ""),
+            "path": scope.get("path", ""),  # the root_path is at its beginning
+        }
         self._status: int | None = None
         self._trailers = False  # announced, and end the response in place of its body
         self._ended = self._ending = False
         self._gone = self._told = False
         self._seconds = 0.0
-        self._last: list[tuple[Signal, dict[str, Any]]] = []  # to be sent, backwards (A1)
+        self._last: list[tuple[Signal, dict[str, object]]] = []  # to be sent, backwards (A1)
 
     # -- What the application calls --
 
@@ -192,14 +192,10 @@ class _Request:
 
     async def start(self) -> None:
         sends = self._sends
-        named = {"scope": self._values, "method": self._method, "path": self._path}
-        try:
-            if sends.background:
-                sends.started(sends.sender, **named)
-            elif request_started.has_listeners(sends.sender):
-                await request_started.asend_robust(sends.sender, **named)
-        except Exception:
-            log_failed_send(request_started, self._method, self._path)
+        if sends.background:
+            sends.send(request_started, self._named)
+        elif request_started.has_listeners(sends.sender):
+            await sends.asend(request_started, self._named)
 
     def conclude(
         self, outcome: str, exception: BaseException | None = None, here: bool = False
@@ -216,15 +212,10 @@ class _Request:
         elif outcome == "error" and exception is None and self._ended:
             outcome = "finished"
         sender = self._sends.sender
-        named: dict[str, Any] = {
-            "scope": self._values,
-            "method": self._method,
-            "path": self._path,
-        }
-        last = {"status": self._status, "seconds": self._seconds, "outcome": outcome}
-        self._last.append((request_finished, {**named, **last}))
+        more = {"status": self._status, "seconds": self._seconds, "outcome": outcome}
+        self._last.append((request_finished, {**self._named, **more}))
         if exception is not None:
-            self._last.append((got_request_exception, {**named, "exception": exception}))
+            self._last.append((got_request_exception, {**self._named, "exception": exception}))
         if (
             here
             or self._sends.background
@@ -245,30 +236,20 @@ class _Request:
         return task
 
     async def _conclude(self) -> None:
-        sender = self._sends.sender
         cancelled = False
         while (pair := self._claim()) is not None:
-            signal, named = pair
             try:
-                await signal.asend_robust(sender, **named)
+                await self._sends.asend(*pair)
             except asyncio.CancelledError:
                 cancelled = True  # by the end of the loop; that waits for what comes next
-            except Exception:
-                log_failed_send(signal, self._method, self._path)
         if cancelled:
             raise asyncio.CancelledError
 
     def _conclude_here(self) -> None:
-        sends = self._sends
         while (pair := self._claim()) is not None:
-            signal, named = pair
-            send = sends.finished if signal is request_finished else sends.failed
-            try:
-                send(sends.sender, **named)
-            except Exception:
-                log_failed_send(signal, self._method, self._path)
+            self._sends.send(*pair)
 
-    def _claim(self) -> tuple[Signal, dict[str, Any]] | None:
+    def _claim(self) -> tuple[Signal, dict[str, object]] | None:
         """What the caller, and nobody else, is to send next (A1)."""
         try:
             return self._last.pop()

@@ -14,17 +14,13 @@ Threads
         ``close`` only.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from tsignals.http._sends import Sends, check
-from tsignals.http._wsgi import Environ, Request, StartResponse
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from wsgiref.types import WSGIApplication
+from tsignals.http._wsgi import Request, StartResponse
 
 __all__ = ["SignalMiddleware"]
 
@@ -52,7 +48,7 @@ class SignalMiddleware:
 
     def __init__(
         self,
-        app: "WSGIApplication",
+        app: WSGIApplication,
         *,
         sender: object = None,
         background: bool = False,
@@ -64,7 +60,7 @@ class SignalMiddleware:
         self._app = app
         self._sends = Sends(app if sender is None else sender, background, executor)
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> "Iterable[bytes]":
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not self._sends.heard():
             return self._app(environ, start_response)
         request = Request(self._sends, environ, start_response)
@@ -96,7 +92,7 @@ class _Response:
 
     __slots__ = ("__weakref__", "_bytes", "_chunks", "_exhausted", "_iterable", "_next", "_request")
 
-    def __init__(self, request: Request, iterable: "Iterable[bytes]") -> None:
+    def __init__(self, request: Request, iterable: Iterable[bytes]) -> None:
         self._request = request
         self._iterable = iterable
         self._next: Callable[[], bytes] | None = None

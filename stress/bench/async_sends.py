@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 
+import tsignals
+from stress.bench.libraries import Sender
 from stress.bench.measure import Case, Group, Scale, Statement, Subject
 from stress.bench.pools import Arrivals, FanOut, fan_outs, held
 from stress.bench.sends import COUNTS
@@ -21,6 +23,10 @@ def subjects(scale: Scale) -> Iterator[Subject]:
     yield Subject(
         "send_async, the sender's cost",
         [Group(f"send_async cost, {n}", partial(_costs, scale=scale, count=n)) for n in COUNTS],
+    )
+    yield Subject(
+        "send_async with retry, and no failure",
+        [Group(f"retry, {n}", partial(_with_retry, scale=scale, count=n)) for n in COUNTS],
     )
     for senders in SENDERS:
         plural = "sender" if senders == 1 else "senders"
@@ -53,6 +59,21 @@ def _cost(
         seconds = statement.run(sends)
     arrivals.wait()
     return {way.name: seconds * 1e9 / sends / count}
+
+
+def _with_retry(stack: ExitStack, scale: Scale, count: int) -> Iterator[Case]:
+    """From the first send to the last arrival, with what is to be tried again, and without."""
+    sends = max(1, scale.deliveries // count)
+    arrivals = Arrivals()
+    pool = stack.enter_context(tsignals.WorkerPool(1, max_pending=None))
+    receivers = arrivals.receivers(count)
+    for name, retry in (("tsignals", None), ("tsignals, with retry", tsignals.Retry(OSError))):
+        signal = tsignals.Signal(executor=pool)
+        for receiver in receivers:
+            signal.connect(receiver, retry=retry)
+        names = {"signal": signal, "sender": Sender(), "receivers": receivers}
+        way = FanOut(name, pool, "signal.send_async(sender, value={value})", names)
+        yield partial(_throughput, way, way.statement(), arrivals, sends, count, 1)
 
 
 def _throughputs(stack: ExitStack, scale: Scale, count: int, senders: int) -> Iterator[Case]:

@@ -72,6 +72,13 @@ def rows(old: bool = sys.version_info < (3, 12)) -> tuple[Row, ...]:
             sizes("weak functions", ours, "Django, cached", (0.35, 0.48, 0.48)),
         ),
         Row(
+            "send to 10 while somebody observes, against nobody",
+            tuple(
+                ratio(hears, bar, "observed, 10", f"{ours}, {hears}", f"{ours}, nobody")
+                for hears, bar in (("empty", 1.02), ("sent", 1.5), ("all", 15.0))
+            ),
+        ),
+        Row(
             "connect + disconnect",
             (
                 Cell(
@@ -104,6 +111,10 @@ def rows(old: bool = sys.version_info < (3, 12)) -> tuple[Row, ...]:
             )
             for senders in ("1 sender", "4 senders")
         ),
+        Row(
+            "send_async with retry that never fails, against none",
+            sizes("retry", "tsignals, with retry", "tsignals", (1.03, 1.03, 1.03)),
+        ),
         *(
             Row(
                 f"bounded against own unbounded, end to end, {senders}",
@@ -115,6 +126,22 @@ def rows(old: bool = sys.version_info < (3, 12)) -> tuple[Row, ...]:
                 ),
             )
             for senders in ("1 sender", "4 senders")
+        ),
+        Row(
+            "ordered=key end to end, against ordered=True",
+            (
+                ratio(
+                    "10,000 keys",
+                    1.3,
+                    "ordered, 10,000 keys",
+                    f"{ours}, ordered=key",
+                    f"{ours}, ordered=True",
+                ),
+            ),
+        ),
+        Row(
+            "a slow key among fast ones, latency of these, against none",
+            (ratio("p99", 2.0, "a slow key", f"{ours}, with, p99", f"{ours}, without, p99"),),
         ),
         Row(
             "asend to 10 receivers, against the least that asyncio takes",

@@ -12,7 +12,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from stress.bench import asends, async_sends, latency, memory, plot, report, sends, threads
+from stress.bench import (
+    asends,
+    async_sends,
+    kinds,
+    latency,
+    memory,
+    observed,
+    plot,
+    report,
+    sends,
+    threads,
+)
 from stress.bench.bars import Row, rows
 from stress.bench.measure import Samples, Scale, Subject, measure
 from stress.bench.report import Record
@@ -126,7 +137,7 @@ def _measure(arguments: argparse.Namespace, scale: Scale) -> Record:
 
 
 def _subjects(scale: Scale) -> Iterator[Subject]:
-    for module in (sends, async_sends, asends, latency, threads, memory):
+    for module in (sends, observed, async_sends, kinds, asends, latency, threads, memory):
         yield from module.subjects(scale)
 
 

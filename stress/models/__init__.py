@@ -13,10 +13,17 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from stress._run import FREE_THREADED, hang_detector, progress, python, write_report
+from stress._run import (
+    FREE_THREADED,
+    add_hang,
+    add_json,
+    hang_detector,
+    progress,
+    python,
+    write_report,
+)
 
 
 def why_not() -> str | None:
@@ -110,6 +117,6 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("models", help="every interleaving of calls that meet")
     parser.add_argument("--only", metavar="MODEL", help="one of them, by name")
     parser.add_argument("--no-mutants", dest="mutants", action="store_false")
-    parser.add_argument("--hang", type=float, default=300.0, metavar="SECONDS")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write a summary here")
+    add_hang(parser, 300.0)
+    add_json(parser)
     parser.set_defaults(run=run)

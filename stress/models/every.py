@@ -1,5 +1,14 @@
 """All models."""
 
-from stress.models import fan_out, pool, prepared, registry
+from stress.models import batch, deadlines, lanes, once, pool, prepared, registry, retry
 
-MODELS = (*registry.MODELS, *pool.MODELS, *prepared.MODELS, *fan_out.MODELS)
+MODELS = (
+    *registry.MODELS,
+    *once.MODELS,
+    *pool.MODELS,
+    *prepared.MODELS,
+    *batch.MODELS,
+    *deadlines.MODELS,
+    *retry.MODELS,
+    *lanes.MODELS,
+)

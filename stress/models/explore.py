@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import os
+import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,10 @@ import interleave_test
 import tsignals
 from stress.models import strategy
 from stress.models.strategy import Deviations, FewPreemptions
-from tsignals import _call, _lifetime, _workers
+from tsignals._base import inbox
+from tsignals._calling import compiled as _call
+from tsignals._pool import crew as _workers
+from tsignals._pool import lifecycle
 
 LIBRARY = os.path.dirname(os.path.realpath(tsignals.__file__))
 # Where threads may be interrupted: in the library, in the wrong versions of it, and in models.
@@ -93,13 +97,19 @@ def explore(model: Model, preemptions: int = 1) -> Explored:
     return Explored(result.schedules_run, failure)
 
 
+def rehearse(model: Model) -> str | None:
+    """Play it with nobody interrupted: what has failed, if anything has."""
+    with _prepared():
+        failure = _uninterrupted(model)
+    return None if failure is None else str(failure.format())
+
+
 def kill(model: Model, mutant: Mutant) -> bool:
     """Whether the model fails under the mutant, in the way that models fail."""
     with mutant.applied(), _prepared():
         if mutant.races:
-            uninterrupted = _search(model.play, _few(0), MOST_SCHEDULES)
-            if uninterrupted.failure is not None:
-                raise _NoMutant(mutant, "fails uninterrupted", uninterrupted.failure)
+            if (failure := _uninterrupted(model)) is not None:
+                raise _NoMutant(mutant, "fails uninterrupted", failure)
         result, _ = _explore(model.play, 1, lambda: None)
     failure = result.failure
     if failure is None:
@@ -112,6 +122,11 @@ def kill(model: Model, mutant: Mutant) -> bool:
 class _NoMutant(RuntimeError):
     def __init__(self, mutant: Mutant, what: str, failure: Any) -> None:
         super().__init__(f"mutant {mutant.name!r} {what}:\n{failure.format()}")
+
+
+def _uninterrupted(model: Model) -> Any:
+    """What fails where no thread is interrupted."""
+    return _search(model.play, _few(0), MOST_SCHEDULES).failure
 
 
 def _explore(
@@ -170,8 +185,9 @@ def _prepared() -> Iterator[None]:
             replaced(interleave_test.Thread, "run", _run),
             replaced(_workers, "empty_context", dict),  # explored threads take none
             # Pools of a failed run are left as they are; at exit nobody must wait for them.
-            replaced(_lifetime, "watch", lambda engine: None),
+            replaced(lifecycle, "register", lambda engine: None),
             replaced(logging.getLogger("tsignals"), "disabled", True),
+            _inboxes_explored(),
             _generated_code_shown(),
         ):
             yield
@@ -183,13 +199,25 @@ def _prepared() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _inboxes_explored() -> Iterator[None]:
+    """The explorer stands in for a ``SimpleQueue`` that is looked up as it is made: look it up."""
+    kind = inbox.Inbox
+    with contextlib.ExitStack() as stack:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("tsignals.") and vars(module).get("Inbox") is kind:
+                stack.enter_context(replaced(module, "Inbox", lambda: queue.SimpleQueue()))
+        yield
+
+
+@contextlib.contextmanager
 def _generated_code_shown() -> Iterator[None]:
     """Generated code has no file, and code without one is not interrupted: give it one."""
 
     def compiled(text: str, name: str, mode: str) -> Any:
         return compile(text, os.path.join(LIBRARY, "generated.py"), mode)
 
-    tables = [*_call.TABLES.values(), *_call.TABLES_ROBUST.values(), _call.BACKGROUND]
+    tables: list[_call.Table[Any]] = [_call.BACKGROUND]
+    tables += [*_call.TABLES.values(), *_call.TABLES_ROBUST.values()]
     for table in tables:
         table.callers.clear()
     often, _call.OFTEN = _call.OFTEN, 1  # all runs are to be alike

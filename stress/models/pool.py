@@ -1,21 +1,32 @@
 """Models of a pool: what becomes of deliveries when calls on one pool meet."""
 
 import contextlib
+import queue
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
 from typing import Any
+from unittest.mock import patch
 
 from stress.models.explore import Model, Mutant, at_once, replaced, require
-from tsignals import DeliveryDropped, PoolClosed, Signal, WorkerPool, _state
-from tsignals._future import FINISHED, Guest, PoolFuture
-from tsignals._gate import Call, Gate
-from tsignals._lanes import Turn
-from tsignals._state import Cell
-from tsignals._work import Work
-from tsignals._workers import Workers
+from tsignals import DeliveryDropped, PoolClosed, Signal, WorkerPool
+from tsignals._calling import waits
+from tsignals._calling.tracked_call import Call
+from tsignals._calling.tracking import Gate
+from tsignals._pool import admission, atomic_state, attempt, lanes
+from tsignals._pool import attempt as stages
+from tsignals._pool.atomic_state import AtomicState
+from tsignals._pool.attempt import Attempt
+from tsignals._pool.backlog import Backlog
+from tsignals._pool.core import Core
+from tsignals._pool.crew import COMPLETED, COMPLETED_AND_IDLE, Worker
+from tsignals._pool.future import FINISHED, PoolFuture
+from tsignals._pool.lanes import Turn
+from tsignals._pool.state import IDLE
+from tsignals._pool.task import Entry, Task
+from tsignals._pool.waiters import Listener
 
 Futures = list[Any]
 
@@ -24,12 +35,24 @@ def wrong(owner: Any, name: str, by: Any) -> Callable[[], AbstractContextManager
     return lambda: replaced(owner, name, by)
 
 
+def wrong_step(stage: int, by: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """An attempt with another function for one of its steps."""
+    return lambda: patch.dict(attempt._STEPS, {stage: by})
+
+
 def at_rest(pool: WorkerPool) -> None:
     """After a shutdown: all counted, nobody left."""
     stats = pool.stats()
     ended = stats.completed + stats.failed + stats.cancelled + stats.dropped
     require(stats.submitted == ended, f"the numbers do not add up: {stats}")
     require(not (stats.pending or stats.running or stats.workers), f"not at rest: {stats}")
+
+
+def end_by_itself(pool: WorkerPool) -> None:
+    """Nobody waits for the end of a pool that closes, or looks after it: its workers go."""
+    for thread in pool._core.all_threads():
+        thread.join()
+    at_rest(pool)
 
 
 def end_of(future: Any) -> str:
@@ -47,10 +70,12 @@ def named_signal(pool: WorkerPool) -> Signal:
 class Busy(WorkerPool):
     """A pool whose one worker is inside a task that ends with ``let_go``.
 
-    While it is, only the threads of the model can come between each other.
+    While it is, only the threads of the model can come between each other. ``asked``: somebody has
+    asked about that task, so its end is counted in the value that all compete for, and not in the
+    worker's own stripe.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, asked: bool = True, **options: Any) -> None:
         super().__init__(1, **options)
         self._gate, started = threading.Event(), threading.Event()
 
@@ -58,7 +83,9 @@ class Busy(WorkerPool):
             started.set()
             self._gate.wait()
 
-        self.submit(task)
+        future: Any = self.submit(task)
+        if asked:
+            future._make_waiters()
         started.wait()
 
     def let_go(self) -> None:
@@ -106,15 +133,6 @@ def accepted_or_refused(pool: WorkerPool, ran: list[int], futures: Futures) -> s
     return "accepted" if futures else "refused"
 
 
-def shutdown_complete() -> None:
-    """A worker that ends its last task while the pool closes goes, too."""
-    pool = Busy()
-    pool.let_go()
-    at_once(lambda: pool.shutdown(wait=False))
-    pool.shutdown()
-    at_rest(pool)
-
-
 def submit_complete() -> None:
     """What comes while a worker ends its task is run, by this worker or another."""
     pool = Busy()
@@ -126,13 +144,22 @@ def submit_complete() -> None:
     at_rest(pool)
 
 
-def replace_blindly(self: Cell, node: Any, successor: Any) -> bool:
-    """Put the next state in place whatever came before it."""
-    *value, _ = node
-    return REPLACE(self, (*value, []), successor)
+def publish_token_first(core: Core, entries: Sequence[Entry]) -> None:
+    """Say that somebody is in line, and then let it stand there."""
+    for entry in entries:
+        core.backlog.unresolved[entry] = None
+        core.backlog.tokens.put(True)
+        core.backlog.line[entry] = None
 
 
-REPLACE = Cell._replace
+def look_alone(self: AtomicState) -> Any:
+    """The current version, as if nobody else were about to replace it."""
+    *value, _ = VERSION.__get__(self)
+    return *value, []
+
+
+VERSION: Any = AtomicState.__dict__["version"]
+BLIND = property(look_alone, VERSION.__set__)
 
 
 # -- cancel / run --
@@ -140,9 +167,20 @@ REPLACE = Cell._replace
 
 def cancel_run() -> str:
     """A delivery runs or is cancelled, never both and never neither."""
+    return _cancel_run(asked=False)
+
+
+def cancel_run_asked() -> str:
+    """So it is where its end is counted in the value that all compete for."""
+    return _cancel_run(asked=True)
+
+
+def _cancel_run(asked: bool) -> str:
     pool = WorkerPool(1)
     ran, cancelled = list[int](), list[bool]()
-    future = pool.submit(ran.append, 1)
+    future: Any = pool.submit(ran.append, 1)
+    if asked:
+        future._make_waiters()
     at_once(lambda: cancelled.append(future.cancel()))
     pool.shutdown()
     require(cancelled[0] is (not ran), f"cancel() said {cancelled[0]}, and it ran {len(ran)} times")
@@ -151,12 +189,43 @@ def cancel_run() -> str:
     return end_of(future)
 
 
-def claim_looking_first(self: PoolFuture, mark: Any) -> bool:
+# -- cancel / take / submit --
+
+
+def cancel_take_submit() -> str:
+    """What comes while another leaves the line, and the worker finds nobody there, is run."""
+    pool = Busy()
+    futures = Futures([pool.submit(int)])
+    pool.let_go()
+    at_once(futures[0].cancel, lambda: futures.append(pool.submit(int)))
+    require(futures[1].result() == 0, "it ended otherwise")
+    pool.shutdown()
+    at_rest(pool)
+    return end_of(futures[0])
+
+
+def withdraw_entry_first(self: Backlog, entry: Any) -> None:
+    """Take it out of the line, and then a token away."""
+    if entry not in self.unresolved and self.line.pop(entry, False) is not False:
+        with contextlib.suppress(queue.Empty):
+            self.tokens.get_nowait()
+
+
+def claim_looking_first(self: PoolFuture, claim: Any) -> bool:
     """See that nobody has claimed it and then claim it."""
-    if self._owner is not None:
+    if self._claimed_by is not None:
         return False
-    self._fate.append(mark)
+    self._claims.append(claim)
     return True
+
+
+def claim_over_others(self: Attempt) -> int:
+    """See that nobody has claimed it, and then claim it before whoever has come meanwhile."""
+    if self.task._claimed_by is not None:
+        return stages.OVER
+    claims: Any = self.task._claims  # type: ignore[attr-defined]
+    claims.insert(0, self.claim)
+    return stages.BEGIN if self.ends_as is None else stages.COUNT
 
 
 # -- drain / submit, drain / complete --
@@ -214,17 +283,76 @@ def wait_complete() -> None:
     at_rest(pool)
 
 
-def resolve_looking_first(
+def finish_wrongly(
+    looks_first: bool = False, counts_late: bool = False
+) -> Callable[[Worker, Task, Any, bool], None]:
+    """As a worker finishes a task, but for one look that comes before what it should see.
+
+    looks_first: for those who wait for the task, and then it says that it is done.
+    counts_late: for those who wait for the pool, and then it counts the end.
+    """
+
+    def finish(self: Worker, task: Task, result: Any, last: bool) -> None:
+        task._forget()
+        task._result = result
+        task._exception = None
+        waited = counts_late and somebody_waits(self.core.state)
+        self.stripes[self.stripe] += COMPLETED_AND_IDLE if last else COMPLETED
+        self.idle = IDLE if last else self.idle
+        asked = task._find_waiters() is not None
+        task._phase = FINISHED
+        if not counts_late:
+            self.look()
+        elif waited:
+            self.core.recheck()
+        if asked if looks_first else not task._leave_unless_asked():
+            self._go_on(task, stages.COMPLETE, (result, None), counted_idle=self.idle)
+            return
+        if looks_first:
+            task._leave()
+        if task._turn is not None:
+            self.core.pass_on(task)
+
+    return finish
+
+
+def somebody_waits(state: AtomicState) -> bool:
+    """What ``Worker.look`` looks at."""
+    version = state.version
+    return bool(version[3]) or not version[2]
+
+
+# -- wait / cancel --
+
+
+def wait_cancel() -> None:
+    """Whoever waits is woken, whenever somebody cancels it."""
+    pool = Busy()
+    future = pool.submit(int)
+    ends = list[str]()
+
+    def wait() -> None:
+        with contextlib.suppress(CancelledError):
+            future.result()
+        ends.append(end_of(future))
+
+    at_once(wait, future.cancel)
+    require(ends == ["cancelled"], f"it ended as {ends}")
+    pool.let_go()
+    pool.shutdown()
+    at_rest(pool)
+
+
+def complete_looking_first(
     self: PoolFuture, result: Any, exception: Any, phase: str = FINISHED
-) -> Any:
-    """Look for those who wait and then say that it is done."""
-    meeting = self._met()
+) -> None:
+    """The same of what does not end in a worker's own way."""
+    waiters = self._find_waiters()
     self._result = result
     self._exception = exception
     self._phase = phase
-    if meeting is not None:
-        meeting.announce(self)
-    return meeting
+    if waiters is not None:
+        waiters.announce(self)
 
 
 # -- callback / complete --
@@ -242,7 +370,7 @@ def callback_complete() -> None:
     at_rest(pool)
 
 
-def tell_unasked(self: Guest, future: PoolFuture, by: str) -> None:
+def tell_unasked(self: Listener, future: object, by: str) -> None:
     """Do not look whether it was told."""
     self._tell(future)
 
@@ -383,9 +511,9 @@ def ordered_send_send() -> str:
     return f"it heard {receiver.heard}"
 
 
-def turn_of_the_last(self: Turn, future: Any, lane: Any, kept: bool = False) -> None:
+def turn_of_the_last(self: Turn, task: Any, lane: Any) -> None:
     """Of those that come after this turn, let the last one count."""
-    TURN(self, future, lane, kept)
+    TURN(self, task, lane)
     self.after = _Last()
 
 
@@ -422,16 +550,23 @@ def ordered_send_complete() -> None:
     at_rest(pool)
 
 
-def append_looking_first(turn: Turn) -> Any:
+def end_looking_first(task: Any) -> Any:
     """See that nobody comes after this turn, and then end the lane."""
+    turn = task._turn
     if not turn.after:
-        turn.lane.close()
+        if turn.lane is not None:
+            turn.lane.close()
         turn.after[:] = [None]
         return None
-    following = turn.after[0]
-    assert following is not None
-    following.before = None
-    return following
+    return END_OF_TURN(task)
+
+
+END_OF_TURN = lanes._end_turn
+
+
+def take_again(self: Task, claim: Any) -> Task | None:
+    """Take what the claim says is one's own, also if it has run."""
+    return self if self._claim(claim) else None
 
 
 def ordered_caller_runs() -> str:
@@ -470,14 +605,14 @@ def caller_runs_shutdown() -> str:
     return "accepted" if futures else "refused"
 
 
-def run_found_too_early(self: Workers, work: Work, *arguments: Any, **named: Any) -> None:
+def claim_found_too_early(self: Attempt) -> int:
     """Have it found among what is unresolved, and then claim it."""
-    if work._owner is None:
-        self.unresolved.setdefault(work)
-    RUN(self, work, *arguments, **named)
+    if self.counted:
+        self.core.remember(self.task)
+    return CLAIM_STEP(self)
 
 
-RUN = Workers.run
+CLAIM_STEP = Attempt._claim
 
 
 # -- tracked disconnect / delivery --
@@ -560,40 +695,49 @@ def enqueue_looking_first(self: Gate, delivery: Any) -> None:
         self.queued[delivery] = None
 
 
-def wait_for_nobody(self: Gate, seconds: float | bool) -> None:
+def wait_for_nobody(gate: Gate, deadline: float | None, timeout: object) -> None:
     pass
 
 
 CLAIM = Mutant("look, then claim", wrong(PoolFuture, "_claim", claim_looking_first))
-SWAP = Mutant("swap without comparing", wrong(Cell, "_replace", replace_blindly))
-WAKE = Mutant("wake nobody", wrong(_state, "wake", wake_nobody), races=False)
-SAY = Mutant("look, then say", wrong(PoolFuture, "_resolve", resolve_looking_first))
-TELL = Mutant("tell unasked", wrong(Guest, "told", tell_unasked))
+OVER = Mutant("look, then claim over others", wrong_step(stages.CLAIM, claim_over_others))
+TOKEN = Mutant("token, then line", wrong(admission, "_publish", publish_token_first))
+ENTRY = Mutant("entry, then token", wrong(Backlog, "withdraw", withdraw_entry_first))
+SWAP = Mutant("swap without comparing", wrong(AtomicState, "version", BLIND))
+RECHECK = Mutant("see to nobody", wrong(Core, "recheck", lambda self: None), races=False)
+WAKE = Mutant("wake nobody", wrong(atomic_state, "wake_waiters", wake_nobody), races=False)
+SAY = Mutant("look, then say", wrong(Worker, "finish", finish_wrongly(looks_first=True)))
+COMPLETE_LATE = Mutant(
+    "look, then complete", wrong(PoolFuture, "_complete", complete_looking_first)
+)
+TELL = Mutant("tell unasked", wrong(Listener, "told", tell_unasked))
 ENTER = Mutant("look, then enter", wrong(Gate, "enter", enter_looking_first))
-WAIT = Mutant("wait for nobody", wrong(Gate, "wait", wait_for_nobody))
+WAIT = Mutant("wait for nobody", wrong(waits, "wait_at", wait_for_nobody))
 ENQUEUE = Mutant("look, then queue", wrong(Gate, "enqueue", enqueue_looking_first))
 LAST = Mutant("the last turn counts", wrong(Turn, "__init__", turn_of_the_last))
-END = Mutant("look, then end", wrong(Turn, "pass_on", append_looking_first))
+END = Mutant("look, then end", wrong(lanes, "_end_turn", end_looking_first))
+AGAIN = Mutant("take it again", wrong(Task, "_take", take_again))
 FREE = Mutant("without a lane", wrong(sys.modules[__name__], "ORDERED", False))
-SHOW = Mutant("show, then claim", wrong(Workers, "run", run_found_too_early))
+SHOW = Mutant("show, then claim", wrong_step(stages.CLAIM, claim_found_too_early))
 
 MODELS = (
     Model("submit/shutdown", submit_shutdown, (SWAP,), ("accepted", "refused")),
     Model("submit/shutdown, idle", submit_shutdown_idle, (SWAP,), ("accepted", "refused")),
-    Model("shutdown/complete", shutdown_complete, (SWAP,)),
-    Model("submit/complete", submit_complete, (SWAP,)),
-    Model("cancel/run", cancel_run, (CLAIM, SWAP), ("ran", "cancelled")),
+    Model("submit/complete", submit_complete, (TOKEN,)),
+    Model("cancel/run", cancel_run, (CLAIM,), ("ran", "cancelled")),
+    Model("cancel/run, asked", cancel_run_asked, (CLAIM,), ("ran", "cancelled")),
+    Model("cancel/take/submit", cancel_take_submit, (ENTRY,), ("ran", "cancelled")),
     Model("drain/submit", drain_submit, (SWAP,), ("it waited for both", "it waited for one")),
-    Model("drain/complete", drain_complete, (SWAP, WAKE)),
+    Model("drain/complete", drain_complete, (WAKE,)),
     Model("wait/complete", wait_complete, (SAY,)),
+    Model("wait/cancel", wait_cancel, (COMPLETE_LATE,)),
     Model("callback/complete", callback_complete, (SAY, TELL)),
     Model("nested wait/run", nested_wait_run, (CLAIM,), ("here", "elsewhere")),
-    Model("overflow: block/complete", block_complete, (SWAP, WAKE)),
+    Model("overflow: block/complete", block_complete, (RECHECK, WAKE)),
     Model("overflow: block/block", block_block, (SWAP,)),
-    Model("overflow: drop_oldest/drop_oldest", drop_drop, (CLAIM, SWAP), ("[1] ran", "[2] ran")),
-    Model(
-        "overflow: drop_oldest/run", drop_run, (CLAIM, SWAP), ("[1] ran", "[2] ran", "[1, 2] ran")
-    ),
+    Model("overflow: drop_oldest/drop_oldest", drop_drop, (OVER, SWAP), ("[1] ran", "[2] ran")),
+    # (Only the sender swaps here: the worker counts in its stripe.)
+    Model("overflow: drop_oldest/run", drop_run, (CLAIM,), ("[1] ran", "[2] ran", "[1, 2] ran")),
     Model(
         "ordered: send/send",
         ordered_send_send,
@@ -601,7 +745,7 @@ MODELS = (
         ("it heard [0, 1, 2]", "it heard [0, 2, 1]"),
     ),
     Model("ordered: run/run", ordered_run_run, (FREE,), ("in one thread", "in two threads")),
-    Model("ordered: send/complete", ordered_send_complete, (END,)),
+    Model("ordered: send/complete", ordered_send_complete, (END, AGAIN)),
     Model(
         "ordered: caller_runs/caller_runs",
         ordered_caller_runs,

@@ -3,9 +3,9 @@
 from typing import Any
 
 from stress.models.explore import Model, Mutant, at_once, require
-from stress.models.pool import Busy, at_rest, end_of, named_signal, wrong
+from stress.models.pool import OVER, Busy, at_rest, end_of, named_signal, wrong
 from tsignals import Prepared
-from tsignals._held import Held
+from tsignals._delivery.held import Held
 
 
 def _prepared(pool: Busy) -> "tuple[Prepared, list[int]]":
@@ -24,7 +24,7 @@ def _check(pool: Busy, prepared: Prepared, ran: list[int]) -> str:
     submitted = 1 + (end != "cancelled")  # what is cancelled before was never submitted
     require(stats.submitted in (submitted, 2), f"it ended as {end}, and was counted: {stats}")
     require(stats.dropped == (end == "dropped"), f"it ended as {end}, and was counted: {stats}")
-    require(not pool._engine.prepared, "the pool still knows it")
+    require(not pool._core.prepared, "the pool still knows it")
     at_rest(pool)
     return end
 
@@ -73,23 +73,22 @@ def drop_cancel() -> str:
 
 def decide_looking_first(self: Held, claim: Any) -> bool:
     """See that nobody has decided, and then decide."""
-    if self._claims:
-        return self._claims[0] is claim
-    self._claims.append(claim)
+    if self._decisions:
+        return self._decisions[0] is claim
+    self._decisions.append(claim)
     return True
 
 
 def submit_all_the_same(self: Prepared) -> None:
     """Each delivery decides for itself."""
-    self._send.submit(object())
+    self._held.submit(object())
 
 
 DECIDE = Mutant("look, then decide", wrong(Held, "_decide", decide_looking_first))
-
 WHOLE = Mutant("no claim of the whole", wrong(Prepared, "submit", submit_all_the_same))
 
 MODELS = (
     Model("prepare: submit/cancel", submit_cancel, (DECIDE,), ("ran", "cancelled")),
     Model("prepare: submit/drop", submit_drop, (WHOLE,), ("ran", "dropped")),
-    Model("prepare: drop/cancel", drop_cancel, (DECIDE,), ("dropped", "cancelled")),
+    Model("prepare: drop/cancel", drop_cancel, (OVER,), ("dropped", "cancelled")),
 )

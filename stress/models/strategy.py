@@ -11,14 +11,13 @@ time.
 """
 
 import gc
-import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
 import interleave_test
 
-MONITORING: Any = getattr(sys, "monitoring", None)  # from Python 3.12 on
+from stress.bytecode import ENOUGH, stand_between
 
 # After how many bytecodes a decision stands, and which of those since then it is; 0: before one.
 Moment = tuple[int, int]
@@ -94,7 +93,7 @@ class FewPreemptions(interleave_test.Strategy):  # type: ignore[misc,unused-igno
         if interrupted is None:
             interrupted = self._files[code.co_filename] = self._interrupted(code.co_filename)
         if not interrupted:
-            return MONITORING.DISABLE
+            return ENOUGH
         self._bytecodes += 1
         self._since = 0
         if self._bytecodes < self._shown_from:
@@ -106,10 +105,7 @@ class FewPreemptions(interleave_test.Strategy):  # type: ignore[misc,unused-igno
         return answer
 
     def _stand_between(self) -> None:
-        tools = [n for n in range(6) if MONITORING.get_tool(n) == "interleave-test"]
-        self._scheduler = MONITORING.register_callback(
-            tools[0], MONITORING.events.INSTRUCTION, self._bytecode
-        )
+        self._scheduler = stand_between("interleave-test", self._bytecode)
 
     # -- Decisions --
 

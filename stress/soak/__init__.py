@@ -12,11 +12,14 @@ import signal as signals
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from stress._run import (
     Breach,
-    add_common,
+    add_hang,
+    add_json,
+    add_seed,
     collecting_often,
     fast_switching,
     gil_is_on,
@@ -131,10 +134,25 @@ def _look_for_hangs(actors: list[Any], seconds: float, seed: int, world: Any) ->
         ):
             print(f"HANG (seed {seed}): actor {n} has not come back", file=sys.stderr, flush=True)
             for pool in world.pools:
-                if pool.stats().workers:
-                    print(pool, pool.stats(), file=sys.stderr, flush=True)
+                if pool.stats().workers or pool.unfinished():
+                    print(pool, pool.stats(), *_what_is_left(pool), sep="\n  ", file=sys.stderr)
             faulthandler.dump_traceback(file=sys.__stderr__ or 2)
             os._exit(1)
+
+
+def _what_is_left(pool: Any) -> Iterator[str]:
+    """What ``pool`` has, and what there is of each delivery that has not ended: for a hang."""
+    core = pool._core
+    line, unresolved = list(core.backlog.line), list(core.backlog.unresolved)
+    yield f"{core.config}, {core.state.version[:3]}, stripes {core.state.stripes}"
+    yield f"{len(line)} in line, {core.backlog.tokens.qsize()} tokens, lanes {core.backlog.lanes}"
+    yield f"timer {core.timer.threads}, heap {core.timer._heap}, {core.timer._inbox.qsize()} come"
+    for task in pool.unfinished():
+        turn, entry = task._turn, task._entry
+        yield f"{task}, {task._phase}, claims {task._claims}, claimed by {task._claimed_by}"
+        yield f"  in line {task in line}, {entry in line}; found {entry in unresolved}"
+        yield f"  {type(task)}, turn {turn}, before it {turn and turn.before}"
+        yield f"  waiters {task._find_waiters()}, stack {entry._stack}"
 
 
 class _Handler:
@@ -164,7 +182,9 @@ class _Handler:
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("soak", help="everything at once, then all must add up")
-    add_common(parser)
+    add_seed(parser)
+    add_hang(parser, 20.0)
+    add_json(parser)
     parser.add_argument("--seconds", type=float, default=60.0, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=6, help="default: %(default)s")
     # Free-threaded CPython 3.13 itself hangs a child on any dict that another thread was changing.

@@ -7,7 +7,8 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from stress._run import Breach
-from tsignals import DeliveryDropped, PoolStats
+from tsignals import DeliveryDropped, DeliveryLost, PoolStats
+from tsignals._pool.state import Mode
 
 PATIENCE = 60.0  # seconds that a delivery may take at the most
 Pairs = list[tuple[Any, Any]]
@@ -20,6 +21,10 @@ class Boom(Exception):
         super().__init__("a receiver failed, as it should")
         self.ticket = ticket
         self.told: list[str] = []  # in which modes receiver_failed told of it
+
+
+class Passing(Boom):
+    """What receivers raise that are to be called again, before they have heard anything."""
 
 
 class Ticket:
@@ -130,11 +135,21 @@ class Sent:
         for receiver, delivery in self.pairs:
             end = end_of(delivery, self.ticket, self.mode, account, prompt=self.counted)
             ends.append(end)
-            if end in ("completed", "failed"):
+            if end == "completed" or (end == "failed" and not has_passed(delivery)):
                 ran.append(name_of(receiver))
         if Counter(ran) != Counter(self.ticket.ran):
             raise Breach(f"{self.mode}: ran {self.ticket.ran}, and the futures say {ran}")
         return ends
+
+
+def has_passed(delivery: "Future[Any]") -> bool:
+    return isinstance(delivery.exception(PATIENCE), Passing)
+
+
+def is_over(delivery: Any) -> bool:
+    """Whether its pool calls nothing again: it cancels what waits, or has given that up."""
+    core = delivery._core
+    return bool(core.timer.is_closed or core.state.value.mode > Mode.CLOSING)
 
 
 def end_of(
@@ -146,7 +161,7 @@ def end_of(
     """
     try:
         response = delivery.result(timeout=PATIENCE)
-    except CancelledError:
+    except (CancelledError, DeliveryLost):  # a lost one counts as cancelled
         return "cancelled"
     except DeliveryDropped:
         return "dropped"
@@ -154,6 +169,8 @@ def end_of(
         deadline = time.monotonic() + PATIENCE
         while not (prompt or error.told) and time.monotonic() < deadline:
             time.sleep(1e-4)
+        if isinstance(error, Passing) and not is_over(delivery):
+            raise Breach(f"{mode}: {delivery} was not called again") from None
         account.check_told(error, mode, ticket)
         return "failed"
     except TimeoutError:

@@ -12,7 +12,7 @@ from typing import Any
 
 from stress._run import Breach
 from stress.soak.account import Account, Boom, Sent, Ticket, check_sum, name_of
-from stress.soak.cast import Litter, Thing, Tracked, any_receiver, function
+from stress.soak.cast import Litter, Once, Thing, Tracked, any_receiver, function
 from stress.soak.child import fork
 from stress.soak.world import World
 from tsignals import PoolClosed, QueueFull, Signal, background
@@ -41,11 +41,13 @@ class Actor:
             (self.send_tracked, 10, "tracked"),
             (self.send_tracked_async, 10, "tracked"),
             (self.send_ordered, 10, "ordered"),
+            (self.send_flaky, 5, "retry"),
             (self.send_nested, 3, "nested waits"),
             (self.send_foreign, 2, ""),
             (self.send_background, 5, "background"),
             (self.submit, 5, ""),
             (self.connect, 20, ""),
+            (self.connect_once, 10, "once"),
             (self.let_die, 18, ""),
             (self.disconnect, 5, ""),
             (self.track, 5, "tracked"),
@@ -164,6 +166,10 @@ class Actor:
         else:
             self.account.sent(Sent(ticket, sent))
 
+    def send_flaky(self) -> None:
+        """Its receivers fail often, and are called again."""
+        self._deliver(self.world.flaky, Ticket(FAILS))
+
     def send_nested(self) -> None:
         self._deliver(self.world.nest.signal, Ticket(), depth=self.random.randint(1, 5))
 
@@ -210,6 +216,19 @@ class Actor:
         if connection.receiver is None and uid is None:
             raise Breach(f"{name_of(receiver)} was connected and is dead")
         self.world.held.append(held)
+
+    def connect_once(self) -> None:
+        """One send of whichever thread calls it, or the disconnect removes it."""
+        receiver = Once(self.world.complain)
+        tracked = "tracked" in self.world.features and self.random.random() < 0.3
+        signal = self.any_signal()
+        connection = signal.connect(receiver, weak=False, once=True, tracked=tracked)
+        for _ in range(self.random.randint(0, 2)):
+            self.random.choice((self.send, self.send_robust, self.send_async))()
+        if self.random.random() < 0.5:
+            receiver.gone = connection.disconnect()
+            if connection.connected or (receiver.gone and receiver.runs):
+                raise Breach(f"{receiver.name} was removed: {receiver.gone}, and had run")
 
     def let_die(self) -> None:
         """Drop the last reference of the oldest receivers, if enough others are left."""
@@ -270,7 +289,11 @@ class Actor:
         gc.collect(self.random.choice((0, 1, 2)))
 
     def look_at_stats(self) -> None:
-        check_sum(self.random.choice(self.world.pools[-10:]).stats())
+        pool = self.random.choice(self.world.pools[-10:])
+        check_sum(pool.stats())
+        found = pool.unfinished()
+        if len(set(found)) != len(found):
+            raise Breach(f"unfinished() lists something twice: {found}")
 
     def drain(self) -> None:
         self.world.pool.drain(timeout=self.random.choice((0.0, 0.01)))
@@ -291,7 +314,11 @@ class Actor:
         self._close(before.pool)
 
     def _close(self, pool: Any) -> None:
-        pool.shutdown(self.random.random() < 0.5, cancel_futures=self.random.random() < 0.3)
+        cancel = self.random.random() < 0.3
+        if self.random.random() < 0.3:  # gives up what has not started
+            pool.shutdown(cancel_futures=cancel, timeout=self.random.choice((0, 0.001, 0.05)))
+        else:
+            pool.shutdown(self.random.random() < 0.5, cancel_futures=cancel)
 
     def fork(self) -> None:
         """Fork while everybody is busy; the child finds a working library."""

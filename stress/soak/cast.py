@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from stress.soak.account import Ticket
+from stress.soak.account import Passing, Ticket
 
 Complain = Callable[[str], None]
 Receiver = Callable[..., Any]
@@ -45,6 +45,27 @@ class Ear:
     def __call__(self, signal: object, sender: object, ticket: Ticket, **named: Any) -> Ticket:
         _be_busy()
         return ticket.stamp(self.name)
+
+
+class Flaky:
+    """Fails in every third call, on an average, before it has heard anything."""
+
+    def __init__(self) -> None:
+        self.name = _new_name("flaky")
+
+    def __call__(self, signal: object, sender: object, ticket: Ticket, **named: Any) -> Any:
+        _be_busy()
+        if random.random() < 0.3:
+            raise Passing(ticket)
+        return ticket.stamp(self.name)
+
+
+class FlakyAsync(Flaky):
+    """The same, async."""
+
+    async def __call__(self, signal: object, sender: object, ticket: Ticket, **named: Any) -> Any:
+        await asyncio.sleep(0)
+        return Flaky.__call__(self, signal, sender, ticket)
 
 
 def function() -> Receiver:
@@ -102,6 +123,23 @@ class Tracked:
             self._complain(f"{self.name} {what} after disconnect(wait=True) had returned")
 
 
+class Once:
+    """Must run at most once, whoever sends."""
+
+    def __init__(self, complain: Complain) -> None:
+        self.name = _new_name("once")
+        self.runs: list[None] = []
+        self.gone = False  # a disconnect has removed it
+        self._complain = complain
+
+    def __call__(self, signal: object, sender: object, ticket: Ticket, **named: Any) -> Ticket:
+        self.runs.append(None)
+        if len(self.runs) > 1 or self.gone:
+            self._complain(f"{self.name} ran {len(self.runs)} times; removed: {self.gone}")
+        _be_busy()
+        return ticket.stamp(self.name)
+
+
 class Ordered:
     """Must hear numbers that only grow, one at a time."""
 
@@ -123,6 +161,22 @@ class Ordered:
         _be_busy()
         self._inside.remove(number)
         return ticket.stamp(self.name)
+
+
+class OrderedByKey:
+    """The same of the numbers for each key."""
+
+    def __init__(self, complain: Complain) -> None:
+        self.name = _new_name("ordered by key")
+        self._of = [Ordered(complain) for _ in range(5)]
+        for each in self._of:
+            each.name = self.name
+
+    def key(self, sender: object, number: int, **named: Any) -> int:
+        return number % len(self._of)
+
+    def __call__(self, signal: object, sender: object, number: int, **named: Any) -> Ticket:
+        return self._of[number % len(self._of)](signal, sender, number=number, **named)
 
 
 class Nest:

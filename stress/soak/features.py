@@ -7,6 +7,7 @@ from typing import Any
 
 import tsignals
 from tsignals import Signal, WorkerPool
+from tsignals._pool.config import POLICIES, Policy
 
 
 def _hear(**named: Any) -> None:
@@ -21,10 +22,27 @@ def _tracked() -> None:
     Signal().connect(_hear, tracked=True).disconnect(wait=True)
 
 
+def _once() -> None:
+    Signal().connect(_hear, once=True)
+
+
 def _ordered() -> None:
     with WorkerPool(1) as pool:
         signal = Signal(executor=pool)
         signal.connect(_hear, ordered=True)
+        signal.send_async(None).results(timeout=10)
+
+
+def _retry() -> None:
+    answers: list[Exception | None] = [OSError(), None]
+
+    def fails_once(**named: Any) -> None:
+        if (error := answers.pop(0)) is not None:
+            raise error
+
+    with WorkerPool(1) as pool:
+        signal = Signal(executor=pool)
+        signal.connect(fails_once, retry=tsignals.Retry(OSError, wait_initial=0, wait_jitter=0))
         signal.send_async(None).results(timeout=10)
 
 
@@ -62,7 +80,7 @@ def _nested_waits() -> None:
         pool.submit(lambda: pool.submit(int).result(timeout=5)).result(timeout=10)
 
 
-def _overflow(policy: str) -> Callable[[], None]:
+def _overflow(policy: Policy) -> Callable[[], None]:
     def probe() -> None:
         with WorkerPool(1, max_pending=1, overflow=policy) as pool:
             with contextlib.suppress(tsignals.QueueFull):
@@ -74,16 +92,15 @@ def _overflow(policy: str) -> Callable[[], None]:
 
 PROBES: dict[str, Callable[[], None]] = {
     "tracked": _tracked,
+    "once": _once,
     "ordered": _ordered,
     "background": _background,
+    "retry": _retry,
     "asend": _asend,
     "send to async receivers": _send_to_async,
     "async deliveries": _async_deliveries,
     "nested waits": _nested_waits,
-} | {
-    f"overflow {policy}": _overflow(policy)
-    for policy in ("block", "raise", "drop_newest", "drop_oldest", "caller_runs")
-}
+} | {f"overflow {policy}": _overflow(policy) for policy in POLICIES}
 
 
 def available() -> frozenset[str]:

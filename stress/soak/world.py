@@ -3,6 +3,7 @@
 import gc
 import logging
 import random
+import re
 import threading
 import time
 import weakref
@@ -12,11 +13,19 @@ from types import FrameType
 from typing import Any
 
 from stress._run import Breach
-from stress.soak.account import Account, Boom, Sent, Ticket, check_sum
-from stress.soak.cast import Nest, Ordered, Tracked, any_receiver, coroutine_function
-from tsignals import Connection, Signal, WorkerPool, receiver_failed, set_default_executor
-
-POLICIES = ("block", "raise", "drop_newest", "drop_oldest", "caller_runs")
+from stress.soak.account import Account, Boom, Passing, Sent, Ticket, check_sum
+from stress.soak.cast import (
+    Flaky,
+    FlakyAsync,
+    Nest,
+    Ordered,
+    OrderedByKey,
+    Tracked,
+    any_receiver,
+    coroutine_function,
+)
+from tsignals import Connection, Retry, Signal, WorkerPool, receiver_failed, set_default_executor
+from tsignals._pool.config import POLICIES
 
 
 class Lane:
@@ -28,6 +37,8 @@ class Lane:
         self.receivers = [Ordered(world.complain) for _ in range(2)]
         for receiver in self.receivers:
             self.signal.connect(receiver, ordered=True)
+        self.by_key = OrderedByKey(world.complain)
+        self.signal.connect(self.by_key, ordered=self.by_key.key)
         self.lock = threading.Lock()
         self.number = 0
 
@@ -56,12 +67,11 @@ class World:
         self.problems: list[str] = []
         self.pools: list[WorkerPool] = []  # all there ever were
         self.nested = deque[str]()  # ends of deliveries that receivers waited for
-        self.nested_account = Account()
         self.signals = [Signal(name=f"signal {n}") for n in range(3)]
         self.mixed = Signal(name="sync and async")
         self.tracked_signal = Signal(name="tracked")
+        self.flaky = Signal(name="flaky")
         self.foreign = Signal(name="foreign", executor=ThreadPoolExecutor(2, "foreign"))
-        self.background_signal = Signal(name="background")
         self.tracked: list[tuple[Tracked, Connection]] = []
         # Strong references to weakly connected receivers; whoever takes one out lets it die.
         self.held = deque[Any]()
@@ -75,6 +85,11 @@ class World:
         self.renew_pool()
         self.renew_lane()
         self.renew_nest()
+        if "retry" in features:
+            retry = Retry(Passing, attempts=None, timeout=None, wait_initial=0, wait_jitter=0.02)
+            self.flaky.connect(Flaky(), weak=False, retry=retry)
+            self.flaky.connect(Flaky(), weak=False, retry=retry, ordered=True)
+            self.flaky.connect(FlakyAsync(), weak=False, retry=retry)
         self.lasting = [any_receiver() for _ in range(3)]
         for signal in (*self.signals, self.mixed, self.tracked_signal, self.foreign):
             signal.connect(random.choice(self.lasting), weak=False)
@@ -112,6 +127,7 @@ class World:
     def renew_pool(self) -> None:
         self.pool = self.new_pool()
         self.mixed.executor = self.pool
+        self.flaky.executor = self.pool
         self.tracked_signal.executor = self.pool
         set_default_executor(self.pool)
 
@@ -141,6 +157,8 @@ class World:
         failures = sum((account.failures for account in accounts), Counter[str]())
         if self.logged.errors != failures.total():
             raise Breach(f"{failures.total()} failures, and {self.logged.errors} logged")
+        if sum(self.logged.losses) > ends["cancelled"]:  # among which the lost are
+            raise Breach(f"{sum(self.logged.losses)} logged as lost, and {dict(ends)}")
         self._check_receivers()
         self._check_threads()
         receiver_failed.disconnect(self.told)
@@ -150,6 +168,7 @@ class World:
             "calls": dict(sum((account.calls for account in accounts), Counter[str]())),
             "deliveries": dict(ends),
             "failures": dict(failures),
+            "lost": sum(self.logged.losses),
             "pools": len(self.pools),
         }
 
@@ -214,16 +233,21 @@ def holders(target: object) -> str:
 
 
 class _Counting(logging.Handler):
-    """Counts what the library logs as errors."""
+    """Counts what the library logs as errors; apart from that, what it logs as lost."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self._records: list[None] = []
+        self.losses: list[int] = []
 
     @property
     def errors(self) -> int:
         return len(self._records)
 
     def handle(self, record: logging.LogRecord) -> bool:
-        self._records.append(None)
+        said = re.search(r"(\d+) deliveries of .*(lost|left behind)$", record.getMessage())
+        if said is None:
+            self._records.append(None)
+        elif said[2] == "lost":
+            self.losses.append(int(said[1]))
         return True

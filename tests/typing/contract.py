@@ -18,6 +18,7 @@ from tsignals import (
     DeliveryDropped,
     DeliveryLost,
     Failure,
+    Namespace,
     Outcomes,
     PoolClosed,
     PoolStats,
@@ -31,6 +32,18 @@ from tsignals import (
     receiver_failed,
     set_default_executor,
 )
+from tsignals.inspecting import SignalEntry, connections
+from tsignals.testing import (
+    Captured,
+    Sent,
+    Steps,
+    capture,
+    connected,
+    fresh_pool,
+    inline,
+    muted,
+)
+from tsignals.tracing import NotCalled, trace
 
 saved = Signal()
 Signal(["size"], True, name="order.saved", executor=ThreadPoolExecutor())
@@ -57,6 +70,19 @@ class Shop:
     @background
     def in_background(self, **named: Any) -> str:
         return ""
+
+
+def looking() -> None:
+    entries = connections("shop", saved, tsignals, unheard=True)
+    assert_type(entries, list[SignalEntry])
+    assert_type(entries[0]["receivers"][0]["async"], bool)
+    with trace() as t:
+        saved.send(None)
+    assert_type(t.wait(timeout=1.0), bool)
+    assert_type(t.sends[0].calls[0].queued_seconds, float | None)
+    assert_type(t.sends[0].not_called, tuple[NotCalled, ...])
+    t.to_chrome("trace.json")
+    t.to_chrome(3)  # type: ignore[arg-type]
 
 
 # A decorated function keeps its type.
@@ -185,6 +211,7 @@ def pools() -> None:
             assert_type(count, int)
         pool.shutdown(wait=False, cancel_futures=True)
     WorkerPool(overflow=3)  # type: ignore[arg-type]
+    WorkerPool(overflow="bolck")  # type: ignore[arg-type]
     assert_type(get_default_executor().drain(timeout=1), bool | Any)
     assert_type(get_default_executor().stats(), PoolStats | Any)
     get_default_executor().submit(print)
@@ -228,6 +255,33 @@ def failing(failure: Failure) -> None:
         del base
     delivery: Delivery | None = None
     del delivery
+
+
+def by_name() -> None:
+    shop = Namespace()
+    assert_type(shop.signal("paid", providing_args=["order"], executor=WorkerPool()), Signal)
+    assert_type(shop["paid"], Signal)
+    shop.signal("paid", name="paid")  # type: ignore[call-arg]
+    shop.signal(3)  # type: ignore[arg-type]
+
+
+def in_tests() -> None:
+    with capture(saved, saved.here) as sent:
+        assert_type(sent, Captured)
+        assert_type(sent[0], Sent)
+        assert_type(sent.assert_once(size=1), Sent)
+        assert_type(sent.wait(1, timeout=0.5), Captured)
+    with muted(saved, receivers=[on_saved]), inline():
+        saved.send(None)
+    with connected(saved, on_saved, priority=3) as connection:
+        assert_type(connection, Connection)
+    with Steps() as steps:
+        assert_type(steps, Steps)
+        saved.executor = steps
+        assert_type(steps.run_all(), int)
+    with fresh_pool(2, timeout=3, overflow="raise") as pool:
+        assert_type(pool.stats(), PoolStats)
+    fresh_pool(unknown=1)  # type: ignore[call-arg]
 
 
 def nothing_else() -> None:

@@ -180,7 +180,7 @@ class Books:
 
 def missing() -> str | None:
     """What is not installed; ``None``: nothing."""
-    for name in ("sqlalchemy", "waitress"):
+    for name in ("prometheus_client", "sqlalchemy", "waitress"):
         if importlib.util.find_spec(name) is None:
             return name
     return None
@@ -190,6 +190,7 @@ def serve_and_stop(customers: Customers, database: Path, workers: int, until: in
     """One life of the server: until so many orders are answered, and then SIGTERM."""
     server = Server(database, workers)
     try:
+        print(f"A server with metrics: http://127.0.0.1:{server.port}/metrics", flush=True)
         customers.order_at(server.port)
         customers.wait_for(until)
         said = server.stop()
@@ -210,7 +211,8 @@ def run(orders: int, threads: int, workers: int) -> int:
     after SIGTERM, without a server left.
     """
     if (name := missing()) is not None:
-        print(f"demo --app needs {name}: pip install 'tsignals[shop]'", file=sys.stderr)
+        how = "python -m pip install '/path/to/tsignals[shop]'"
+        print(f"demo --app needs {name}: from your clone, {how}", file=sys.stderr)
         return 2
     print(
         f"Orders: {orders:,}; customers at a time: {threads}; workers: {workers}; every "

@@ -2,9 +2,9 @@
 
 An order is written in the request, and with it, in the same transaction, its audit record. A mail
 and an entry in the customer's ledger follow in a pool once the transaction has committed; for one
-that rolls back they do not. At SIGTERM the server answers what it has begun, the pool works off
-what was committed, and the process ends. When its standard input ends, it ends at once: whoever
-started it is gone.
+that rolls back they do not. GET /metrics shows what Prometheus is to see. At SIGTERM the server
+answers what it has begun, the pool works off what was committed, and the process ends. When its
+standard input ends, it ends at once: whoever started it is gone.
 
 Usage: python -m tsignals._demo.shop DATABASE WORKERS
 """
@@ -13,24 +13,30 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
-import waitress
-from sqlalchemy import Engine, ForeignKey, create_engine, event, func, select
+from prometheus_client import make_wsgi_app
+from sqlalchemy import Connection, Engine, ForeignKey, create_engine, event, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from waitress.server import create_server
 
 from tsignals import WorkerPool, receiver, set_default_executor
 from tsignals.http import request_finished
+from tsignals.prometheus import instrument
 from tsignals.sqlalchemy import install, on_commit, post_save
 from tsignals.wsgi import SignalMiddleware
 
 MAIL_SECONDS = 0.010
+
+Identity = tuple[type, tuple[int], object]
+"""An identity key of SQLAlchemy's: the class, the primary key, the identity token."""
 
 
 class Base(DeclarativeBase):
@@ -81,7 +87,7 @@ def audit(instance: Order, session: Session, **_: object) -> None:
 
 @receiver(post_save, sender=Order)
 @on_commit
-def send_mail(identity: Any, **_: object) -> None:
+def send_mail(identity: Identity, **_: object) -> None:
     """Slow, as mail servers are."""
     time.sleep(MAIL_SECONDS)
     with sessions.begin() as session:
@@ -90,7 +96,7 @@ def send_mail(identity: Any, **_: object) -> None:
 
 @receiver(post_save, sender=Order)
 @on_commit(ordered=True)
-def write_ledger(identity: Any, **_: object) -> None:
+def write_ledger(identity: Identity, **_: object) -> None:
     """One at a time: the balance is that of the line before, and this order."""
     with sessions.begin() as session:
         order = session.get_one(Order, identity[1])
@@ -129,9 +135,16 @@ def place(number: int, customer: str, cents: int, card_is_good: bool) -> str:
         return "201 Placed"
 
 
-def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) != ("POST", "/orders"):
-        start_response("404 There is only POST /orders", [("Content-Length", "0")])
+metrics = make_wsgi_app()
+
+
+def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    asked = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+    if asked == ("GET", "/metrics"):
+        shown: Iterable[bytes] = metrics(environ, start_response)
+        return shown
+    if asked != ("POST", "/orders"):
+        start_response("404 There are POST /orders and GET /metrics", [("Content-Length", "0")])
         return []
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     start_response(place(**json.loads(body)), [("Content-Length", "0")])
@@ -143,13 +156,13 @@ def open_database(path: Path) -> Engine:
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 60}, pool_size=50)
 
     @event.listens_for(engine, "connect")
-    def set_up(connection: Any, _: object) -> None:
+    def set_up(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # transactions begin as said below
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 
     @event.listens_for(engine, "begin")
-    def begin(connection: Any) -> None:
+    def begin(connection: Connection) -> None:
         # At once for writing: one that reads first might find, later, that another has written.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -169,11 +182,12 @@ def main(path: Path, workers: int) -> None:
     engine = open_database(path)
     sessions.configure(bind=engine)
     Base.metadata.create_all(engine)
+    instrument()
     pool = WorkerPool(workers, thread_name_prefix="shop")
     set_default_executor(pool)
     # Customers do wait for each other, and whoever is not served asks again.
     logging.getLogger("waitress").setLevel(logging.ERROR)
-    server = waitress.create_server(SignalMiddleware(application), port=0, threads=8)
+    server = create_server(SignalMiddleware(application), port=0, threads=8)
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -181,7 +195,8 @@ def main(path: Path, workers: int) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     with suppress(SystemExit):  # SIGTERM may come before the server runs
-        print(server.effective_port, flush=True)
+        # What checkers are told of waitress leaves it out.
+        print(server.effective_port, flush=True)  # pyright: ignore[reportAttributeAccessIssue]
         server.run()  # until SIGTERM, and then until what was begun is answered
     waiting = pool.stats().pending
     pool.shutdown()  # what was committed is delivered

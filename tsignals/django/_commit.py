@@ -14,7 +14,7 @@ Invariants
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db import connections as databases
@@ -26,7 +26,7 @@ from tsignals.django._locale import with_locale
 class Sends(Protocol):
     """A signal of tsignals, or a view of one."""
 
-    def prepare(self, /, sender: Any, **named: Any) -> Prepared: ...
+    def prepare(self, /, sender: object, **named: object) -> Prepared: ...
 
 
 class Hook:
@@ -51,7 +51,23 @@ class Hook:
             self._prepared.append(prepared)
 
 
-def at_commit(using: str | None, prepare: Callable[[], Prepared]) -> Deliveries:
+class Database(Protocol):
+    """A connection of Django's."""
+
+    atomic_blocks: "list[object]"
+
+    def get_autocommit(self) -> bool: ...
+
+
+def waits_for_a_commit(connection: Database) -> bool:
+    """Whether what was done on it is yet to be committed; that of a ``TestCase`` does not count."""
+    if not connection.atomic_blocks:
+        return not connection.get_autocommit()
+    # As ``durable=True`` has it.
+    return not all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+
+
+def at_commit(using: object, prepare: Callable[[], Prepared]) -> Deliveries:
     """Prepare now, with the sender's context, language and time zone; submit at the commit."""
     hook = Hook()
     # Robust: what a later hook is for must not depend on ours, which has nothing to raise.
@@ -62,7 +78,7 @@ def at_commit(using: str | None, prepare: Callable[[], Prepared]) -> Deliveries:
 
 
 def after_commit(
-    signal: Sends, sender: Any, *, using: str | None = None, **named: Any
+    signal: Sends, sender: object, *, using: str | None = None, **named: object
 ) -> Deliveries:
     """``signal.send_async(sender, **named)``, delivered when the transaction commits.
 
@@ -81,7 +97,7 @@ def after_commit(
     Thread safety: from any thread; the transaction is this thread's. Where it comes from:
     ``django.db.transaction.on_commit``.
     """
-    prepare = getattr(signal, "prepare", None)
+    prepare: Callable[..., Prepared] | None = getattr(signal, "prepare", None)
     if not callable(prepare):
         raise TypeError(
             f"after_commit needs a signal of tsignals, not {type(signal).__name__!r}; connect an "

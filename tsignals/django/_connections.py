@@ -9,7 +9,7 @@ Threads
         Of a pool with ``initializer=connections.worker`` (the default pool). It does nothing but
         deliveries, so whatever is open when none runs was left by one.
     guest
-        Any other: a sender that runs its own deliveries (``caller_runs``), the request's thread
+        Every other: a sender that runs its own deliveries (``caller_runs``), the request's thread
         under ``asend``, a worker of a pool that has no such initializer.
     event loop
         Django refuses to connect there, so there is nothing to look after. What a delivery there
@@ -27,7 +27,8 @@ Invariants
 import asyncio
 import logging
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import Protocol
 
 from django.db import connections as databases
 
@@ -35,6 +36,19 @@ from tsignals.django._apart import OwnThread
 from tsignals.django._locale import SentLocale
 
 _logger = logging.getLogger("tsignals")
+
+
+class Database(Protocol):
+    """Django's object for one database on one thread, connected or not."""
+
+    alias: str
+    close_at: float | None
+    connection: object
+    in_atomic_block: bool
+    settings_dict: Mapping[str, object]
+
+    def close(self) -> None: ...
+    def close_if_unusable_or_obsolete(self) -> None: ...
 
 
 class _Here(threading.local):
@@ -80,7 +94,7 @@ class connections:
         self._looks = asyncio._get_running_loop() is None
         if self._looks:
             self._whole = _here.worker and not _here.busy
-            self._before: list[Any] = [] if self._whole else opened()
+            self._before: list[Database] = [] if self._whole else opened()
             if self._whole:
                 _here.busy = True
         else:
@@ -114,12 +128,12 @@ class connections:
             _end(connection, keep=False)
 
 
-def opened() -> list[Any]:
+def opened() -> list[Database]:
     """Django's objects for the databases that this thread is connected to."""
     return [each for each in databases.all(initialized_only=True) if each.connection is not None]
 
 
-def _end(connection: Any, *, keep: bool) -> None:
+def _end(connection: Database, *, keep: bool) -> None:
     """Leave of ``connection`` what the next delivery on this thread can use, or nothing."""
     try:
         if connection.in_atomic_block:

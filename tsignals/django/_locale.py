@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, copy_context
 from datetime import tzinfo
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from django.utils import timezone, translation
 
@@ -49,7 +49,7 @@ class SentLocale:
 
     def __enter__(self) -> None:
         locale = _sent.get()
-        self._inside: tuple[AbstractContextManager[Any], ...] = ()
+        self._inside: tuple[AbstractContextManager[object], ...] = ()
         if locale is not None:
             self._token = _sent.set(None)
             self._inside = (

@@ -9,16 +9,41 @@ import functools
 import inspect
 import pickle
 import sys
-import types
-from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Any, overload
+from collections.abc import Awaitable, Callable, Hashable
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Protocol, TypedDict, overload
 
-from tsignals import Delivery, background
-from tsignals.django._commit import at_commit
+from django.db import DEFAULT_DB_ALIAS
+from django.db import connections as databases
+from django.db.transaction import TransactionManagementError
+
+from tsignals import Retry, background
+from tsignals.django._commit import at_commit, waits_for_a_commit
 from tsignals.django._locale import SentLocale
 
-Receiver = Callable[..., Any]
+if TYPE_CHECKING:
+    from tsignals import _Background
+
+    Background = _Background[..., object]
+else:
+    Background = type(background(print))
+
+Receiver = Callable[..., object]
+Ordered = bool | Callable[..., Hashable]
+
+
+class Arguments(TypedDict):
+    """Those of ``background``."""
+
+    executor: Executor | None
+    ordered: Ordered
+    retry: Retry | None
+
+
+class Named(Protocol):
+    """What its module may have under its name."""
+
+    __qualname__: str
 
 
 @overload
@@ -27,8 +52,8 @@ def on_commit(
     *,
     using: str | None = None,
     executor: Executor | None = None,
-    ordered: Any = False,
-    retry: Any = None,
+    ordered: Ordered = False,
+    retry: Retry | None = None,
 ) -> "OnCommit": ...
 @overload
 def on_commit(
@@ -36,16 +61,16 @@ def on_commit(
     *,
     using: str | None = None,
     executor: Executor | None = None,
-    ordered: Any = False,
-    retry: Any = None,
+    ordered: Ordered = False,
+    retry: Retry | None = None,
 ) -> "Callable[[Receiver], OnCommit]": ...
 def on_commit(
     function: Receiver | None = None,
     *,
     using: str | None = None,
     executor: Executor | None = None,
-    ordered: Any = False,
-    retry: Any = None,
+    ordered: Ordered = False,
+    retry: Retry | None = None,
 ) -> "OnCommit | Callable[[Receiver], OnCommit]":
     """Make ``function`` a receiver that runs in a pool when the sender's transaction commits.
 
@@ -59,51 +84,52 @@ def on_commit(
     executor, ordered, retry: as ``background`` has them. An order is that of the commits.
 
     Context, language and time zone are those of the send. With autocommit off the send raises
-    ``TransactionManagementError`` and nothing is queued. Django connects weakly: keep the receiver
+    ``TransactionManagementError`` and nothing is queued. ``send_async`` waits for no commit: it
+    raises that inside a transaction; use ``after_commit``, with which this runs as its delivery.
+    Django connects weakly: keep the receiver
     that ``connect(on_commit(f))`` makes in passing, or pass ``weak=False``.
 
     Thread safety: as ``background``. Where it comes from: ``django.db.transaction.on_commit``.
     """
-    arguments: dict[str, Any] = {"executor": executor, "ordered": ordered}
-    if retry is not None:
-        arguments["retry"] = retry
+    arguments: Arguments = {"executor": executor, "ordered": ordered, "retry": retry}
     if function is None:
         return functools.partial(OnCommit, using=using, arguments=arguments)
     return OnCommit(function, using=using, arguments=arguments)
 
 
-class OnCommit:
-    """What ``on_commit`` makes of a function."""
+class OnCommit(Background):
+    """What ``on_commit`` makes of a function: a ``background`` receiver for after the commit."""
 
     __module__: str
     __name__: str
     __qualname__: str
     __wrapped__: Receiver
 
-    def __init__(self, function: Receiver, *, using: str | None, arguments: dict[str, Any]) -> None:
+    def __init__(self, function: Receiver, *, using: str | None, arguments: Arguments) -> None:
         if not callable(function):
             raise TypeError(f"on_commit needs a callable, not {type(function).__name__!r}")
-        self._background = background(localised(function), **arguments)
+        super().__init__(localised(function), **arguments)
         self._using = using
-        # Not its __dict__: there async functions may be marked as such, which this is not.
-        functools.update_wrapper(self, self._background, updated=())
         self.__wrapped__ = function
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        # A real bound method: signals hold those weakly by their object.
-        return self if instance is None else types.MethodType(self, instance)
-
-    def __call__(self, /, *arguments: Any, **keywords: Any) -> Delivery:
+    def deliver(
+        self, receiver: Receiver, arguments: tuple[object, ...], keywords: dict[str, object]
+    ) -> "Future[object]":
+        """Hold the call back until the commit; its delivery."""
         using = self._using or keywords.get("using")
-        deliveries = at_commit(using, lambda: self._background.prepare(*arguments, **keywords))
+        deliveries = at_commit(using, lambda: self.prepare_for(receiver, arguments, keywords))
         [(_, delivery)] = deliveries
         return delivery
 
-    def __copy__(self) -> "OnCommit":
-        return self
-
-    def __deepcopy__(self, memo: Any) -> "OnCommit":
-        return self
+    def refuse(self, verb: str, signal: object, sender: object, named: dict[str, object]) -> None:
+        """Raise where ``send_async`` would run the function before the commit."""
+        using = self._using or named.get("using") or DEFAULT_DB_ALIAS
+        if verb == "send_async" and waits_for_a_commit(databases[using]):
+            of = "" if using == DEFAULT_DB_ALIAS else f", using={using!r}"
+            raise TransactionManagementError(
+                f"cannot send_async {signal!r} inside a transaction: {self!r} would run before the "
+                f"commit; use send, or after_commit(signal, sender{of}, ...)"
+            )
 
     def __reduce__(self) -> str:
         """By reference, as functions are."""
@@ -132,11 +158,11 @@ class Localised:
         functools.update_wrapper(self, named, updated=())
         self.__wrapped__ = function
 
-    def __call__(self, /, *arguments: Any, **keywords: Any) -> Any:
+    def __call__(self, /, *arguments: object, **keywords: object) -> object:
         with SentLocale():
             return self.__wrapped__(*arguments, **keywords)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # Where the function's name leads to the receiver, the function cannot be found by it.
         receiver = found_as(self)
         if isinstance(receiver, OnCommit) and receiver.__wrapped__ is self.__wrapped__:
@@ -147,7 +173,9 @@ class Localised:
 class LocalisedAsync(Localised):
     """The same for an async function."""
 
-    async def __call__(self, /, *arguments: Any, **keywords: Any) -> Any:
+    __wrapped__: Callable[..., Awaitable[object]]
+
+    async def __call__(self, /, *arguments: object, **keywords: object) -> object:
         with SentLocale():
             return await self.__wrapped__(*arguments, **keywords)
 
@@ -156,22 +184,22 @@ def localised_of(receiver: OnCommit) -> Localised:
     return localised(receiver.__wrapped__)
 
 
-def found_as(thing: Any) -> Any:
+def found_as(thing: Named) -> object:
     """What the name of ``thing`` leads to in its module, or ``None``."""
-    found: Any = sys.modules.get(thing.__module__)
+    found: object = sys.modules.get(thing.__module__)
     for name in thing.__qualname__.split("."):
         found = getattr(found, name, None)
     return found
 
 
-def inner(function: Any) -> Any:
+def inner(function: Receiver) -> Receiver:
     """What a partial is of."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
 
 
-def is_async(function: Any) -> bool:
+def is_async(function: Receiver) -> bool:
     """As signals see it: coroutine functions, their methods and partials, async ``__call__``."""
     found = inner(function)
     return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(

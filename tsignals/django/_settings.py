@@ -24,11 +24,14 @@ ARGUMENTS = {
 }
 """The keys of ``TSIGNALS``, and the arguments of ``WorkerPool`` that they are."""
 
-_made: list[dict[str, Any]] = []
+Arguments = dict[str, Any]
+"""Those of ``WorkerPool``."""
+
+_made: list[Arguments] = []
 """What the default pool was last made from; its only entry."""
 
 
-def given() -> Mapping[str, Any]:
+def given() -> Mapping[str, object]:
     """The setting; empty where it is not there or no dictionary."""
     found = getattr(settings, "TSIGNALS", None)
     return found if isinstance(found, Mapping) else {}
@@ -50,7 +53,7 @@ def wrong() -> dict[str, str]:
     return problems
 
 
-def refused(arguments: dict[str, Any]) -> str | None:
+def refused(arguments: Arguments) -> str | None:
     """Why no pool can be made with these, or ``None``."""
     try:
         WorkerPool(**arguments).shutdown(wait=False)  # it has no thread yet
@@ -61,7 +64,7 @@ def refused(arguments: dict[str, Any]) -> str | None:
     return None
 
 
-def arguments() -> dict[str, Any]:
+def arguments() -> Arguments:
     """The arguments of the pool: what is wrong is left out."""
     problems = wrong()
     return {ARGUMENTS[key]: value for key, value in given().items() if key not in problems}

@@ -7,15 +7,19 @@ Threads
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from asgiref.sync import async_to_sync, sync_to_async
-from django.apps import AppConfig
 from django.core import checks
 
 from tsignals import set_sync_runner
 from tsignals.django import _settings
-from tsignals.django.checks import check_databases, check_settings
+from tsignals.django._checks import check_databases, check_settings
+
+if TYPE_CHECKING:
+    AppConfig = object  # Django is untyped
+else:
+    from django.apps import AppConfig
 
 T = TypeVar("T")
 
@@ -28,7 +32,7 @@ class RequestsThread:
         result: T = await sync_to_async(call, thread_sensitive=True)()
         return result
 
-    def run_async(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def run_async(self, function: Callable[[], Coroutine[object, object, T]]) -> T:
         """Await ``function()``, whose ``sync_to_async`` comes back to this thread meanwhile.
 
         It would else wait for the thread of the request, which waits here.
@@ -37,10 +41,10 @@ class RequestsThread:
         return result
 
 
-on_the_requests_thread = RequestsThread()
+on_the_requests_thread: RequestsThread = RequestsThread()
 
 
-class TsignalsConfig(AppConfig):  # type: ignore[misc] # Django is untyped
+class TsignalsConfig(AppConfig):
     """``"tsignals.django"`` in ``INSTALLED_APPS``."""
 
     name = "tsignals.django"

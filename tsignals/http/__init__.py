@@ -20,6 +20,6 @@ __all__ = ["got_request_exception", "request_finished", "request_started"]
 
 _AT_START = ("environ", "scope", "method", "path")
 
-request_started = Signal(_AT_START)
-got_request_exception = Signal((*_AT_START, "exception"))
-request_finished = Signal((*_AT_START, "status", "seconds", "outcome"))
+request_started: Signal = Signal(_AT_START)
+got_request_exception: Signal = Signal((*_AT_START, "exception"))
+request_finished: Signal = Signal((*_AT_START, "status", "seconds", "outcome"))

@@ -10,7 +10,7 @@ Law
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 
 from tsignals import Signal
@@ -18,7 +18,11 @@ from tsignals.http import got_request_exception, request_finished, request_start
 
 _log = logging.getLogger("tsignals")
 
-Send = Callable[..., object]
+_NAMES = {
+    request_started: "request_started",
+    got_request_exception: "got_request_exception",
+    request_finished: "request_finished",
+}
 
 _started_heard = request_started.has_listeners
 _finished_heard = request_finished.has_listeners
@@ -26,27 +30,39 @@ _failed_heard = got_request_exception.has_listeners
 
 
 class Sends:
-    """The three sends of a middleware, to ``sender``: here, or in the background.
+    """How a middleware sends the three signals to ``sender``: here, or in the background.
 
     Immutable, so any thread may use it.
     """
 
-    __slots__ = ("background", "failed", "finished", "sender", "started")
+    __slots__ = ("_ways", "background", "sender")
 
     def __init__(self, sender: object, background: bool, executor: Executor | None) -> None:
         self.sender = sender
         self.background = background
-        self.started = _send(request_started, background, executor)
-        self.failed = _send(got_request_exception, background, executor)
-        self.finished = _send(request_finished, background, executor)
+        self._ways = {signal: _way_of(signal, background, executor) for signal in _NAMES}
 
     def heard(self) -> bool:
         """Whether anybody listens to what is sent of a request that starts now."""
         sender = self.sender
         return _finished_heard(sender) or _started_heard(sender) or _failed_heard(sender)
 
+    def send(self, signal: Signal, named: Mapping[str, object]) -> None:
+        """Send; what that raises is logged (Q1). ``named`` has the request's method and path."""
+        try:
+            self._ways[signal](self.sender, **named)
+        except Exception:
+            _log_failed_send(signal, named)
 
-def _send(signal: Signal, background: bool, executor: Executor | None) -> Send:
+    async def asend(self, signal: Signal, named: Mapping[str, object]) -> None:
+        """The same by ``asend_robust``, which is never in the background."""
+        try:
+            await signal.asend_robust(self.sender, **named)
+        except Exception:
+            _log_failed_send(signal, named)
+
+
+def _way_of(signal: Signal, background: bool, executor: Executor | None) -> Callable[..., object]:
     if not background:
         return signal.send_robust
     if executor is None:
@@ -71,12 +87,12 @@ def check(app: object, background: object, executor: object) -> None:
         )
 
 
-def log_failed_send(signal: Signal, method: str, path: str) -> None:
+def _log_failed_send(signal: Signal, named: Mapping[str, object]) -> None:
     """Log the exception that is being handled: a signal of this request was not sent (Q1)."""
-    what = "request_finished"
-    if signal is not request_finished:
-        what = "request_started" if signal is request_started else "got_request_exception"
     try:
-        _log.exception("cannot send %s for %s %s; the request goes on without", what, method, path)
+        _log.exception(
+            "cannot send %s for %s %s; the request goes on without",
+            *(_NAMES[signal], named["method"], named["path"]),
+        )
     except Exception:
         pass  # a handler that raises must not reach the client, either

@@ -5,18 +5,18 @@ Nothing here is recorded before the server has accepted it: the last ``start_res
 returned holds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from tsignals.http import got_request_exception, request_finished, request_started
-from tsignals.http._sends import Sends, log_failed_send
+from tsignals.http._sends import Sends
 
-Environ = dict[str, Any]
+Headers = Iterable[tuple[str, str]]
 StartResponse = Callable[..., Callable[[bytes], object]]
 
 
-def _path(environ: Environ) -> str:
+def _path(environ: WSGIEnvironment) -> str:
     """The whole path as text. As ASGI servers do, what is no UTF-8 becomes U+FFFD."""
     path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     if path.isascii():
@@ -32,33 +32,33 @@ class Request:
 
     __slots__ = (
         "_headers",
-        "_method",
+        "_named",
         "_outcome",
-        "_path",
         "_sends",
         "_start_response",
         "_started",
         "_status",
         "_token",
-        "_values",
         "_write",
         "gone",
         "written",
     )
     _write: Callable[[bytes], object]
 
-    def __init__(self, sends: Sends, environ: Environ, start_response: StartResponse) -> None:
+    def __init__(
+        self, sends: Sends, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> None:
         self._started = perf_counter()
         self._sends = sends
         self._start_response = start_response
-        self._method: str = environ.get("REQUEST_METHOD", "")
-        self._path = _path(environ)
+        method: str = environ.get("REQUEST_METHOD", "")
+        path = _path(environ)
         if sends.background:
             environ = environ.copy()
             environ.pop("wsgi.input", None)  # it is the server's again when the request ends
-        self._values = environ
+        self._named = {"environ": environ, "method": method, "path": path}
         self._status: str | None = None
-        self._headers: Any = ()
+        self._headers: Headers = ()
         self._outcome: str | None = None
         self._token = [None]
         self.gone = False
@@ -70,28 +70,14 @@ class Request:
     # -- What is sent --
 
     def start(self) -> None:
-        sends = self._sends
-        try:
-            sends.started(sends.sender, environ=self._values, method=self._method, path=self._path)
-        except Exception:
-            log_failed_send(request_started, self._method, self._path)
+        self._sends.send(request_started, self._named)
 
     def failed(self, error: BaseException) -> None:
         """The application raised; unless that is because the client has gone away, tell."""
         if self.gone:
             return
         self._outcome = "error"
-        sends = self._sends
-        try:
-            sends.failed(
-                sends.sender,
-                environ=self._values,
-                method=self._method,
-                path=self._path,
-                exception=error,
-            )
-        except Exception:
-            log_failed_send(got_request_exception, self._method, self._path)
+        self._sends.send(got_request_exception, {**self._named, "exception": error})
 
     @property
     def unfinished(self) -> bool:
@@ -107,24 +93,14 @@ class Request:
 
     def finish(self, seconds: float, ended: bool) -> None:
         """Send ``request_finished``; only who has claimed may (wsgi W2)."""
-        sends = self._sends
-        try:
-            sends.finished(
-                sends.sender,
-                environ=self._values,
-                method=self._method,
-                path=self._path,
-                status=self.status(),
-                seconds=seconds,
-                outcome=self._outcome or ("finished" if ended else "disconnected"),
-            )
-        except Exception:
-            log_failed_send(request_finished, self._method, self._path)
+        outcome = self._outcome or ("finished" if ended else "disconnected")
+        more = {"status": self.status(), "seconds": seconds, "outcome": outcome}
+        self._sends.send(request_finished, {**self._named, **more})
 
     # -- What the application calls --
 
     def start_response(
-        self, status: str, headers: Any, exc_info: Any = None
+        self, status: str, headers: Headers, exc_info: object = None
     ) -> Callable[[bytes], object]:
         if exc_info is None:
             self._write = self._start_response(status, headers)
@@ -159,7 +135,7 @@ class Request:
 
     def is_bodiless(self) -> bool:
         """Whether the client gets no body, whatever the application gives."""
-        if self._method == "HEAD":
+        if self._named["method"] == "HEAD":
             return True
         status = self.status()
         return status is not None and (status < 200 or status in (204, 304))

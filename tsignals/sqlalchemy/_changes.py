@@ -3,17 +3,20 @@
 All of it is asked without loading anything, as the flush itself does.
 """
 
+import contextlib
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import Any
 
-from sqlalchemy.orm import InstanceState, Mapper, PassiveFlag
+from sqlalchemy.orm import InstanceState, Mapper, PassiveFlag, RelationshipProperty
 from sqlalchemy.orm.attributes import get_history, has_parent, instance_state
-from sqlalchemy.schema import sort_tables_and_constraints
+from sqlalchemy.orm.exc import UnmappedColumnError
+from sqlalchemy.orm.interfaces import RelationshipDirection
+from sqlalchemy.schema import Table, sort_tables_and_constraints
 
 from tsignals import Signal
 
-State = InstanceState[Any]
+State = InstanceState[object]
+Relationships = tuple[RelationshipProperty[object], ...]
 
 AS_A_FLUSH = PassiveFlag.PASSIVE_NO_INITIALIZE
 """How a flush looks at a collection."""
@@ -34,9 +37,50 @@ class Hearing(dict[type, bool]):
         return found
 
 
-def key_of(state: State) -> Any:
-    """The identity key that a new instance will have, as far as that is known."""
-    return state.mapper.identity_key_from_instance(state.obj())
+def keys_of(new: Iterable[object], dirty: Iterable[object]) -> dict[State, object]:
+    """The identity keys that new instances will have, as far as they are known.
+
+    What a relationship refers to gives some of their columns, which the flush copies.
+    """
+    given: dict[State, dict[object, object]] = {}
+    for parent in (*dirty, *new):
+        for one in instance_state(parent).mapper.relationships:
+            if one.direction is RelationshipDirection.ONETOMANY and not one.viewonly:
+                for child in get_history(parent, one.key, AS_A_FLUSH).added or ():
+                    if child is not None:
+                        given.setdefault(instance_state(child), {}).update(_copied(one, parent))
+    keys: dict[State, object] = {}
+    for instance in new:
+        state = instance_state(instance)
+        mapper = state.mapper
+        values = mapper.primary_key_from_instance(instance)
+        if None in values:
+            copied = given.get(state, {})
+            for one in mapper.relationships:
+                if one.direction is RelationshipDirection.MANYTOONE:
+                    if (parent := state.dict.get(one.key)) is not None:
+                        copied |= _copied(one, parent)
+            values = tuple(
+                copied.get(column) if value is None else value
+                for column, value in zip(mapper.primary_key, values, strict=True)
+            )
+        keys[state] = mapper.identity_key_from_primary_key(values)
+    return keys
+
+
+def _copied(relationship: RelationshipProperty[object], source: object) -> dict[object, object]:
+    """What ``source`` gives to the columns of those that the relationship joins to it."""
+    state = instance_state(source)
+    mapper = state.mapper
+    known = {} if state.key is None else dict(zip(mapper.primary_key, state.key[1], strict=True))
+    found: dict[object, object] = {}
+    for column, to in relationship.synchronize_pairs:
+        if column in known:  # the instance may be expired
+            found[to] = known[column]
+        else:
+            with contextlib.suppress(UnmappedColumnError):  # of a table that is not its own
+                found[to] = state.dict.get(mapper.get_property_by_column(column).key)
+    return found
 
 
 def is_orphan(state: State) -> bool:
@@ -54,12 +98,12 @@ def is_let_go(state: State) -> bool:
 
 
 # Of each mapper, the relationships that delete what they lose. They are fixed once it is used.
-_cascading: "weakref.WeakKeyDictionary[Mapper[Any], tuple[Any, ...]]" = weakref.WeakKeyDictionary()
+_cascading: "weakref.WeakKeyDictionary[Mapper[object], Relationships]" = weakref.WeakKeyDictionary()
 
 
-def may_orphan(parent: Any) -> tuple[Any, ...]:
+def may_orphan(parent: object) -> Relationships:
     """The relationships of ``parent`` whose instances are deleted when it lets them go."""
-    mapper: Mapper[Any] = instance_state(parent).mapper
+    mapper = instance_state(parent).mapper
     relationships = _cascading.get(mapper)
     if relationships is None:
         relationships = _cascading[mapper] = tuple(
@@ -68,13 +112,13 @@ def may_orphan(parent: Any) -> tuple[Any, ...]:
     return relationships
 
 
-def orphans_of(parent: Any) -> Iterable[State]:
+def orphans_of(parent: object) -> Iterable[State]:
     """What ``parent`` had and nobody has now: the flush deletes it."""
     relationships = may_orphan(parent)
     return _lost(parent, relationships) if relationships else ()
 
 
-def _lost(parent: Any, relationships: tuple[Any, ...]) -> Iterator[State]:
+def _lost(parent: object, relationships: Relationships) -> Iterator[State]:
     for relationship in relationships:
         name, owner = relationship.key, relationship.parent.class_
         for child in get_history(parent, name, AS_A_FLUSH).deleted or ():
@@ -102,6 +146,8 @@ def by_table(states: list[State], sign: int = 1) -> list[State]:
     tables = {state.mapper.local_table: None for state in states}
     if len(tables) < 2:
         return states
-    sort: Any = sort_tables_and_constraints
-    ranks = {table: rank for rank, (table, _) in enumerate(sort(tables))}
+    # A class may also be mapped to a join or a select: to these nothing refers.
+    real = [table for table in tables if isinstance(table, Table)]
+    ordered = sort_tables_and_constraints(real)  # type: ignore[no-untyped-call]
+    ranks = {table: rank for rank, (table, _) in enumerate(ordered)}
     return sorted(states, key=lambda state: sign * ranks.get(state.mapper.local_table, 0))

@@ -16,8 +16,7 @@ belongs to the transaction that they have begun.
 """
 
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import event
 from sqlalchemy.orm import InstanceState, Session, SessionTransaction, scoped_session
@@ -75,7 +74,7 @@ class Waiting:
         return taken
 
 
-def after_commit(session: Any, /, signal: Signal, sender: Any, **named: Any) -> Deliveries:
+def after_commit(session: object, /, signal: Signal, sender: object, **named: object) -> Deliveries:
     """Send in the background, once ``session`` has committed.
 
     Receivers, context and executor are those of this call, as with ``signal.send_async``, and the
@@ -93,6 +92,11 @@ def after_commit(session: Any, /, signal: Signal, sender: Any, **named: Any) -> 
 
     Thread safety: as the session itself, on its thread only.
     """
+    if not callable(getattr(signal, "prepare", None)):
+        raise TypeError(
+            f"after_commit needs a signal of tsignals, not {type(signal).__name__!r}; connect an "
+            "on_commit receiver to a signal of another library"
+        )
     own = sync_session(session, "after_commit")
     refuse_instances(signal, {"sender": sender, **named})
     prepared = signal.prepare(sender, **named)
@@ -121,16 +125,18 @@ def hold(
     waiting.entries.append(Entry(prepared, transaction, at_commit))
 
 
-def sync_session(session: Any, what: str) -> Session:
+def sync_session(session: object, what: str) -> Session:
     """The ``Session`` behind what a program calls its session."""
     found = session
-    aio: Any = sys.modules.get("sqlalchemy.ext.asyncio")
-    if isinstance(found, scoped_session) or (
-        aio is not None and isinstance(found, aio.async_scoped_session)
-    ):
+    if isinstance(found, scoped_session):
         found = found()
-    if aio is not None and isinstance(found, aio.AsyncSession):
-        found = found.sync_session
+    if sys.modules.get("sqlalchemy.ext.asyncio"):  # else nothing can be of it
+        from sqlalchemy.ext import asyncio as aio
+
+        if isinstance(found, aio.async_scoped_session):
+            found = found()
+        if isinstance(found, aio.AsyncSession):
+            found = found.sync_session
     if not isinstance(found, Session):
         raise TypeError(
             f"{what} needs a session of SQLAlchemy's, for whose commit it waits, "
@@ -139,7 +145,7 @@ def sync_session(session: Any, what: str) -> Session:
     return found
 
 
-def refuse_instances(signal: Any, named: dict[str, Any]) -> None:
+def refuse_instances(signal: object, named: Mapping[str, object]) -> None:
     """Raise ``TypeError`` for what must not leave the session's thread."""
     for name, value in named.items():
         if _is_session(value):
@@ -155,17 +161,18 @@ def refuse_instances(signal: Any, named: dict[str, Any]) -> None:
         )
 
 
-def _is_session(value: Any) -> bool:
+def _is_session(value: object) -> bool:
     kinds: tuple[type, ...] = (Session, scoped_session)
-    aio: Any = sys.modules.get("sqlalchemy.ext.asyncio")
-    if aio is not None:
+    if sys.modules.get("sqlalchemy.ext.asyncio"):
+        from sqlalchemy.ext import asyncio as aio
+
         kinds += (aio.AsyncSession, aio.async_scoped_session)
     return isinstance(value, kinds)
 
 
-def _is_attached(value: Any) -> bool:
+def _is_attached(value: object) -> bool:
     try:
-        state = value._sa_instance_state
+        state = getattr(value, "_sa_instance_state", None)
     except Exception:  # what values raise when asked for what they have not
         return False
     return isinstance(state, InstanceState) and state.session is not None
@@ -231,7 +238,7 @@ def _all(entries: list[Entry], action: Callable[[Entry], None]) -> None:
         raise interrupt
 
 
-LISTENERS: tuple[tuple[Any, str, Any, dict[str, Any]], ...] = (
+LISTENERS: tuple[tuple[object, str, Callable[..., None], dict[str, bool]], ...] = (
     (Session, "after_commit", _committed, {"insert": True}),  # whatever other listeners raise
     (Session, "after_transaction_end", _ended, {}),
 )

@@ -19,8 +19,7 @@ session only knows what it was told to delete, not what a cascade deletes within
 """
 
 import weakref
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import event
 from sqlalchemy.orm import Mapper, Session, UOWTransaction
@@ -28,6 +27,7 @@ from sqlalchemy.orm.attributes import instance_state as _state
 from sqlalchemy.orm.exc import FlushError
 
 from tsignals import Signal
+from tsignals.observing import receiver_name
 from tsignals.sqlalchemy._changes import (
     Hearing,
     State,
@@ -35,7 +35,7 @@ from tsignals.sqlalchemy._changes import (
     by_table,
     is_let_go,
     is_orphan,
-    key_of,
+    keys_of,
     may_orphan,
     orphans_of,
 )
@@ -45,11 +45,16 @@ LIMIT = 100
 """Rounds of ``pre_*``: as many as SQLAlchemy allows for flushes that make each other necessary."""
 KEY = "tsignals.flush"
 
+Changes = list[tuple[State, object, dict[str, bool]]]
+"""States, with their instances, which nobody else may hold, and values that are sent."""
+Instances = Iterable[object] | None
+"""What a flush is of; ``None``: all that the session has."""
+
 # By ``session.hash_key`` (F2). No WeakValueDictionary: that costs as much as all else here.
 _records: "dict[int, weakref.ref[Flush]]" = {}
 
 
-def before(session: Session, context: UOWTransaction, instances: Any) -> None:
+def before(session: Session, context: UOWTransaction, instances: Instances) -> None:
     if KEY in context.attributes:
         return  # F1
     context.attributes[KEY] = None
@@ -100,38 +105,39 @@ class Flush:
         "switched",
     )
 
-    def __init__(self, session: Session, instances: Any) -> None:
+    def __init__(self, session: Session, instances: Instances) -> None:
         self.session = session
         self.only = {id(instance) for instance in instances} if instances else None
         self.modified: set[State] = set()  # those whose update counts
         self.switched: set[State] = set()  # those that are new and will be updates
-        self.saved: list[tuple[Any, bool]] = []
-        self.deleted: list[Any] = []
+        self.saved: list[tuple[object, bool]] = []
+        self.deleted: list[object] = []
         self.save_heard = Hearing(post_save)
 
     def announce(self) -> None:
         """Send ``pre_*`` for every change, and for those that receivers make."""
-        announced: set[tuple[Signal, State]] = set()
+        announced: dict[tuple[Signal, State], object] = {}  # what is gone would be loaded anew
+        called: list[object] = []
         for _ in range(LIMIT):
-            called: list[Any] = []
+            called = []
             again = False
             for signal, changes in ((pre_save, self.saves), (pre_delete, self.deletes)):
-                for state, named in changes(Hearing(signal)):
+                for state, instance, named in changes(Hearing(signal)):
                     if (signal, state) in announced:
                         continue
-                    announced.add((signal, state))
+                    announced[signal, state] = instance
                     again = True
-                    instance: Any = state.obj()
                     pairs = send(
                         signal, type(instance), instance=instance, session=self.session, **named
                     )
-                    called += [receiver for receiver, _ in pairs if receiver not in called]
+                    called += [receiver for receiver, _ in pairs]
             if not again:
                 return
+        last = ", ".join(dict.fromkeys(map(receiver_name, called)))
         raise FlushError(
             f"cannot flush: after {LIMIT} rounds of pre_save and pre_delete their receivers still "
-            f"make new changes; the last to run: {', '.join(map(_name, called))}. A receiver that "
-            "adds an instance must not do so for the instances that it adds"
+            f"make new changes; the last to run: {last}. A receiver that adds an instance must not "
+            "do so for the instances that it adds"
         )
 
     def fix(self) -> None:
@@ -140,13 +146,13 @@ class Flush:
         # Nothing but new instances, as often: of these the mappers tell all.
         if not session.dirty and not session.deleted and not any(map(may_orphan, session.new)):
             return
-        for state, named in self.saves(self.save_heard):
+        for state, _, named in self.saves(self.save_heard):
             if state.key is not None:
                 self.modified.add(state)
             elif not named["created"]:
                 self.switched.add(state)
 
-    def saves(self, heard: "Hearing") -> list[tuple[State, dict[str, Any]]]:
+    def saves(self, heard: Hearing) -> Changes:
         """What will be written, of the classes that are heard; in order, with its values."""
         session = self.session
         new, dirty = self._own(session.new), self._own(session.dirty)
@@ -160,69 +166,71 @@ class Flush:
             return []
         doomed = self._doomed(new, dirty)
         gone = {state.key for state in doomed}
-        found = []
+        keys = keys_of(new, dirty) if gone else {}
+        found: Changes = []
         for state in by_table(states + by_key(modified)):
             if state in doomed or is_let_go(state):
                 continue
             # Deleting one and adding another with its key is one update.
-            created = state.key is None and not (gone and key_of(state) in gone)
-            found.append((state, {"created": created}))
+            created = state.key is None and keys.get(state) not in gone
+            found.append((state, state.obj(), {"created": created}))
         return found
 
-    def deletes(self, heard: "Hearing") -> list[tuple[State, dict[str, Any]]]:
+    def deletes(self, heard: Hearing) -> Changes:
         """What will be deleted, orphans included; in order."""
-        new = self._own(self.session.new)
-        doomed = self._doomed(new, self._own(self.session.dirty))
-        states = [state for state in doomed if heard[type(state.obj())]]
+        new, dirty = self._own(self.session.new), self._own(self.session.dirty)
+        doomed = self._doomed(new, dirty)
+        states = [state for state, instance in doomed.items() if heard[type(instance)]]
         if not states:
             return []
-        added = {key_of(_state(one)) for one in new}
+        added = set(keys_of(new, dirty).values())
         ordered = by_table(by_key(states), sign=-1)
-        return [(state, {}) for state in ordered if state.key not in added]
+        return [(state, doomed[state], {}) for state in ordered if state.key not in added]
 
-    def _own(self, instances: Iterable[Any]) -> Iterable[Any]:
+    def _own(self, instances: Iterable[object]) -> Iterable[object]:
         only = self.only
         if only is None:
             return instances
         return [instance for instance in instances if id(instance) in only]
 
-    def _doomed(self, new: Iterable[Any], dirty: Iterable[Any]) -> dict[State, None]:
-        """What will be deleted, by the program or as an orphan."""
+    def _doomed(self, new: Iterable[object], dirty: Iterable[object]) -> dict[State, object]:
+        """What will be deleted, by the program or as an orphan; held, for no session does that."""
         session = self.session
-        found = {_state(one): None for one in self._own(session.deleted)}
+        found: dict[State, object] = {_state(one): one for one in self._own(session.deleted)}
         for instance in dirty:
             if is_orphan(state := _state(instance)):
-                found[state] = None
+                found[state] = instance
         for instance in (*dirty, *new):
             for child in orphans_of(instance):
-                if child.obj() not in session:
+                if (orphan := child.obj()) not in session:
                     continue  # was deleted by an earlier flush, or taken out
-                found[child] = None
+                found[child] = orphan
                 for one, _, below, _ in child.mapper.cascade_iterator("delete", child):
                     if below.key is not None and one in session:
-                        found[below] = None
+                        found[below] = one
         return found
 
 
 # What the mappers tell. They do so for every session of the process.
 
 
-def _after_insert(mapper: Any, connection: Any, state: State) -> None:
+def _after_insert(mapper: object, connection: object, state: State) -> None:
     if not _records or (flush := _flush_of(state)) is None:
         return
-    instance: Any = state.obj()
+    instance = state.obj()
     if flush.save_heard[type(instance)]:
         flush.saved.append((instance, state not in flush.switched))
 
 
-def _after_update(mapper: Any, connection: Any, state: State) -> None:
+def _after_update(mapper: object, connection: object, state: State) -> None:
     if not _records or (flush := _flush_of(state)) is None:
         return
-    if state in flush.modified or state in flush.switched:
+    # Without a key: a new one, in place of another that was deleted.
+    if state in flush.modified or (state.key is None and flush.save_heard[type(state.obj())]):
         flush.saved.append((state.obj(), False))
 
 
-def _after_delete(mapper: Any, connection: Any, state: State) -> None:
+def _after_delete(mapper: object, connection: object, state: State) -> None:
     if not _records or (flush := _flush_of(state)) is None:
         return
     flush.deleted.append(state.obj())
@@ -234,15 +242,10 @@ def _flush_of(state: State) -> Flush | None:
 
 
 # retval: SQLAlchemy calls them without a function of its own in between; it ignores the value.
-LISTENERS: tuple[tuple[Any, str, Any, dict[str, Any]], ...] = (
+LISTENERS: tuple[tuple[object, str, Callable[..., None], dict[str, bool]], ...] = (
     (Mapper, "after_insert", _after_insert, {"raw": True, "retval": True}),
     (Mapper, "after_update", _after_update, {"raw": True, "retval": True}),
     (Mapper, "after_delete", _after_delete, {"raw": True, "retval": True}),
 )
 for _target, _event, _function, _arguments in LISTENERS:
     event.listen(_target, _event, _function, **_arguments)
-
-
-def _name(receiver: Any) -> str:
-    name = getattr(receiver, "__qualname__", None) or repr(receiver)
-    return f"{getattr(receiver, '__module__', None) or '?'}.{name}"

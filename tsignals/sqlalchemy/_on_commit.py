@@ -1,47 +1,55 @@
 """``on_commit``: a receiver that waits for the commit of the session it was called about.
 
 It is a ``background`` receiver but for one thing: what a plain send gives it is held back until the
-commit. So names, methods, ``ordered``, and what ``send_async`` does with it, are the same.
+commit. So names, methods and ``ordered`` are the same, and so is what ``send_async`` does with it,
+which takes no session and none of its instances.
 """
 
 import functools
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
-from typing import Any, overload
+from typing import TYPE_CHECKING, overload
 
 from sqlalchemy.orm import InstanceState, attributes
 
-from tsignals import background
+from tsignals import Retry, background
 from tsignals.sqlalchemy._commit import hold, refuse_instances, sync_session
 from tsignals.sqlalchemy._signals import MODEL_SIGNALS
 
-_Background: Any = type(background(print))
+Function = Callable[..., object]
+Ordered = bool | Callable[..., Hashable]
+
+if TYPE_CHECKING:
+    from tsignals import _Background
+
+    Background = _Background[..., object]
+else:
+    Background = type(background(print))
 
 
 @overload
 def on_commit(
-    function: Callable[..., Any],
+    function: Function,
     *,
     executor: Executor | None = None,
-    ordered: bool = False,
-    retry: Any = None,
+    ordered: Ordered = False,
+    retry: Retry | None = None,
 ) -> "OnCommit": ...
 @overload
 def on_commit(
     function: None = None,
     *,
     executor: Executor | None = None,
-    ordered: bool = False,
-    retry: Any = None,
-) -> "Callable[[Callable[..., Any]], OnCommit]": ...
+    ordered: Ordered = False,
+    retry: Retry | None = None,
+) -> "Callable[[Function], OnCommit]": ...
 def on_commit(
-    function: Callable[..., Any] | None = None,
+    function: Function | None = None,
     *,
     executor: Executor | None = None,
-    ordered: bool = False,
-    retry: Any = None,
-) -> "OnCommit | Callable[[Callable[..., Any]], OnCommit]":
+    ordered: Ordered = False,
+    retry: Retry | None = None,
+) -> "OnCommit | Callable[[Function], OnCommit]":
     """Make ``function`` a receiver that runs in a pool once the send's ``session=`` has committed.
 
     As ``background``, whose arguments these are; connect it to ``post_save`` and the others, or to
@@ -53,36 +61,32 @@ def on_commit(
     in ``pre_save`` is taken at the commit; ``None`` if it was never written.
 
     The send raises ``TypeError`` if there is no ``session=``, or if another value is a session or
-    an instance of one.
+    an instance of one; ``send_async`` and ``prepare``, which wait for no commit, if any is.
+
+    Thread safety: as ``background``; it is called on the session's thread.
     """
     make = functools.partial(OnCommit, executor=executor, ordered=ordered, retry=retry)
     return make if function is None else make(function)
 
 
-class OnCommit(_Background):  # type: ignore[misc]
+class OnCommit(Background):
     """What ``on_commit`` makes of a function."""
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: Function,
         *,
         executor: Executor | None = None,
-        ordered: bool = False,
-        retry: Any = None,
+        ordered: Ordered = False,
+        retry: Retry | None = None,
     ) -> None:
         if not callable(function):
             raise TypeError(f"on_commit needs a callable, not {type(function).__name__!r}")
-        more = {}
-        if retry is not None:
-            if "retry" not in inspect.signature(background).parameters:
-                raise TypeError("on_commit cannot retry: background() of this version has none")
-            more["retry"] = retry
-        super().__init__(function, executor=executor, ordered=ordered, **more)
-        self._more = more
+        super().__init__(function, executor=executor, ordered=ordered, retry=retry)
 
     def deliver(
-        self, receiver: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> "Future[Any]":
+        self, receiver: Function, arguments: tuple[object, ...], keywords: dict[str, object]
+    ) -> "Future[object]":
         """Hold the call back until the commit; the future it will resolve."""
         if "session" not in keywords:
             raise TypeError(
@@ -107,20 +111,29 @@ class OnCommit(_Background):  # type: ignore[misc]
         prepared = self.prepare_for(receiver, arguments, named)
         hold(session, prepared, late)
         [(_, future)] = prepared.deliveries
-        return future  # type: ignore[no-any-return]
+        return future
+
+    def refuse(self, verb: str, signal: object, sender: object, named: dict[str, object]) -> None:
+        """Raise for what must not leave its thread: the function would run before the commit."""
+        if "session" in named:
+            raise TypeError(
+                f"cannot {verb} {signal!r} with a session: {self!r} would run before the commit; "
+                "use send, or after_commit(session, signal, sender, ...)"
+            )
+        refuse_instances(signal, {"sender": sender, **named})
 
     def __repr__(self) -> str:
         return f"<on_commit {self.__qualname__}>"
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
+    def __reduce__(self) -> str | tuple[object, ...]:
         found = super().__reduce__()
         if isinstance(found, str):
             return found
         make = functools.partial(
-            OnCommit, executor=self.executor, ordered=self.ordered, **self._more
+            OnCommit, executor=self.executor, ordered=self.ordered, retry=self.retry
         )
         return make, (self.__wrapped__,)
 
 
-def _take_identity(state: InstanceState[Any], named: dict[str, Any]) -> None:
+def _take_identity(state: InstanceState[object], named: dict[str, object]) -> None:
     named["identity"] = state.key

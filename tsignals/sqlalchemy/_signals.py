@@ -6,34 +6,36 @@ sync receivers, which come first, may load and execute as under a plain session;
 ones wait for is handed to the event loop, as SQLAlchemy itself does.
 """
 
+import functools
 import sys
-from collections.abc import Coroutine, Generator
-from typing import Any
+from collections.abc import Coroutine, Generator, Sequence
+from typing import TypeVar
 
 from sqlalchemy.util import await_only
 
 from tsignals import Signal
 
-pre_save = Signal(["instance", "session", "created"], name="pre_save")
+pre_save: Signal = Signal(["instance", "session", "created"], name="pre_save")
 """Before a flush writes an instance. Sender: ``type(instance)``.
 
 ``created``: whether it will be inserted. The instance may be changed, and others added.
 """
-post_save = Signal(["instance", "session", "created"], name="post_save")
+post_save: Signal = Signal(["instance", "session", "created"], name="post_save")
 """After a flush has written an instance; the transaction may still be rolled back."""
-pre_delete = Signal(["instance", "session"], name="pre_delete")
+pre_delete: Signal = Signal(["instance", "session"], name="pre_delete")
 """Before a flush deletes an instance."""
-post_delete = Signal(["instance", "session"], name="post_delete")
+post_delete: Signal = Signal(["instance", "session"], name="post_delete")
 """After a flush has deleted an instance; the transaction may still be rolled back."""
+
+T = TypeVar("T")
 
 MODEL_SIGNALS = (pre_save, post_save, pre_delete, post_delete)
 
 
-def send(signal: Signal, sender: type, **named: Any) -> list[tuple[Any, Any]]:
+def send(signal: Signal, sender: type, **named: object) -> Sequence[tuple[object, object]]:
     """Send, here and now; async receivers are awaited where there is an ``AsyncSession``."""
     if in_greenlet():
-        pairs: list[tuple[Any, Any]] = _drive(signal.here.asend(sender, **named))
-        return pairs
+        return _drive(signal.here.asend(sender, **named))
     return signal.send(sender, **named)
 
 
@@ -52,23 +54,24 @@ def in_greenlet() -> bool:
 class _Step:
     """Awaited by the event loop's side: hands on what the coroutine waits for."""
 
-    def __init__(self, waited: Any) -> None:
+    def __init__(self, waited: object) -> None:
         self.waited = waited
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[object, object, object]:
         return (yield self.waited)
 
 
-def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    resume, value = coroutine.send, None
+def _drive(coroutine: Coroutine[object, object, T]) -> T:
+    resume = functools.partial(coroutine.send, None)
     try:
         while True:
-            waited = resume(value)
+            waited = resume()
             try:
-                resume, value = coroutine.send, await_only(_Step(waited))
+                resume = functools.partial(coroutine.send, await_only(_Step(waited)))
             except BaseException as error:  # a cancellation, too: the coroutine's to handle
-                resume, value = coroutine.throw, error
+                resume = functools.partial(coroutine.throw, error)
     except StopIteration as stop:
-        return stop.value
+        result: T = stop.value
+        return result
     finally:
         coroutine.close()

@@ -36,7 +36,9 @@ class Installation:
         event.listen(target, "after_flush_postexec", self.after_flush_postexec)
         self.listening = True
 
-    def before_flush(self, session: Session, context: UOWTransaction, instances: Any) -> None:
+    def before_flush(
+        self, session: Session, context: UOWTransaction, instances: _flush.Instances
+    ) -> None:
         if self.active:
             _flush.before(session, context, instances)
 
@@ -45,13 +47,13 @@ class Installation:
         _flush.after(session, context)
 
 
-_installed: "weakref.WeakKeyDictionary[Any, Installation]" = weakref.WeakKeyDictionary()
+_installed: "weakref.WeakKeyDictionary[object, Installation]" = weakref.WeakKeyDictionary()
 # What has no session class of its own gets one: owner -> the class it had -> its own.
-_made: "weakref.WeakKeyDictionary[Any, dict[type[Session], type[Session]]]"
+_made: "weakref.WeakKeyDictionary[object, dict[type[Session], type[Session]]]"
 _made = weakref.WeakKeyDictionary()
 
 
-def install(target: Any) -> None:
+def install(target: object) -> None:
     """Have the flushes of ``target``'s sessions send the four signals.
 
     target: ``Session`` (every session of the process), a subclass, a ``sessionmaker``, a
@@ -73,7 +75,7 @@ def install(target: Any) -> None:
     installation.active = True
 
 
-def uninstall(target: Any) -> None:
+def uninstall(target: object) -> None:
     """Undo ``install(target)``; what is not installed stays so.
 
     A flush that has begun is announced to its end, deliveries that wait for a commit still wait
@@ -87,20 +89,21 @@ def uninstall(target: Any) -> None:
         installation.active = False
 
 
-def _own_target(target: Any, make: bool) -> Any:
+def _own_target(target: object, make: bool) -> Any:
     """The class or the session whose events are the target's and nobody else's.
 
     Without ``make`` a target that has none stays as it is: ``None``.
     """
-    found: Any = target
+    found = target
     if isinstance(found, scoped_session):
         found = found.session_factory
     if isinstance(found, sessionmaker) and issubclass(found.class_, Session):
         return found.class_
     if isinstance(found, Session) or (isinstance(found, type) and issubclass(found, Session)):
         return found
-    aio: Any = sys.modules.get("sqlalchemy.ext.asyncio")  # else nothing can be of it
-    if aio is not None:
+    if sys.modules.get("sqlalchemy.ext.asyncio"):  # else nothing can be of it
+        from sqlalchemy.ext import asyncio as aio
+
         if isinstance(found, aio.async_scoped_session):
             found = found.session_factory
         if isinstance(found, aio.AsyncSession):
@@ -123,12 +126,14 @@ def _own_target(target: Any, make: bool) -> Any:
             f"cannot install on {target!r}: {found!r}, which makes its sessions, is none of "
             "SQLAlchemy's makers; install on what it makes them with"
         )
-    raise TypeError(f"cannot install on {target!r}: pass {KINDS}")
+    what = "install on" if make else "uninstall from"
+    raise TypeError(f"cannot {what} {target!r}: pass {KINDS}")
 
 
-def _own_class(owner: Any, current: Any, make: bool) -> type[Session] | None:
-    if current in _made.get(owner, {}).values():
-        return current  # type: ignore[no-any-return]
+def _own_class(owner: object, current: object, make: bool) -> type[Session] | None:
+    for own in list(_made.get(owner, {}).values()):  # a copy: another thread may add to it
+        if own is current:
+            return own
     if not make:
         return None
     if not (isinstance(current, type) and issubclass(current, Session)):

@@ -1,0 +1,93 @@
+"""What became of receivers that may fail: the pairs, the errors among them, and the report."""
+
+import pickle
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from tsignals._base.log import show
+from tsignals._calling.types import Receiver
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One receiver's failure, as sent with ``receiver_failed``.
+
+    ``mode`` is the name of the method that called the receiver, or ``"background"``.
+    ``queued_seconds`` is how long the delivery waited for a worker, 0.0 outside a pool.
+    ``ran_seconds`` is how long the receiver ran; in ``send_robust`` and ``asend_robust``, which
+    keep no clock while all goes well, it counts from the start of the send or the last failure.
+    Executors of other kinds tell no times: both are 0.0, and the thread is the one that tells.
+    ``named`` is what was sent: a dict of its own, without ``signal`` and ``sender``.
+    ``attempts`` is how often the receiver was called, more than once where ``retry`` has it run
+    again; the times are then those of the last attempt, which has waited since it was due.
+
+    Log records carry it as ``record.failure``, and some handlers pickle these: what then cannot be
+    pickled comes out as its ``repr``.
+    """
+
+    signal: Any
+    sender: Any
+    receiver: Receiver
+    exception: BaseException
+    mode: str
+    thread_name: str
+    queued_seconds: float
+    ran_seconds: float
+    named: dict[str, Any] = field(default_factory=dict, hash=False)
+    attempts: int = 1
+
+    def __repr__(self) -> str:
+        values = (f"{each.name}={show(getattr(self, each.name))}" for each in fields(self))
+        return f"{type(self).__name__}({', '.join(values)})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), tuple(_portable(getattr(self, each.name)) for each in fields(self))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+def _portable(value: object) -> object:
+    """``value`` if a pickle of it can be read again, a dict with such values, or a text."""
+    if type(value) is dict:
+        return {name: _portable(one) for name, one in value.items()}
+    try:
+        pickle.loads(pickle.dumps(value))
+    except Exception:
+        return show(value)
+    return value
+
+
+class Outcomes(list[tuple[Receiver, Any]]):
+    """A list of ``(receiver, response or exception)`` that knows which exceptions were raised."""
+
+    __slots__ = ("_raised",)
+    _raised: list[tuple[Receiver, BaseException]]
+
+    def _add_error(self, receiver: Receiver, error: BaseException) -> None:
+        """Append the pair of a receiver that raised ``error``."""
+        pair = (receiver, error)
+        self.append(pair)
+        try:
+            self._raised.append(pair)
+        except AttributeError:
+            self._raised = [pair]
+
+    @property
+    def errors(self) -> list[tuple[Receiver, BaseException]]:
+        """The pairs whose exception was raised, not returned; a new list."""
+        raised: list[tuple[Receiver, BaseException]] = getattr(self, "_raised", [])
+        return list(raised)
+
+    def raise_errors(self) -> None:
+        """Raise what was raised as one group; return ``None`` when nothing was.
+
+        Raises ``ExceptionGroup``, or ``BaseExceptionGroup`` where an error is no ``Exception``.
+        """
+        errors = [error for _, error in self.errors]
+        if errors:
+            plural = "receiver" if len(errors) == 1 else "receivers"
+            raise BaseExceptionGroup(f"{len(errors)} {plural} failed", errors)

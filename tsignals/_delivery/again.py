@@ -1,0 +1,114 @@
+"""A delivery that may be run again: what its pool asks of it, and whether it is.
+
+What stands between two attempts is the affair of ``_pool.pauses``, and of the pool's timer.
+"""
+
+import logging
+from collections.abc import Callable
+from time import perf_counter
+
+from tsignals._base.interrupts import foreign, raised_by
+from tsignals._base.log import came_by_signal, log_safely
+from tsignals._base.retry import Pause, Retry
+from tsignals._calling.tracking import Gate
+from tsignals._pool.core import Core
+from tsignals._pool.future import PENDING
+from tsignals._pool.pauses import Claims, ended_in_pause, is_pausing, last_pause, release
+from tsignals._pool.seam import Claim
+from tsignals._pool.state import Mode
+from tsignals._pool.task import Task
+
+Call = Callable[..., object]
+"""Calls a function with arguments: in a context, or just so."""
+
+
+class MayRunAgain(Task):
+    """A delivery, as far as it may be run more than once."""
+
+    __slots__ = ()
+
+    _claims: Claims
+    _gate: Gate | None
+    _retry: Retry | None = None
+
+    @property
+    def _may_pause(self) -> bool:
+        return self._retry is not None
+
+    @property
+    def _paused(self) -> bool:
+        return self._retry is not None and is_pausing(self._claims)
+
+    def _ended_in_pause(self, claim: Claim) -> bool:
+        return self._retry is not None and ended_in_pause(self._claims, claim)
+
+    def _last_pause(self) -> Pause | None:
+        """What came before this attempt; ``None``: it is the first."""
+        return None if self._retry is None else last_pause(self._claims)
+
+    def _release(self, claim: Claim, pause: Pause) -> None:
+        if self._claimed_by is claim:
+            self._phase = PENDING
+            release(self._claims, pause)
+
+    def _mind_gate(self) -> None:
+        """It waits: its gate cancels it if that closes, or has been closed."""
+        # Not before it is counted: one that is cancelled must have been.
+        if (gate := self._gate) is not None:
+            gate.enqueue(self)
+            if self._claimed_by is not None:
+                gate.dequeue(self)  # it has started, or ended, meanwhile
+
+
+@foreign
+def pause_after(
+    policy: Retry,
+    core: Core,
+    before: Pause | None,
+    started: float,
+    error: BaseException,
+    call: Call,
+    about: str,
+) -> Pause | None:
+    """What follows an attempt that has raised ``error``; ``None``: it was the last.
+
+    before: what came before it; started: when it did. What ``on`` raises is logged.
+    """
+    if core.lost or core.timer.is_closed or core.state.value.mode > Mode.CLOSING:
+        return None  # nobody would run it
+    attempts = 1 if before is None else before.attempts + 1
+    began = started if before is None else before.began
+    answer: list[float | None] = []
+    raised: BaseException | None = None
+    try:
+        ran = perf_counter() - began
+        raised = raised_by(call, _ask, answer, policy, attempts, ran, error)
+        if raised is not None:
+            _tell(core, "what retry of %s asks has raised; it is not run again", about, raised)
+            return None
+        [seconds] = answer
+        if seconds is None:
+            return None
+        raised = raised_by(core.timer.start, core)
+        if raised is not None:
+            _tell(core, "no timer for %s could start; it is not run again", about, raised)
+            return None
+        return Pause(attempts, began, perf_counter() + seconds)
+    finally:
+        del error, raised  # or the traceback, this frame and the error form a cycle
+
+
+def _ask(
+    answer: list[float | None], policy: Retry, attempts: int, ran: float, error: BaseException
+) -> None:
+    try:
+        answer.append(policy.pause_after(attempts, ran, error))
+    finally:
+        del error
+
+
+def _tell(core: Core, message: str, about: str, raised: BaseException) -> None:
+    if not issubclass(type(raised), Exception) or came_by_signal(raised):
+        core.state.defer(raised)  # it comes from outside: raised once all this has ended
+    else:
+        log_safely(logging.ERROR, message, about, exc_info=raised)

@@ -1,0 +1,180 @@
+"""Waiting for deliveries in coroutines: ``await deliveries``, and ``async for``."""
+
+import asyncio
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from typing import Any
+
+from tsignals._calling.sync_ones import notify
+from tsignals._calling.types import Pairs, Receiver
+from tsignals._pool import cycles, waiting
+from tsignals._pool.pauses import is_kept_back, may_begin_here
+from tsignals._pool.seam import Result, TaskLike
+from tsignals._pool.task import Task
+
+Pair = tuple[Receiver, "Future[Any]"]
+
+
+async def await_results(deliveries: Collection[Pair]) -> Pairs:
+    """``await deliveries``: as ``Deliveries.results``."""
+    pairs = []
+    for receiver, future in deliveries:
+        if not future.done():
+            loop, done = asyncio.get_running_loop(), asyncio.Event()
+            future.add_done_callback(functools.partial(notify, loop, done.set))
+            while True:
+                with _waiting(future, done.set):
+                    await done.wait()
+                if future.done():
+                    break
+                done.clear()  # it was let go, or its next attempt is due: it may be run here
+        pairs.append((receiver, future.result(0)))
+    return pairs
+
+
+class Completed:
+    """What ``async for`` goes through: results as they come in."""
+
+    # Not an async generator: left half way, that would have to be closed by its event loop.
+
+    def __init__(self, deliveries: Collection[Pair]) -> None:
+        loop = asyncio.get_running_loop()
+        self._left = len(deliveries)
+        self._tasks = {future: None for _, future in deliveries if isinstance(future, Task)}
+        self._done: asyncio.Queue[Pair] = asyncio.Queue()
+        for pair in deliveries:
+            put = functools.partial(self._done.put_nowait, pair)
+            future = pair[1]
+            future.add_done_callback(functools.partial(notify, loop, put))
+            if isinstance(future, Task) and future._core.works_here():
+                _Helper(future, loop).help()
+
+    def __aiter__(self) -> "Completed":
+        return self
+
+    async def __anext__(self) -> tuple[Receiver, Any]:
+        if not self._left:
+            raise StopAsyncIteration
+        with self._waiting_for_any():
+            receiver, future = await self._done.get()
+        self._left -= 1
+        self._tasks.pop(future, None)  # type: ignore[call-overload]
+        return receiver, future.result(0)
+
+    def _waiting_for_any(self) -> contextlib.AbstractContextManager[None]:
+        """Around a wait for the next, which raises ``RuntimeError`` if none could ever come."""
+        # What other executors run may always come.
+        if not self._done.empty() or len(self._tasks) < self._left:
+            return contextlib.nullcontext()
+        return _refusing_cycles(self._tasks, every=False)
+
+
+delivering: "dict[asyncio.Task[Result] | None, int]" = {}
+"""By its task: what stands for a thread in the claim of an async delivery that runs."""
+
+
+def _refusing_cycles(
+    tasks: Collection[TaskLike], every: bool = True
+) -> contextlib.AbstractContextManager[None]:
+    """Around an await for ``tasks``, or any of them: raises ``RuntimeError`` if none could end."""
+    me = delivering.get(asyncio.current_task())
+    if me is not None:
+        return cycles.Awaiting(tasks, me, every)
+    if not any(task._core.works_here() for task in tasks):
+        return contextlib.nullcontext()
+    # A receiver in a worker runs this loop. It waits, too, if nothing else may go on there.
+    me = threading.get_ident()
+    if len(asyncio.all_tasks()) == 1:
+        return cycles.Awaiting(tasks, me, every)
+    cycles.refuse(tasks, me, every)
+    return contextlib.nullcontext()
+
+
+def _waiting(
+    future: "Future[object]", let_go: Callable[[], object]
+) -> contextlib.AbstractContextManager[None]:
+    """Around a wait for ``future``, which raises ``RuntimeError`` if it could never end.
+
+    On an event loop that a worker runs, what has not started runs first, as in any wait there; but
+    for what nobody has submitted yet. ``let_go`` is called, on the loop, once somebody has.
+    """
+    if not isinstance(future, Task):
+        return contextlib.nullcontext()
+    held = is_kept_back(future)  # looked at before its turn: H3 in held
+    if not held:
+        waiting.help_with(future)
+    refusing = _refusing_cycles([future])
+    if held or _may_have_to_help(future):
+        return _WaitingForIt(future, refusing, _Waker(asyncio.get_running_loop(), let_go))
+    return refusing
+
+
+def _may_have_to_help(future: Task) -> bool:
+    """Whether a worker waits here, and what runs elsewhere now may leave ``future`` to it."""
+    may_come_later = future._may_pause or future._turn is not None
+    return may_come_later and future._core.works_here()
+
+
+class _Helper:
+    """In a worker: runs ``future`` on the event loop there, as soon as that can start."""
+
+    def __init__(self, future: Task, loop: asyncio.AbstractEventLoop) -> None:
+        self._future = future
+        self._waker = _Waker(loop, self.help)
+        self._parked_at: TaskLike | None = None
+
+    def help(self) -> None:
+        """Run what can start now; do so again when what runs elsewhere has ended."""
+        first = None if self._future.done() else waiting.run_up_to(self._future)
+        if first is not self._parked_at:
+            if self._parked_at is not None:
+                self._parked_at._unpark(self._waker)
+            self._parked_at = first
+            if first is not None:
+                first._park(self._waker)
+        if first is not None and (first.done() or may_begin_here(first)):
+            self._waker.put(None)
+
+
+class _WaitingForIt(contextlib.AbstractContextManager[None]):
+    """Around a wait for ``future``, which is held back, or may be run again, or is in a lane."""
+
+    def __init__(
+        self, future: Task, refusing: contextlib.AbstractContextManager[None], waker: "_Waker"
+    ) -> None:
+        self._future = future
+        self._refusing = refusing
+        self._waker = waker
+        self._tasks: list[TaskLike] = [future]  # and what stands before it
+
+    def __enter__(self) -> None:
+        self._refusing.__enter__()
+        future = self._future
+        if not future._held:
+            self._tasks = [*future._standing_before(), future]
+        for task in self._tasks:
+            task._park(self._waker)
+        first = next((task for task in self._tasks if not task.done()), future)
+        if first.done() or may_begin_here(first):
+            self._waker.put(None)
+
+    def __exit__(self, *raised: object) -> None:
+        for task in self._tasks:
+            task._unpark(self._waker)
+        self._refusing.__exit__(None, None, None)
+
+
+class _Waker:
+    """Among those who sleep until a future ends: has something called on an event loop then."""
+
+    __slots__ = ("_function", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+        self._loop = loop
+        self._function = function
+
+    def put(self, _: None) -> None:
+        notify(self._loop, self._function)

@@ -1,0 +1,274 @@
+"""``Delivery``: the future of one receiver's call; and ``Send``, what those of one send share."""
+
+import contextvars
+import functools
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from tsignals._base.around import Failed, drop_frame, surrounded
+from tsignals._base.definition import for_signal, name_of, name_signal
+from tsignals._base.errors import SKIPPED
+from tsignals._base.interrupts import foreign, raised_by
+from tsignals._base.log import unless_own
+from tsignals._base.retry import Pause, Retry
+from tsignals._base.watches import Watch
+from tsignals._calling.failures import report, report_retry
+from tsignals._calling.tracked_call import enclosing
+from tsignals._calling.tracking import Gate
+from tsignals._calling.types import Named, Receiver
+from tsignals._delivery.again import MayRunAgain, pause_after
+from tsignals._pool.core import Core
+from tsignals._pool.pauses import deciding
+from tsignals._pool.seam import Claim, Result
+from tsignals._registry.receiver import unwrap
+
+R = TypeVar("R")
+
+
+class HasSender(Protocol):
+    """A delivery, or what stands for several: it knows who has sent what."""
+
+    signal: Any
+    sender: Any
+
+
+class Send:
+    """What the deliveries of one send have in common."""
+
+    __slots__: tuple[str, ...] = ()
+
+    context: contextvars.Context  # of the sender, which they run in copies of
+    named: Named
+    queued_at: float  # since when they wait
+
+    mode = "send_async"
+    arguments: tuple[object, ...] = ()
+    target: Receiver | None = None  # what to call in place of the receiver
+    watches: dict[int, Watch] | None = None  # of the deliveries, by their ids: who observes it
+
+    def keywords_for(self, of: HasSender) -> Named:
+        """What a receiver is called with; ``of`` has the signal and the sender."""
+        return {"signal": of.signal, "sender": of.sender, **self.named}
+
+    def target_for(self, receiver: Receiver) -> Receiver:
+        """What to call for ``receiver`` in a worker."""
+        return unwrap(receiver if self.target is None else self.target)
+
+
+def context_of_sender() -> contextvars.Context:
+    """A copy of the current context; what encloses a send does not enclose its deliveries."""
+    context = contextvars.copy_context()
+    if enclosing in context and enclosing.get():  # to get what is not set takes long
+        context.run(enclosing.set, ())
+    return context
+
+
+class Sending(Send):
+    """One send to receivers of any kind, or in any executor."""
+
+    __slots__ = ("context", "lanes", "named", "queued_at", "sender", "signal")
+
+    def __init__(self, signal: object, sender: object, named: Named) -> None:
+        self.signal = signal
+        self.sender = sender
+        self.named = named
+        self.context = context_of_sender()
+        self.lanes: dict[int, object] = {}  # by id of the options, until there are deliveries
+
+    def values(self) -> Named:
+        """What was sent, without the signal and the sender, by name."""
+        return {n: self.named[n] for n in self.named if n not in ("signal", "sender")}
+
+    def note(self, deliveries: Iterable[tuple[Receiver, Future[object]]]) -> None:
+        """These are the deliveries, which nothing has happened to yet."""
+
+    def watch_for(self, receiver: Receiver) -> Watch | None:
+        """The watch of a call of ``receiver`` in another executor."""
+        return None
+
+    def report_in(
+        self,
+        context: contextvars.Context,
+        receiver: Receiver,
+        error: BaseException,
+        queued: float = 0.0,
+    ) -> None:
+        """Report, in ``context``, what no worker of a pool has seen fail."""
+        of = self.signal, self.sender, receiver
+        context.run(report, *of, error, self.mode, queued, 0.0, self.named)
+
+
+class Delivery(MayRunAgain):
+    """One receiver's call in a :class:`WorkerPool`: a ``concurrent.futures.Future``.
+
+    ``signal``, ``sender`` and ``receiver`` tell whose. ``result()`` gives the response or raises
+    what the receiver raised; a worker of the same pool that waits runs it if it has not started.
+    """
+
+    __slots__ = ("_send", "receiver", "sender", "signal")
+
+    _gate: Gate | None = None  # of a tracked receiver, until it is inside
+    _core: Core
+    receiver: Receiver
+    sender: Any
+    _send: Send | None
+    signal: Any
+
+    def _mark_queued(self, now: float) -> None:
+        # Looked at once: another thread may drop this delivery meanwhile.
+        send: Any = self._send
+        if send is not None:
+            send.queued_at = now
+
+    @foreign
+    def _perform(self) -> Result:
+        """Call the receiver in its own copy of the sender's context; tell of its failure."""
+        # In one piece: deliveries that wait for deliveries nest on one stack.
+        send, gate, around = self._send, self._gate, self._core.config.around
+        assert send is not None
+        target = send.target_for(self.receiver)
+        context = send.context.copy()
+        arguments, keywords = send.arguments, send.keywords_for(self)
+        defer = self._core.state.defer
+        failed: Failed | None = None
+        watch: Watch | None = None
+        again: list[Pause | None] = []  # what follows a failure
+        outcome: Result = None, SKIPPED
+        started = time.perf_counter()
+        try:
+            if gate is not None:
+                self._dequeue()
+                self._gate = None  # what follows is done inside of it
+                try:
+                    inside = gate.call(self._perform)
+                finally:
+                    if self._retry is not None:
+                        self._gate = gate  # there may be another attempt
+                if not isinstance(inside, BaseException):
+                    outcome = inside
+                del inside
+                return outcome
+            if send.watches is not None:
+                watch = send.watches[id(self)]
+                watch.start_in(context, self._waits_since(send), defer)
+            if around is None:
+                outcome = context.run(target, *arguments, **keywords), None
+                return outcome
+            failed = functools.partial(self._fail_inside, again, send, started)
+            outcome = context.run(surrounded, around, failed, defer, target, arguments, keywords)
+            if again:
+                outcome = again[0], outcome[1]
+            return outcome
+        except BaseException as error:  # whatever a receiver raises is its delivery's
+            outcome = self._fail(send, started, error, context), error
+            return outcome
+        finally:
+            if watch is not None:
+                watch.end_in(context, *outcome, defer)
+            # See drop_frame; and this frame may live as long as what a receiver has raised.
+            del self, keywords, send, context, failed, outcome, watch
+
+    @foreign
+    def _fail(
+        self,
+        send: Send,
+        started: float,
+        error: BaseException,
+        context: contextvars.Context | None = None,
+        named: Named | None = None,
+    ) -> Pause | None:
+        """Tell of what the receiver, ``started`` then, has raised just now.
+
+        ``context`` is that in which it ran; ``None``: the current one. ``named`` is what was sent,
+        if ``send`` may not know any more: the receiver has forked, say. Returns what follows, if
+        that is another attempt.
+        """
+        ran = time.perf_counter() - started
+        drop_frame(error)
+        call = _call if context is None else context.run
+        before = self._last_pause()
+        attempts = 1 if before is None else before.attempts + 1
+        of = self.signal, self.sender, self.receiver, error, send.mode
+        pause: Pause | None = None
+        if (policy := self._retry) is not None:
+            about = self._about()
+            pause = pause_after(policy, self._core, before, started, error, call, about)
+        if pause is not None:
+            raised = raised_by(call, report_retry, *of, attempts, pause.due - time.perf_counter())
+        else:
+            # Not below zero where an interrupted sender has queued it once more.
+            queued = max(0.0, started - self._waits_since(send))
+            named = send.named if named is None else named
+            raised = raised_by(call, report, *of, queued, ran, named, attempts)
+        if raised is not None and (interrupt := unless_own(raised)) is not None:
+            self._core.state.defer(interrupt)  # raised once this has its own error
+        return pause
+
+    def _fail_inside(
+        self, again: list[Pause | None], send: Send, started: float, error: BaseException
+    ) -> None:
+        """The same for who cannot take what it returns."""
+        again.append(self._fail(send, started, error))
+
+    def _waits_since(self, send: Send) -> float:
+        """Since when it has waited to be run."""
+        pause = self._last_pause()
+        return send.queued_at if pause is None else pause.due
+
+    def _about(self) -> str:
+        return f"{name_signal(self.signal)} to {name_of(self.receiver)}"
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self.cancelled() else self._phase.lower()
+        if state == "finished" and self._exception is not None:
+            state += f", raised {type(self._exception).__name__}"
+        return f"<Delivery of {name_of(self.receiver)}{for_signal(self.signal)}, {state}>"
+
+    def _forget(self) -> None:
+        """Let go of what is needed only to run."""
+        self._send = None
+        self._dequeue()
+
+    def _dequeue(self) -> None:
+        """It has started, or will not: its gate need not cancel it any more."""
+        if (gate := self._gate) is not None:
+            gate.dequeue(self)
+
+
+class SingleDelivery(Delivery):
+    """One that stands in the queue by itself: an ordered one, an async one, one that is held."""
+
+    __slots__ = ("_claims", "_gate", "_ordered_by", "_retry", "_turn")
+
+    def __init__(
+        self, core: Core, receiver: Receiver, send: Sending, lane: object, gate: Gate | None
+    ) -> None:
+        """``lane``: whose it is in, the receiver's or that of a ``LaneId``; ``None``: in none."""
+        super().__init__(core)
+        self.signal = send.signal
+        self.sender = send.sender
+        self.receiver = receiver
+        self._send = send
+        self._turn = None
+        self._ordered_by = lane
+        self._gate = gate
+        self._retry: Retry | None = None
+
+    @property
+    def _claimed_by(self) -> Claim | None:
+        if self._retry is not None:
+            return deciding(self._claims)
+        for entry in self._claims:
+            if type(entry) is tuple:
+                return entry
+        return None
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._ordered_by = None  # its turn, if it has one, keeps the lane
+
+
+def _call(function: Callable[..., R], /, *arguments: object) -> R:
+    return function(*arguments)

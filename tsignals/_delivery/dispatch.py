@@ -1,0 +1,169 @@
+"""From a send to deliveries: into a ``WorkerPool``, or into any other executor."""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from tsignals._base.process import in_main_interpreter
+from tsignals._calling.compiled import BACKGROUND, BackgroundCaller
+from tsignals._calling.tracking import Gate
+from tsignals._calling.types import Named, Receiver
+from tsignals._delivery.batch import Asked, BatchDelivery
+from tsignals._delivery.claiming import claiming
+from tsignals._delivery.deliveries import Deliveries
+from tsignals._delivery.delivery import Delivery, Sending, SingleDelivery, context_of_sender
+from tsignals._delivery.general import GeneralBatch, GeneralDelivery
+from tsignals._delivery.keys import asking, in_pool
+from tsignals._delivery.other_executors import Live, deliver_elsewhere
+from tsignals._delivery.plain import PlainDelivery, PlainSend
+from tsignals._delivery.watched import is_taken
+from tsignals._pool.admission import take
+from tsignals._pool.core import Core
+from tsignals._pool.future import PENDING
+from tsignals._pool.overflow import accept, find_room, refuse_if_not_open
+from tsignals._pool.pool import WorkerPool, core_of
+from tsignals._pool.state import ADMITTED
+from tsignals._pool.task import Entry
+from tsignals._registry.connecting import before_async
+from tsignals._registry.plan import Plan
+
+
+@asking
+@claiming(Deliveries, is_taken)
+def deliver(executor: Executor, live: Live, send: Sending) -> Deliveries:
+    """Hand one send to ``executor``, as a whole where that is a ``WorkerPool``."""
+    if not isinstance(executor, WorkerPool):
+        return deliver_elsewhere(executor, live, send)
+    core = core_of(executor)
+    deliveries = Deliveries()
+    batch = GeneralBatch(core)
+    entries: list[Entry] = []
+    on_loop: list[Entry] = []  # these come last
+    tracked: list[Delivery] = []
+    again = False  # whether any may be run again
+    for connection, receiver in live:
+        options = connection._options
+        lane = in_pool(core, options, receiver, send)
+        delivery: Delivery
+        if options.on_loop:
+            delivery = async_delivery(core, receiver, send, lane, options.gate)
+            on_loop.append(delivery)
+        elif lane is not None:
+            delivery = SingleDelivery(core, receiver, send, lane, options.gate)
+            entries.append(delivery)
+        else:
+            if not batch.deliveries:
+                entries.append(batch)
+            delivery = GeneralDelivery(core, receiver, send, options.gate, batch)
+        delivery._retry = options.retry
+        again = again or options.retry is not None
+        if options.gate is not None:
+            tracked.append(delivery)
+        deliveries.append((receiver, delivery))
+    lane = None  # what is raised below would keep it, and with it its lane
+    send.lanes.clear()
+    batch.complete()
+    send.note(deliveries)
+    deep = bool(on_loop) or len(entries) > 1 or entries[0] is not batch
+    accept(core, entries + on_loop, deep)
+    for delivery in tracked:
+        delivery._mind_gate()
+    if again:
+        core.timer.be_ready(core)
+    return deliveries
+
+
+def load_async() -> None:
+    """Import what async receivers need, where handlers may come in between."""
+    if not in_main_interpreter():
+        return  # and CPython 3.12 may crash at the end of one that has imported asyncio
+    import tsignals._calling.asynchronous
+    import tsignals._delivery.async_delivery
+    import tsignals._delivery.event_loop  # noqa: F401
+
+
+before_async.append(load_async)
+
+
+def async_delivery(
+    core: Core, receiver: Receiver, send: Sending, lane: object, gate: Gate | None
+) -> Delivery:
+    """A delivery on the event loop of ``core``, which runs from now on."""
+    from tsignals._delivery.async_delivery import AsyncDelivery  # imports asyncio
+    from tsignals._delivery.event_loop import ensure_loop
+
+    refuse_if_not_open(core)
+    ensure_loop(core)
+    return AsyncDelivery(core, receiver, send, lane, gate)
+
+
+def deliver_plain(
+    core: Core,
+    plan: Plan,
+    receivers: Sequence[Receiver],
+    signal: object,
+    sender: object,
+    named: Named,
+) -> Deliveries:
+    """Have ``core``, which has no ``around``, call plain receivers: all of them, or none."""
+    send = PlainSend()
+    _, only, call = plan.background
+    send.call = call if only in named and len(named) == 1 else _caller(plan, named)
+    send.named = named
+    send.retries = plan.retries
+    send.context = context_of_sender()
+    send.core = core
+    batch: list[BatchDelivery | Asked | None] = []
+    deliveries = Deliveries()
+    index = 0
+    for receiver in receivers:
+        delivery = PlainDelivery()
+        delivery._phase = PENDING
+        delivery._core = core
+        delivery.signal = signal
+        delivery.sender = sender
+        delivery.receiver = receiver
+        delivery._send = send
+        delivery._index = index
+        index += 1
+        batch.append(delivery)
+        deliveries.append((receiver, delivery))
+    send._stack = [0] if index == 1 else [*range(index - 1, -1, -1)]
+    send.asked = None
+    # This last: until here, an interrupt leaves no cycle. One that has grown keeps room for more.
+    send.deliveries = batch[:] if index == 1 else batch
+    admitted_here = False
+    try:
+        take(core, [send], index * ADMITTED, find_room)
+        admitted_here = True
+    finally:
+        if not admitted_here:
+            _break_cycle(core, send, index)
+    if core.drops.dropped or core.drops.lost:
+        core.drops.log_now_and_then()
+    if send.retries:
+        core.timer.be_ready(core)
+    return deliveries
+
+
+def _caller(plan: Plan, named: Named) -> BackgroundCaller:
+    """What calls one receiver in a worker with ``named``; the plan keeps it for the next send."""
+    names, _, call = plan.background
+    if names != [*named]:
+        call = BACKGROUND.find(tuple(named))
+        # Or it would keep names of any kind.
+        if names is None and call is not BACKGROUND.any_names and {*map(type, named)} <= {str}:
+            names = [*named]
+            plan.background = names, names[0] if len(names) == 1 else None, call
+    return call
+
+
+def _break_cycle(core: Core, send: PlainSend, count: int) -> None:
+    """After ``take`` has raised: where nothing was accepted, deliveries and send are a cycle."""
+    known, left = core.backlog.unresolved, send._tasks()
+    # In this order, as in admission: between the looks they may be run, and leave.
+    if (
+        len(left) == count
+        and send not in known
+        and all(delivery not in known and delivery._claimed_by is None for delivery in left)
+    ):
+        send.deliveries.clear()

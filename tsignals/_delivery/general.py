@@ -1,0 +1,57 @@
+"""The batch of receivers of any kind: tracked ones, and those with something around them."""
+
+from tsignals._base.retry import Retry
+from tsignals._calling.tracking import Gate
+from tsignals._calling.types import Receiver
+from tsignals._delivery.batch import Batch, BatchDelivery
+from tsignals._delivery.delivery import Sending
+from tsignals._pool.core import Core
+from tsignals._pool.future import PENDING
+
+
+class GeneralDelivery(BatchDelivery):
+    """One receiver's call, with a gate to pass, or inside of what is around it."""
+
+    __slots__ = ("_batch", "_gate", "_retry")
+
+    def __init__(
+        self, core: Core, receiver: Receiver, send: Sending, gate: Gate | None, batch: Batch
+    ) -> None:
+        self._batch = batch
+        self._index = len(batch.deliveries)
+        self._phase = PENDING
+        self._result = self._exception = None
+        self._core = core
+        self.signal = send.signal
+        self.sender = send.sender
+        self.receiver = receiver
+        self._send = send
+        self._gate = gate
+        self._retry: Retry | None = None
+        batch.deliveries.append(self)
+
+
+class GeneralBatch(Batch):
+    """Those of one send. What was sent they know, until the last of them has ended.
+
+    Not the batch: it would let go of that, and run its finalizers, in a worker that counts as idle.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.asked = None
+        self.deliveries = []
+        self._stack = []
+
+    def _mark_queued(self, now: float) -> None:
+        # Without a call: it is counted already, and this may be the end of the stack.
+        first: GeneralDelivery | None = self.deliveries[0]  # type: ignore[assignment]
+        send: Sending | None = None if first is None else first._send  # type: ignore[assignment]
+        if send is not None:  # else the first has ended, and this is queued once more
+            send.queued_at = now
+
+    def complete(self) -> None:
+        """All of its deliveries are in it."""
+        self._stack = [*range(len(self.deliveries) - 1, -1, -1)]

@@ -1,0 +1,277 @@
+"""Deliveries in an executor that is no ``WorkerPool``: with that executor's own futures.
+
+What follows when one has ended (the gate of a tracked receiver, the telling of a failure) happens
+in this process, in a callback of the future. The context stays in this process, too.
+
+Such futures are made only when the executor is given the work. For a send that is prepared,
+``StandIn`` stands in until then, and after.
+"""
+
+import contextvars
+import functools
+import time
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Executor, Future
+from typing import Protocol, cast
+
+from tsignals._base import process
+from tsignals._base.around import Around
+from tsignals._base.definition import for_signal, name_of
+from tsignals._base.errors import DeliveryDropped, DeliveryLost
+from tsignals._base.identity import identity
+from tsignals._base.interrupts import apply_to_all, raised_by
+from tsignals._base.log import came_by_signal, unless_own
+from tsignals._base.overrides import TakesDeliveries, Told
+from tsignals._base.process import notice, page
+from tsignals._calling.general import ignore, target_for
+from tsignals._calling.tracked_call import Call, enclosing
+from tsignals._calling.tracking import Gate
+from tsignals._calling.types import Receiver
+from tsignals._delivery.deliveries import Deliveries
+from tsignals._delivery.delivery import Delivery, Sending
+from tsignals._delivery.interpreters import Parcel, for_interpreter
+from tsignals._delivery.stand_in import StandIn
+from tsignals._pool.lane_ids import LaneId
+from tsignals._pool.pool import check_executor
+from tsignals._registry.connection import Options
+from tsignals._registry.receiver import Background, unwrap
+
+
+class HasOptions(Protocol):
+    """A connection, or what calls for a delivery without one."""
+
+    _options: Options
+
+
+Live = Sequence[tuple[HasOptions, Receiver]]
+
+
+class RemoteCall:
+    """A receiver's call for an executor of another kind, which may pickle it.
+
+    The sender's context, and the gate of a tracked receiver, stay in this process.
+    """
+
+    def __init__(
+        self, receiver: Receiver, sending: Sending, call: Call | None, is_async: bool
+    ) -> None:
+        # Not the function behind ``background``, which is not found under its own name.
+        self.target = receiver if sending.target is None else sending.target
+        self.is_async = is_async
+        self.arguments = sending.arguments
+        self.keywords = sending.keywords_for(sending)
+        self.context: contextvars.Context | None = sending.context.copy()
+        self.call = call
+        self.watch = sending.watch_for(receiver)
+        self.queued_at = time.perf_counter()
+        self.around: Around | None = None
+        self.void = False  # who made it was interrupted, and may do it again
+
+    def __call__(self) -> object:
+        if self.context is None:
+            return self._call()
+        if self.void:
+            raise CancelledError
+        if self.call is not None:
+            self.call.begin()
+            if self.call.void:
+                raise CancelledError
+            if self.is_async:
+                self.context.run(enclosing.set, (self.call,))
+        target = target_for(self._call, self.watch, self.around, ignore, self.queued_at)
+        return self.context.run(target)
+
+    def _call(self) -> object:
+        if not self.is_async:
+            return unwrap(self.target)(*self.arguments, **self.keywords)
+        from tsignals._calling import asynchronous
+
+        return asynchronous.respond_now(unwrap(self.target), self.arguments, self.keywords)
+
+    def __getstate__(self) -> dict[str, object]:
+        if self.watch is not None:
+            self.watch.is_elsewhere = True
+        target = self.target
+        if issubclass(type(target), Background):
+            target = cast(Background, target).portable
+        here_only = {"context": None, "call": None, "watch": None}
+        return {**self.__dict__, "target": target, **here_only}
+
+
+def deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deliveries:
+    refuse_options(executor, live, sending)
+    deliveries = Deliveries()
+    for connection, receiver in live:
+        future = submit_elsewhere(executor, connection._options, receiver, sending)
+        sending.note([(receiver, future)])
+        deliveries.append((receiver, cast(Delivery, future)))
+    return deliveries
+
+
+def refuse_options(executor: Executor, live: Live, sending: Sending) -> None:
+    """Raise ``TypeError`` where ``executor`` is none, or cannot keep an order or run again."""
+    check_executor(executor)  # it may have been assigned to the signal
+    if isinstance(executor, TakesDeliveries):
+        return
+    for connection, receiver in live:
+        ordered = connection._options.ordered is not False
+        if ordered or connection._options.retry is not None:
+            what = "an ordered receiver" if ordered else "a receiver with retry"
+            raise TypeError(
+                f"{what} needs a WorkerPool, and the one of {name_of(receiver)}"
+                f"{for_signal(sending.signal)} is a {type(executor).__name__}; nothing was queued"
+            )
+
+
+def submit_elsewhere(
+    executor: Executor, options: Options, receiver: Receiver, sending: Sending
+) -> "Future[object]":
+    gate = options.gate
+    call = None if gate is None else Call(thread=0)
+    call_there: RemoteCall | None = None
+    future: Future[object]
+    try:
+        if gate is not None and call is not None and not gate.enter(call):
+            future = Future()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+            return future
+        call_there = RemoteCall(receiver, sending, call, options.on_loop)
+        ended = _Ended(receiver, sending, gate, call, call_there.context)
+        try:
+            future = _submit(executor, call_there, options, receiver, sending)
+        except Exception as error:
+            if came_by_signal(error):
+                raise
+            future = Future()
+            # Its frames have what would have it: a cycle.
+            future.set_exception(BaseException.with_traceback(error, None))
+        if gate is not None:
+            gate.enqueue(future)
+        future.add_done_callback(ended)
+        if call_there.watch is not None:
+            future.add_done_callback(call_there.watch.done)
+        return future
+    except BaseException:  # interrupted: it may have been queued, and must not run any more
+        if call_there is not None:
+            call_there.void = True
+        if gate is not None and call is not None:
+            call.void = True
+            gate.leave(call)
+        raise
+
+
+def _submit(
+    executor: Executor, call: RemoteCall, options: Options, receiver: Receiver, sending: Sending
+) -> "Future[object]":
+    if isinstance(executor, TakesDeliveries):
+        call.around = executor.around
+        lane, of = sending.lanes.get(id(options)), identity(receiver)
+        key = None if lane is None else (of, lane.value) if isinstance(lane, LaneId) else of
+        told = Told(sending.signal, sending.sender, receiver, options.on_loop, key)
+        return executor.take(call, told)
+    return executor.submit(Parcel(call, receiver) if for_interpreter(executor) else call)
+
+
+class _Ended:
+    """What follows when a delivery elsewhere has ended: the gate, and the telling."""
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        sending: Sending,
+        gate: Gate | None,
+        call: Call | None,
+        context: contextvars.Context | None,
+    ) -> None:
+        self.receiver = receiver
+        self.sending: Sending | None = sending
+        self.context = context  # of the receiver; in another process it has that one's own
+        self.gate = gate
+        self.call = call
+
+    def __call__(self, future: "Future[object]") -> None:
+        if self.gate is not None and self.call is not None:
+            self.gate.dequeue(future)
+            self.gate.leave(self.call)
+        sending, context = self.sending, self.context
+        self.sending = self.context = None  # the future keeps its callbacks
+        if sending is None or context is None or future.cancelled():
+            return
+        # A copy: an executor may resolve what still runs.
+        raised = raised_by(self._tell, future, sending, context.copy())
+        try:
+            if raised is not None and unless_own(raised) is not None:
+                raise raised
+        finally:
+            del raised  # or the traceback, this frame and the error form a cycle
+
+    def _tell(
+        self, future: "Future[object]", sending: Sending, context: contextvars.Context
+    ) -> None:
+        if (error := future.exception(0)) is not None:
+            sending.report_in(context, self.receiver, error)
+
+
+def dropped() -> DeliveryDropped:
+    """What becomes of a delivery that nobody submits."""
+    return DeliveryDropped("it was prepared, and dropped before anybody submitted it")
+
+
+class HeldElsewhere:
+    """Held back from another executor."""
+
+    def __init__(
+        self, executor: Executor, live: Live, sending: Sending, deliveries: Deliveries
+    ) -> None:
+        refuse_options(executor, live, sending)
+        self.executor = executor
+        self.sending = sending
+        self.process = process.here[0]
+        self.dropping = object()  # the claim of all who drop them: one goes on where another was
+        self.calls: list[tuple[StandIn, Options, Receiver]] = []
+        for connection, receiver in live:
+            future = StandIn()
+            self.calls.append((future, connection._options, receiver))
+            deliveries.append((receiver, cast(Delivery, future)))
+
+    def hold(self) -> None:
+        for future, options, _ in self.calls:
+            if (gate := options.gate) is not None:
+                future.add_done_callback(gate.dequeue)
+                gate.enqueue(future)
+
+    def raise_interrupt(self) -> None:
+        pass
+
+    def is_held(self) -> bool:
+        return any(future._own is None and not future.done() for future, _, _ in self.calls)
+
+    def submit(self, claim: object) -> None:
+        if not page[0]:
+            notice()
+        if self.process is not process.here[0]:
+            self._drop_all(DeliveryLost("it was prepared in the parent of this process"))
+            return
+        for future, options, receiver in self.calls:
+            own = None
+            try:
+                if future.decide(claim):
+                    own = submit_elsewhere(self.executor, options, receiver, self.sending)
+                    future.follow(own)
+                    own = None
+            finally:  # interrupted: it is followed; or it is not queued and waits, as the rest does
+                if own is not None:
+                    future.follow(own)
+                elif future._claims[:1] == [claim] and future._own is None and not future.done():
+                    future._claims = []
+
+    def drop(self) -> None:
+        self._drop_all(None)
+
+    def _drop_all(self, error: BaseException | None) -> None:
+        apply_to_all(functools.partial(self._drop, error), [future for future, _, _ in self.calls])
+
+    def _drop(self, error: BaseException | None, future: StandIn) -> None:
+        if future.decide(self.dropping) and not future.done():
+            future.set_exception(error or dropped())

@@ -1,0 +1,133 @@
+"""A send into an executor that somebody observes: its deliveries, each with a watch."""
+
+import functools
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
+from typing import TypeVar
+
+from tsignals._base import observers
+from tsignals._base.interrupts import apply_to_all
+from tsignals._base.telling import ObservedSend
+from tsignals._base.watches import Watch
+from tsignals._calling.types import Named, Receiver
+from tsignals._delivery.delivery import Delivery, HasSender, Sending
+from tsignals._delivery.other_executors import Live
+from tsignals._delivery.stand_in import StandIn
+
+R = TypeVar("R")
+HandsOver = Callable[[Executor, Live, Sending], R]
+"""Hands the receivers of a send over to an executor."""
+
+
+def observed(function: HandsOver[R]) -> HandsOver[R]:
+    """Have those told who observe of what ``function`` hands over to an executor."""
+
+    @functools.wraps(function)
+    def hand_over(executor: Executor, live: Live, send: Sending) -> R:
+        # Before the call: while nobody observes anything, nothing is paid.
+        if not (observers.active or observers.own) or not observers.who_observes(send.signal):
+            return function(executor, live, send)
+        return WatchedSending(send, live).hand_over(function, executor, live)
+
+    return hand_over
+
+
+class WatchedSending(Sending):
+    """A send that knows the watches of its deliveries.
+
+    By the ids of these, which know it: while a delivery looks for its watch, it lives.
+    """
+
+    __slots__ = (
+        "_coming",
+        "_left",
+        "_observed",
+        "_pairs",
+        "_sending",
+        "arguments",
+        "mode",
+        "target",
+        "watches",
+    )
+
+    def __init__(self, sending: Sending, live: Live) -> None:
+        self._sending = sending
+        self.signal, self.sender = sending.signal, sending.sender
+        self.named, self.context, self.lanes = sending.named, sending.context, sending.lanes
+        self.mode, self.arguments, self.target = sending.mode, sending.arguments, sending.target
+        # Set here only, so never to None.
+        self.watches: dict[int, Watch] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._observed = ObservedSend(self.signal, self.sender, self.mode)
+        self._coming = [Watch(self._observed, n, receiver) for n, (_, receiver) in enumerate(live)]
+        for watch in self._coming:
+            watch.context = self.context
+        self._left = self._coming.copy()  # that no call in another executor has taken
+        self._pairs: list[tuple[Watch, Future[object]]] = []  # while it is handed over
+
+    def hand_over(self, function: HandsOver[R], executor: Executor, live: Live) -> R:
+        """Tell that it is sent; call ``function``, and tell of what that does not take."""
+        try:
+            receivers = [watch.receiver for watch in self._coming]
+            self._observed.announce(self.sender, self.values(), receivers)
+            send = self if self._observed.is_followed else self._sending
+            return function(executor, live, send)
+        except BaseException as error:
+            apply_to_all(self._refuse, [error])  # once more, if it is interrupted
+            raise
+        finally:
+            self._pairs = []
+
+    def keywords_for(self, of: HasSender) -> Named:
+        return self._sending.keywords_for(of)
+
+    def note(self, deliveries: Iterable[tuple[Receiver, Future[object]]]) -> None:
+        """These are the next ones, in the order of the receivers."""
+        self._sending.note(deliveries)
+        for _, future in deliveries:
+            watch = self._coming[0]
+            self.watches[id(future)] = watch
+            self._pairs.append((watch, future))
+            self._coming.pop(0)  # not before: interrupted, it is found in one of the two
+            # A gate holds a stand-in, which must not hold what knows the Prepared.
+            weak = functools.partial(_done, weakref.ref(watch))
+            future.add_done_callback(weak if isinstance(future, StandIn) else watch.done)
+
+    def watch_for(self, receiver: Receiver) -> Watch | None:
+        """The watch of a call of ``receiver`` in another executor."""
+        for watch in self._left:
+            if watch.receiver is receiver and not watch.is_over:
+                self._left.remove(watch)
+                return watch
+        return None
+
+    def _refuse(self, error: BaseException) -> None:
+        """Tell of those that were not taken."""
+        try:
+            known = dict(self._pairs)
+            refused = [watch for watch in known if not is_taken(known[watch])]
+            refused += [watch for watch in self._coming if watch not in known]
+            apply_to_all(functools.partial(_give_up, error), refused)
+        finally:
+            del error  # or the traceback, this frame and the error form a cycle
+
+
+def _give_up(error: BaseException, watch: Watch) -> None:
+    watch.give_up(error)
+
+
+def _done(reference: "weakref.ref[Watch]", future: "Future[object]") -> None:
+    if (watch := reference()) is not None:
+        watch.done(future)
+
+
+def is_taken(future: object) -> bool:
+    """Whether its executor runs it, or has; its callback tells how it ends."""
+    if isinstance(future, StandIn):
+        return False  # who prepares it was interrupted: nobody will submit it
+    if not isinstance(future, Delivery):
+        return True
+    unresolved = future._core.backlog.unresolved
+    entry = getattr(future, "_batch", future)  # as what it stands in the queue
+    # In this order: between the looks it may be run, and leave.
+    return entry in unresolved or future in unresolved or future._claimed_by is not None

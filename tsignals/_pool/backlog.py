@@ -1,0 +1,202 @@
+"""What waits in one pool: the queue, and what is in it or was taken from it and has not ended.
+
+The queue is a line of entries, the oldest first, and a ``SimpleQueue`` of tokens on which workers
+sleep. Who adds to the line then puts a token; who has taken a token then takes the first in line.
+So the order is that of the line alone, and what has ended leaves it from where it stands.
+
+Lock
+    None. Each step on the line is one call of an ``OrderedDict``, and one in C.
+
+Invariants
+    E1  An entry in the queue entitles nobody: the worker must still claim the task. So an entry
+        too many does no harm, and a step that was interrupted is simply done again. (E2, on who
+        has claimed it, is in ``attempt``.)
+    E3  An entry is in ``unresolved`` from before it can be found in the queue until all of it is
+        done, the oldest first. So whoever finds that nothing will run what waits says so in
+        ``Core.terminal_error`` and then looks there; who has queued something looks at that after.
+    E4  Workers know the core, never the pool in front of it. When nobody refers to that any
+        more, its weak reference is put among the tokens, and the worker that takes it closes the
+        pool. That is a step in C: unlike ``__del__``, no signal handler can raise in it.
+    E5  There are at least as many tokens as entries in line, those counted that somebody has in
+        hand between the two steps. So none is left behind; and a worker that finds nobody in line
+        may drop its token. Whoever takes an entry out therefore has a token in hand before: one
+        taken afterwards may be that of an entry which came meanwhile, while a worker has dropped
+        the other.
+"""
+
+import queue
+import threading
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from tsignals._pool.lane_ids import LaneIds
+from tsignals._pool.lanes import Lanes
+from tsignals._pool.seam import Claim
+from tsignals._pool.state import State
+from tsignals._pool.task import Entry, Task
+from tsignals._pool.waiters import DONE
+
+
+class Loop(Protocol):
+    """The pool's event loop, which takes what is async."""
+
+    thread: threading.Thread
+
+    def take(self, entries: Sequence[Entry]) -> None: ...
+    def runs_here(self) -> bool: ...
+    def stop(self) -> None:
+        """End; twice does no harm."""
+
+    def abandon(self) -> None:
+        """In a forked child: never touch it again."""
+
+
+Token = bool | weakref.ref[object] | None
+"""What a worker takes: True: somebody is in line; None: it may go; the weak reference of E4."""
+
+
+class InSender(Entry):
+    """Has the place, among what is not resolved, of deliveries that their sender runs itself.
+
+    They are found there one by one, as they start or are queued after all. Until then they count
+    as running, and nobody else may run or resolve them.
+    """
+
+    __slots__ = ("__weakref__", "tasks", "thread")
+
+    def __init__(self, tasks: Sequence[Task], thread: int) -> None:
+        self.tasks = tasks
+        self.thread = thread
+
+    def _take(self, claim: Claim) -> Task | None:
+        return None
+
+    def _tasks(self) -> list[Task]:
+        return []
+
+    def _oldest(self) -> Task | None:
+        return None
+
+
+class Backlog:
+    """The queue of one pool, its lanes, and what is not resolved."""
+
+    __slots__ = (
+        "_elders",
+        "in_senders",
+        "lane_ids",
+        "lanes",
+        "line",
+        "loops",
+        "pool_ref",
+        "tokens",
+        "unresolved",
+    )
+
+    def __init__(self) -> None:
+        self.line: OrderedDict[Entry, bool | None] = OrderedDict()
+        self.tokens: queue.SimpleQueue[Token] = queue.SimpleQueue()
+        self.unresolved: dict[Entry, None] = {}  # E3
+        self.in_senders: dict[InSender, None] = {}
+        self.lanes: Lanes = {}
+        self.lane_ids: LaneIds = {}
+        self.loops: list[Loop] = []  # the first is the pool's
+        self.pool_ref: weakref.ref[object] | None = None
+        self._elders: deque[weakref.ref[Entry]] = deque()  # the oldest of them; see oldest
+
+    def attend(self, pool: object) -> None:
+        """Have a worker learn when nobody refers to ``pool`` any more (E4)."""
+        self.pool_ref = weakref.ref(pool, self.tokens.put)
+
+    def put(self, entry: Entry) -> None:
+        """Queue ``entry`` for a worker; what is in line stays where it stands."""
+        self.line[entry] = None
+        self.tokens.put(True)
+
+    def requeue(self, entry: Entry) -> None:
+        """Queue what is unresolved, for a worker or the loop; more than once does no harm (E1)."""
+        if entry._on_loop:
+            self.loops[0].take([entry])
+        else:
+            self.put(entry)
+
+    def tasks(self) -> list[Task]:
+        """All that may not be resolved yet, the oldest first (E3)."""
+        return [task for entry in list(self.unresolved) for task in entry._tasks()]
+
+    def unfinished(self) -> list[Task]:
+        """All that is pending or running, the oldest first."""
+        found: list[Task] = []
+        twice = False
+        for entry in list(self.unresolved):
+            if isinstance(entry, Task):  # most are
+                found.append(entry)
+            elif isinstance(entry, InSender):
+                found += entry.tasks
+                twice = True  # what of these has started is met again
+            else:
+                found += entry._tasks()
+        if twice:
+            found = list(dict.fromkeys(found))
+        return [task for task in found if task._phase not in DONE]
+
+    def oldest(self) -> Task | None:
+        """Of what nobody has claimed, what came first (E3)."""
+        # The start of ``unresolved`` is full of holes, which take long to pass. So all that is in
+        # there is looked up at once, and serves until it has ended.
+        elders, looked_up = self._elders, False
+        while True:
+            try:
+                elder = elders.popleft()
+            except IndexError:
+                if looked_up:
+                    return None
+                looked_up = True
+                elders.extend(map(weakref.ref, list(self.unresolved)))
+                continue
+            entry = elder()
+            task = None if entry is None else entry._oldest()
+            if task is not None:
+                elders.appendleft(elder)  # it may not be dropped, or have more
+                return task
+
+    def withdraw(self, entry: object) -> None:
+        """Take ``entry`` out of the queue, if all of it has ended otherwise than by a worker.
+
+        It and its token would pile up behind busy workers.
+        """
+        if entry in self.unresolved or entry not in self.line:
+            return
+        settled = False
+        try:
+            token = self.tokens.get_nowait()  # first: see E5
+            if token is not True or self.line.pop(cast(Entry, entry), False) is False:
+                self.tokens.put(token)
+            settled = True
+        except queue.Empty:
+            settled = True  # a worker has it in hand, and will find nothing in the entry
+        finally:
+            if not settled:  # interrupted, perhaps with any one in hand
+                self.tokens.put(True)
+                self.tokens.put(None)
+                if self.pool_ref is not None and self.pool_ref() is None:
+                    self.tokens.put(self.pool_ref)
+
+    def let_threads_go(self, state: State) -> None:
+        """Where the pool closes, and nothing is left for them, end its threads."""
+        if state.mode and not state.pending:
+            self.tokens.put(None)
+        if state.mode and state.quiet:
+            for loop in self.loops:
+                loop.stop()
+
+    def clear(self) -> None:
+        """Take everything out of the queue: nobody will, and it knows what was sent."""
+        self.line.clear()
+        while True:
+            try:
+                self.tokens.get_nowait()
+            except queue.Empty:
+                return

@@ -1,0 +1,227 @@
+"""Waiting for what a pool runs, from outside and from its own workers, without a deadlock.
+
+A worker that would wait for a task that has not started runs it. Where others run what it waits
+for, it says so, and raises where that closes a cycle: see ``cycles``.
+"""
+
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from typing import Generic, TypeVar
+
+from tsignals._base.inbox import Inbox
+from tsignals._base.interrupts import refuse_if_critical, refuse_if_deep
+from tsignals._base.process import notice, page
+from tsignals._base.timeouts import deadline_in, left_until
+from tsignals._pool import cycles
+from tsignals._pool.pauses import is_kept_back, is_over_or_due
+from tsignals._pool.seam import TaskLike
+
+T = TypeVar("T", bound=TaskLike)
+W = TypeVar("W")
+
+NOT_DONE = "the delivery is not done yet; it goes on"
+
+
+class _Teller(Generic[T]):
+    """Among those who are parked until a task ends; puts that or another into a queue then."""
+
+    __slots__ = ("_task", "_told")
+
+    def __init__(self, told: "Inbox[T]", task: T) -> None:
+        self._told = told
+        self._task = task
+
+    def put(self, _: None) -> None:
+        self._told.put(self._task)
+
+
+def park(task: TaskLike, timeout: float | None) -> None:
+    """Wait until ``task`` is done, and only that. Raises ``TimeoutError``."""
+    refuse_if_critical("result()")
+    woken: Inbox[None] = Inbox()
+    deadline = deadline_in(timeout)
+    try:
+        task._park(woken)
+        _sleep_until_done(task, woken, deadline)
+    except queue.Empty:
+        raise TimeoutError(NOT_DONE) from None
+    finally:
+        task._unpark(woken)
+
+
+def _sleep_until_done(task: TaskLike, woken: "Inbox[None]", deadline: float | None) -> None:
+    while not task.done():
+        woken.get(timeout=left_until(deadline))
+
+
+def await_done(task: TaskLike, timeout: float | None) -> None:
+    """Wait until ``task`` is done; a worker runs what it would wait for, if it has not started.
+
+    Raises ``TimeoutError``, and ``RuntimeError`` for a wait that cannot end.
+    """
+    # Few frames deep: deliveries that wait for deliveries nest on one stack.
+    deadline = deadline_in(timeout)
+    if not page[0]:
+        notice()
+    core = task._core
+    if not core.works_here():
+        if timeout is None or timeout > 0:
+            core.refuse_on_loop()
+        park(task, timeout)
+        return
+    before = task
+    held: Collection[TaskLike] = ()
+    while not task.done():
+        for before, held in left_before(task):
+            if not held and before._claimed_by is None:
+                refuse_if_deep()
+                core.attempt(before).carry_out()
+                if before.done():
+                    continue
+                if before._may_pause and not before._on_loop:
+                    break  # it may be run again
+            sleep(before, task, left_until(deadline), held)
+            if held or not before.done():
+                break  # if it was let go, it stands in its lane now
+    del task, before, held  # see drop_frame
+
+
+def sleep(
+    before: TaskLike, task: TaskLike, timeout: float | None, held: Collection[TaskLike]
+) -> None:
+    """In a worker: wait until ``before``, which others run, has ended, or may be run here.
+
+    Or until ``task`` has, which stands behind it: it may be cancelled there. ``held``: those that
+    nobody might run a moment ago. Raises as ``await_done``.
+    """
+    refuse_if_critical("a worker")
+    woken: Inbox[None] = Inbox()
+    both = {before: None, task: None}
+    try:
+        for one in both:
+            one._park(woken)
+        if all(map(is_kept_back, held)) and not (is_over_or_due(before) or task.done()):
+            sleep_on(woken, [before], True, timeout)
+    finally:
+        for one in both:
+            one._unpark(woken)
+
+
+def sleep_on(
+    woken: "Inbox[W]",
+    tasks: Collection[TaskLike],
+    every: bool,
+    timeout: float | None,
+) -> W:
+    """In a worker: wait for what is put into ``woken`` when one of ``tasks`` has ended.
+
+    Others run these; ``every``: who waits needs all of them, else any. Raises as ``await_done``.
+    """
+    for task in tasks:
+        task._core.refuse_on_loop()
+        break  # they are of one pool
+    me = threading.get_ident()
+    above = cycles.enter(tasks, me, every)
+    try:
+        return woken.get(timeout=None if timeout is None else max(0.0, timeout))
+    except queue.Empty:
+        raise TimeoutError(NOT_DONE) from None
+    finally:
+        try:
+            cycles.leave(me, above)
+        finally:
+            cycles.leave(me, above)  # once more: see interrupts
+
+
+def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
+    """In a worker: yield ``tasks`` as they end; run what has not started. See ``await_done``."""
+    refuse_if_critical("a worker")
+    deadline = deadline_in(timeout)
+    told: Inbox[T] = Inbox()
+    tellers: dict[tuple[TaskLike, T], _Teller[T]] = {}
+    # With what each waits for: itself, or another.
+    left: dict[T, TaskLike] = dict(zip(tasks, tasks, strict=True))
+    unseen = deque(tasks)
+    try:
+        for task in tasks:
+            _have_told(task, task, told, tellers)
+            if task.done():
+                told.put(task)
+        while left:
+            if told.empty():
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if remaining is not None and remaining < 0:
+                    raise TimeoutError(NOT_DONE)
+                if unseen:
+                    task = unseen.popleft()
+                    if task in left:
+                        before = left[task] = run_up_to(task)
+                        if before is not task:
+                            _have_told(before, task, told, tellers)
+                            if is_over_or_due(before):
+                                told.put(task)
+                    continue
+                task = sleep_on(told, left.values(), False, remaining)
+            else:
+                task = told.get()
+            if task not in left:
+                continue
+            if task.done():
+                del left[task]
+                yield task
+            else:  # what stood before it is, or it may be run again
+                unseen.append(task)
+    finally:
+        for (told_of, _), teller in tellers.items():
+            told_of._unpark(teller)
+
+
+def _have_told(
+    of: TaskLike,
+    task: T,
+    told: "Inbox[T]",
+    tellers: dict[tuple[TaskLike, T], _Teller[T]],
+) -> None:
+    """Have ``told`` get ``task`` at the end of ``of``, if that is still to come."""
+    if (of, task) not in tellers:  # parked twice, it is told twice, and comes here twice as often
+        tellers[of, task] = teller = _Teller(told, task)
+        of._park(teller)
+
+
+def run_up_to(task: TaskLike) -> TaskLike:
+    """In a worker: run ``task`` and what stands before it, as far as these can start now.
+
+    Returns the first of them that runs elsewhere, or ``task``.
+    """
+    for before, held in left_before(task):
+        if not held and before._claimed_by is None:
+            refuse_if_deep()
+            before._core.attempt(before).carry_out()
+        if not before.done():
+            return before
+    return task
+
+
+def help_with(task: TaskLike) -> None:
+    """Before a wait for ``task``: in a worker, run it, as far as it can start now."""
+    if task._core.works_here():
+        run_up_to(task)
+
+
+def left_before(task: TaskLike) -> Iterator[tuple[TaskLike, Collection[TaskLike]]]:
+    """What must end for ``task`` to have ended and is not done: what stands before it in its lane,
+    and itself; each with itself once more, if it is held back."""
+    held = [task] if is_kept_back(task) else []  # looked at before its turn: H3 in held
+    for before in [*task._standing_before(), task]:
+        if not before.done():
+            yield before, held if before is task else [before] if is_kept_back(before) else ()
+
+
+def loop_runs_here() -> bool:
+    """Whether this thread runs an event loop."""
+    asyncio = sys.modules.get("asyncio")  # where it is not imported, no loop runs
+    return asyncio is not None and asyncio._get_running_loop() is not None

@@ -1,0 +1,148 @@
+"""What ``Signal.connect`` and ``Signal.disconnect`` do: check, then enter or remove a connection.
+
+Nothing changes before all is checked.
+"""
+
+from collections.abc import Callable, Hashable
+from types import FunctionType
+
+from tsignals._base.definition import as_method, behind_partials, name_of
+from tsignals._base.identity import IdentityKey
+from tsignals._base.retry import Retry, check_retry
+from tsignals._calling.tracking import Gate
+from tsignals._calling.types import Ordered, Receiver, check_ordered
+from tsignals._calling.waits import check_wait, refuse_on_its_loop, wait_for
+from tsignals._registry.connection import PLAIN, Connection, Options, Wait
+from tsignals._registry.once import Once
+from tsignals._registry.receiver import check, connection_key, own_options, unwrap
+from tsignals._registry.references import hold_receiver, hold_sender
+from tsignals._registry.registry import Registry
+
+sends: set[object] = set()
+"""Methods that are no receivers: the sends of signals and of their views, which enter them."""
+
+
+before_async: list[Callable[[], object]] = []
+"""Called before an async receiver is connected: to import what its sends need. A handler, or a
+finalizer, that came in the middle of an import and sent would find half of a module."""
+
+
+def connect(
+    registry: Registry,
+    receiver: Receiver,
+    sender: object,
+    weak: bool,
+    dispatch_uid: Hashable,
+    priority: int,
+    ordered: Ordered,
+    tracked: bool,
+    once: bool,
+    retry: Retry | None,
+) -> Connection:
+    """As ``Signal.connect``."""
+    is_async, on_loop, wrapped = check(receiver)
+    if not (is_function := type(receiver) is FunctionType) or registry.refuses_async:
+        _refuse(receiver, is_async and registry.refuses_async)
+    if wrapped:
+        ordered, retry = own_options(receiver, ordered, retry)
+    if ordered is not False:
+        ordered = check_ordered(ordered)
+    if retry is not None:
+        retry = check_retry(retry)
+    if type(priority) is not int and not isinstance(priority, int):
+        raise TypeError(f"priority must be an int, not {type(priority).__name__!r}")
+    # Most need no call for that.
+    plain = is_function and sender is None and dispatch_uid is None
+    key = id(receiver) if plain else connection_key(receiver, sender, dispatch_uid)
+    hold, options = hold_receiver(receiver, weak, key, registry.on_death), PLAIN
+    if (on_loop or priority or tracked or once or retry or ordered is not False) or (
+        not plain and (sender is not None or dispatch_uid or wrapped)
+    ):
+        one = Once(registry.ref, IdentityKey(key)) if once else None
+        options = Options(
+            sender=None if sender is None else hold_sender(sender, key, registry.on_death),
+            sender_id=0 if sender is None else id(sender),
+            dispatch_uid=dispatch_uid or None,
+            priority=priority,
+            ordered=ordered,
+            once=one,
+            retry=retry,
+            is_async=is_async,
+            gate=Gate(registry.gates, key, one) if tracked else None,
+            on_loop=on_loop and _is_ready_for_async(),
+            wrapped=wrapped,
+        )
+    found = registry.add(connection := Connection(registry.ref, key, hold, options))
+    if found is not connection:
+        _refuse_difference(receiver, options, found._options)
+    return found
+
+
+def _is_ready_for_async() -> bool:
+    for function in before_async:
+        function()
+    return True
+
+
+def disconnect(
+    registry: Registry, receiver: object, sender: object, dispatch_uid: Hashable, wait: Wait
+) -> bool:
+    """As ``Signal.disconnect``."""
+    plain = type(receiver) is FunctionType and sender is None and dispatch_uid is None
+    key = id(receiver) if plain else connection_key(receiver, sender, dispatch_uid)  # as above
+    # Looked up before the removal: whatever is found then is gone by then. And held until
+    # then, or it could die in between, and nobody would have removed it.
+    found = registry.get(key) if dispatch_uid or wait is not False else None
+    pin = None if found is None else found._pin()
+    if wait is False:
+        removed = registry.pop(key)
+        if removed is None or pin is not None:
+            return removed is not None
+        return removed._hold() is not None if plain else removed._alive  # plain: of any sender
+    gates = registry.gates_under(key)
+    check_wait(wait, tracked=found is None or found._options.gate is not None)
+    for gate in gates:
+        refuse_on_its_loop(gate)
+    removed = registry.pop(key)
+    last = None if removed is None else removed._options.gate
+    if last is not None and last not in gates:
+        gates.append(last)  # connected since
+    for gate in gates:
+        if gate.once is not None and gate.once.is_gone():
+            gate.close()  # removed by a send: to be passed by one delivery, and now by none
+    was_live = removed is not None and removed._alive
+    del removed, found, pin
+    wait_for(gates, wait)
+    return was_live
+
+
+def _refuse(receiver: Receiver, as_async: bool) -> None:
+    """Raise for what would never hear anything: the send of a signal, or what nobody awaits."""
+    if _is_send(receiver):
+        raise TypeError(
+            f"cannot connect {name_of(receiver)}: it takes no value named 'signal', which "
+            "every receiver gets; to forward, connect a function: "
+            "def forward(signal, sender, **named): other.send(sender, **named)"
+        )
+    if as_async:
+        raise TypeError(
+            f"receiver_failed cannot await the async receiver {name_of(receiver)}: "
+            "it is sent wherever a failure happens; connect background(receiver) instead"
+        )
+
+
+def _refuse_difference(receiver: Receiver, options: Options, standing: Options) -> None:
+    """Raise where what was asked for is not what stands under the key."""
+    if (other := options.difference(standing)) is not None:
+        raise ValueError(
+            f"cannot connect {name_of(receiver)} with {other}: its key is connected with "
+            "another; disconnect it first, or connect it with another dispatch_uid"
+        )
+
+
+def _is_send(receiver: Receiver) -> bool:
+    method = as_method(receiver)
+    if method is not None and type(method.__func__) is FunctionType:
+        return method.__func__ in sends
+    method = as_method(behind_partials(unwrap(receiver)))
+    return method is not None and any(method.__func__ is send for send in sends)

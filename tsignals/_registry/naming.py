@@ -1,0 +1,210 @@
+"""How a signal is called in logs, in ``repr`` and in a pickle: by the attribute that holds it."""
+
+import contextlib
+import functools
+import importlib
+import pickle
+import sys
+import weakref
+from collections.abc import Iterator, Mapping
+from types import FrameType, FunctionType, ModuleType
+from typing import Protocol, TypeVar, cast
+
+from tsignals._base.definition import full_name_of, namespace_of, one_line, stored
+
+T = TypeVar("T")
+
+
+class Labelled(Protocol):
+    @property
+    def _label(self) -> str: ...
+
+
+class Address:
+    """Where a signal is found: in an attribute, or else where it was made."""
+
+    __slots__ = ("_found", "line", "module", "where")
+
+    def __init__(self, signal: object, frame: FrameType | None) -> None:
+        self._found: tuple[str, str] | None = None
+        # Past the __init__ of subclasses, which call ours.
+        while (
+            frame is not None
+            and frame.f_code.co_name == "__init__"
+            and (frame.f_back is not None and frame.f_locals.get("self") is signal)
+        ):
+            frame = frame.f_back
+        if frame is None:
+            self.module, self.where, self.line = "__main__", "?", 0
+        else:
+            self.module = str(frame.f_globals.get("__name__", "__main__"))
+            self.where = frame.f_code.co_filename
+            self.line = frame.f_lineno
+
+    def is_where(self, function: FunctionType) -> None:
+        """The signal was declared by ``function``."""
+        self.module, self.where = function.__module__, function.__code__.co_filename
+        self.line = function.__code__.co_firstlineno
+
+    def find(self, signal: object) -> tuple[str, str] | None:
+        """The module and path of the attribute that is ``signal``, or ``None``."""
+        if self._found is not None and _get(*self._found) is signal:
+            return self._found
+        self._found = found = find(signal, self.module)
+        return found
+
+    def to_pickle(self, signal: Labelled) -> tuple[str, str]:
+        """The same; raises ``PicklingError`` where there is none."""
+        found = self.find(signal)
+        if found is None:
+            raise pickle.PicklingError(
+                f"cannot pickle signal {signal._label}: it is no attribute of a loaded module or "
+                "of a class there; make it one"
+            )
+        return found
+
+    def label(self, signal: object, kind: type) -> str:
+        """How to call ``signal``, which is a ``kind``, in logs.
+
+        Where it is found is looked up in an index of all that are: signals that are nowhere to
+        be found may come and go by the thousand, and must not cost a search each.
+        """
+        found = self._found
+        if found is None or _get(*found) is not signal:
+            found = _find_in_module(signal, self.module) or _look_up(signal, kind)
+            self._found = found
+        return self._label(found)
+
+    def exact_label(self, signal: object) -> str:
+        """The same, looking everywhere."""
+        return self._label(self.find(signal))
+
+    def _label(self, found: tuple[str, str] | None) -> str:
+        if found is None:
+            return f"made at {one_line(self.where)}:{self.line}"
+        module, path = found
+        return repr(path if "." in path else f"{module}.{path}")
+
+
+def _find_in_module(signal: object, name: str) -> tuple[str, str] | None:
+    module = sys.modules.get(name)
+    if not issubclass(type(module), ModuleType):
+        return None
+    path = _find_in(object.__getattribute__(module, "__dict__"), signal, name)
+    return None if path is None else (name, path)
+
+
+_index: tuple[int, dict[int, tuple[str, str]]] = (0, {})
+"""How many modules there were, and the addresses of the signals in them, by id."""
+
+
+def _look_up(signal: object, kind: type) -> tuple[str, str] | None:
+    global _index
+    count, addresses = _index
+    if count != len(sys.modules):
+        count, addresses = len(sys.modules), {}
+        for name, path, found in find_all(kind):
+            addresses.setdefault(id(found), (name, path))
+        _index = count, addresses
+    address = addresses.get(id(signal))
+    return address if address is not None and _get(*address) is signal else None
+
+
+def find_all(*kinds: type) -> Iterator[tuple[str, str, object]]:
+    """What is of one of ``kinds`` and an attribute of a loaded module, or of a class in one.
+
+    Each as often as it is found: with the name of the module, and the path in there.
+    """
+    for name, module in list(sys.modules.items()):  # one step, as below
+        if issubclass(type(module), ModuleType):
+            for path, found in _walk(object.__getattribute__(module, "__dict__"), name):
+                if issubclass(type(found), kinds):
+                    yield name, path, found
+
+
+def find(signal: object, first: str) -> tuple[str, str] | None:
+    """The module and qualified name of the attribute that is ``signal``: by identity.
+
+    Looks in the module ``first``, then in all that are loaded; there in module attributes, then
+    in those of the module's classes.
+    """
+    # One step: imports go on in other threads.
+    ordered = [first, *(name for name in list(sys.modules) if name != first)]
+    for name in ordered:
+        found = _find_in_module(signal, name)
+        if found is not None:
+            return found
+    return None
+
+
+def _find_in(namespace: Mapping[str, object], signal: object, module: str) -> str | None:
+    """The path from ``namespace`` to ``signal``: an attribute of it or of a class in it."""
+    return next((path for path, value in _walk(namespace, module) if value is signal), None)
+
+
+def _walk(
+    namespace: Mapping[str, object], module: str, inside: tuple[object, ...] = ()
+) -> Iterator[tuple[str, object]]:
+    """The attributes in ``namespace``, then those of classes in it, each with its path."""
+    items = list(namespace.items())
+    yield from items
+    for name, value in items:
+        # A class is looked into where it is at home, under its own name: so once.
+        if (
+            issubclass(type(value), type)  # not isinstance: that asks lazy objects for a __class__
+            and _is_text(stored(value, "__module__"), module)  # a metaclass may say anything
+            and _is_text(stored(value, "__name__"), name)
+            and not any(value is outer for outer in inside)  # it may be its own attribute
+        ):
+            for path, inner in _walk(namespace_of(value), module, (*inside, value)):
+                yield f"{name}.{path}", inner
+
+
+def _is_text(value: object, text: str) -> bool:
+    return type(value) is str and value == text
+
+
+def _get(module: str, path: str) -> object:
+    """The attribute as it is now, or ``None``."""
+    found: object = sys.modules.get(module)
+    if found is None:
+        return None
+    namespace = object.__getattribute__(found, "__dict__")  # a lazy module would load itself
+    for name in path.split("."):
+        found = namespace.get(name)
+        namespace = namespace_of(found) if issubclass(type(found), type) else {}
+    return found
+
+
+_names: dict[int, tuple["weakref.ref[object]", str]] = {}
+"""Of other libraries' signals, for which all modules are searched; by id."""
+
+
+def plain_name(signal: object) -> str:
+    """What metrics call a signal, ours or another: without quotes, and without an address."""
+    if signal is None:  # a background receiver is not told which of blinker's it hears
+        return "unknown"
+    name = stored(signal, "name")
+    if type(name) is str and name:
+        return one_line(name)
+    label = stored(signal, "_label")
+    if isinstance(label, property):  # of ours
+        return str(label.__get__(signal)).strip("'")
+    known = _names.get(id(signal))
+    if known is not None and known[0]() is signal:
+        return known[1]
+    found = find(signal, type(signal).__module__)
+    name = full_name_of(type(signal)) if found is None else ".".join(found)
+    with contextlib.suppress(TypeError):  # one that cannot be held weakly
+        forget = functools.partial(_names.pop, id(signal))  # the reference is its default
+        _names[id(signal)] = weakref.ref(signal, forget), name
+    return name
+
+
+def load(module: str, path: str, kind: type[T]) -> T:
+    """The signal of this ``kind`` that is stored as ``path`` in ``module``, imported if need be."""
+    importlib.import_module(module)
+    found = _get(module, path)
+    if not issubclass(type(found), kind):  # not isinstance: that believes a __class__
+        raise pickle.UnpicklingError(f"there is no signal {path!r} in {module!r}")
+    return cast(T, found)

@@ -1,0 +1,136 @@
+"""One receiver: the key of its connection, whether it may connect, and what is called for it.
+
+Types are asked for by ``type``: ``isinstance`` would also believe a ``__class__`` that says
+otherwise, as those of proxies and mocks do, and ask for it by running their code.
+"""
+
+from collections.abc import Hashable
+from inspect import CO_COROUTINE, CO_VARKEYWORDS
+from types import FunctionType, MethodType
+from typing import cast
+
+from tsignals._base.definition import (
+    BY_ASYNCIO,
+    BY_INSPECT,
+    as_method,
+    is_async,
+    name_of,
+    stored,
+    takes_any_keywords,
+)
+from tsignals._base.identity import identity
+from tsignals._base.retry import Retry
+from tsignals._calling.types import Named, Ordered, Receiver
+
+
+def connection_key(receiver: object, sender: object, dispatch_uid: Hashable) -> Hashable:
+    """The key under which a connection stands; a new object with each call.
+
+    The shapes (int, pair, one-tuple, triple) keep the kinds apart: no receiver's key can equal
+    a ``dispatch_uid``'s, nor a method's the key of a function with a sender.
+
+    Raises ``TypeError`` for an unhashable ``dispatch_uid``.
+    """
+    who: Hashable
+    if dispatch_uid:
+        try:
+            hash(dispatch_uid)
+        except TypeError as error:
+            raise TypeError(
+                f"dispatch_uid must be hashable, and {type(dispatch_uid).__name__!r} is not; "
+                "pass a str or a tuple"
+            ) from error
+        who = (dispatch_uid,)
+    else:
+        who = id(receiver) if type(receiver) is FunctionType else identity(receiver)
+    return who if sender is None else (who, id(sender), 0)
+
+
+Kind = tuple[bool, bool, bool]
+
+
+def check(receiver: object) -> Kind:
+    """Raise unless ``receiver`` can be called with any keywords.
+
+    Return whether it is async for ``send``, whether for ``send_async``, which sees through
+    ``background``, and whether that wraps it.
+
+    Django's two messages, word for word, but for what the second says of wrappers. A callable whose
+    signature cannot be read is accepted. Nothing is kept, neither the receiver nor its signature.
+    """
+    function = receiver.__func__ if type(receiver) is MethodType else receiver
+    # Unless an attribute says other than the code. Asked one by one, or a __dict__ is made.
+    if type(function) is FunctionType and not (
+        hasattr(function, "__wrapped__")
+        or hasattr(function, "__signature__")
+        or hasattr(function, BY_INSPECT)
+        or hasattr(function, BY_ASYNCIO)
+    ):
+        flags = function.__code__.co_flags
+        if not flags & CO_VARKEYWORDS:
+            raise ValueError(_NARROW)
+        awaited = flags & CO_COROUTINE != 0
+        return awaited, awaited, False
+    if not callable(receiver):
+        raise TypeError("Signal receivers must be callable.")
+    if not takes_any_keywords(receiver):
+        wrapped = stored(function, "__wrapped__")
+        raise ValueError(
+            f"{_NARROW} {name_of(receiver)} is judged by what it wraps, {name_of(wrapped)}."
+            if callable(wrapped)
+            else _NARROW
+        )
+    inner = unwrap(receiver)
+    return is_async(receiver), is_async(inner), inner is not receiver
+
+
+_NARROW = "Signal receivers must accept keyword arguments (**kwargs)."
+
+
+class Background:
+    """Base of receivers that run in a pool by themselves, so that who is in one can tell."""
+
+    function: Receiver
+    # How its deliveries run, as ``connect`` takes it.
+    ordered: Ordered
+    retry: Retry | None
+
+    @property
+    def portable(self) -> Receiver:
+        """What is pickled in its place, to be called in another process."""
+        return cast(Receiver, self)
+
+    def refuse(self, verb: str, signal: object, sender: object, named: Named) -> None:
+        """Raise where the function must not run as what this ``send_async`` or ``prepare`` gives.
+
+        For what is more than a background receiver, and calls its function at another time.
+        """
+
+
+def wrapper_of(receiver: object) -> Background | None:
+    """What wraps the function, if ``background`` has made this receiver, or this method's."""
+    function = receiver.__func__ if type(receiver) is MethodType else receiver
+    return cast(Background, function) if issubclass(type(function), Background) else None
+
+
+def own_options(receiver: Receiver, ordered: object, retry: object) -> tuple[Ordered, Retry | None]:
+    """``ordered`` and ``retry`` of what ``background`` wraps; these were given to ``connect``.
+
+    What ``connect`` gave would not hold where the receiver puts itself into a pool.
+    """
+    for name, given in (("ordered", ordered), ("retry", retry)):
+        if given is not None and given is not False:
+            raise ValueError(
+                f"a background receiver has {name} from background, to hold in every way to send: "
+                f"use background(function, {name}=...), without {name} in connect"
+            )
+    wrapper = wrapper_of(receiver)
+    return (False, None) if wrapper is None else (wrapper.ordered, wrapper.retry)
+
+
+def unwrap(receiver: Receiver) -> Receiver:
+    """What to call where a pool runs the receiver already: the function behind ``background``."""
+    if type(receiver) is FunctionType or (wrapper := wrapper_of(receiver)) is None:
+        return receiver  # as nearly all are
+    method = as_method(receiver)
+    return wrapper.function if method is None else MethodType(wrapper.function, method.__self__)

@@ -1,0 +1,119 @@
+"""Draw the signals of a program: ``python -m tsignals map``.
+
+Imports each MODULE, which connects the receivers in it, and shows its signals and those of its
+submodules; then all signals of the process that somebody hears, those of Django and blinker too.
+MODULE:NAME shows one signal, or those in a class or a namespace.
+"""
+
+import argparse
+import contextlib
+import functools
+import importlib
+import io
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+from tsignals.inspecting import connections
+from tsignals.inspecting._entries import SignalEntry, short
+from tsignals.inspecting._page import page
+from tsignals.inspecting._text import dot, mermaid, print_tree, tree
+
+SUMMARY = "draw the signals of a program, and who hears them"
+
+FORMATS: dict[str, Callable[[list[SignalEntry]], str]] = {
+    "tree": tree,
+    "mermaid": mermaid,
+    "dot": dot,
+    "json": lambda signals: json.dumps(signals, indent=2, ensure_ascii=False) + "\n",
+    "html": page,
+}
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("modules", metavar="MODULE[:NAME]", nargs="*", help="what to import")
+    command.add_argument("--format", choices=FORMATS, default="tree", help="(%(default)s)")
+    command.add_argument("--unheard", action="store_true", help="only signals that nobody hears")
+    command.add_argument(
+        "--django-settings",
+        metavar="MODULE",
+        help="set Django up with these; without MODULE[:NAME], show the signals of its apps",
+    )
+
+
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """Why there is no map, in one line."""
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Print the map and return the exit status: 2 if something cannot be imported."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())  # where Python was told not to (-P)
+    try:
+        # What modules print while they are imported is not part of the map.
+        with contextlib.redirect_stdout(sys.stderr):
+            signals = _find(chosen)
+    except Failed as error:
+        print(f"python -m tsignals map: {error}", file=sys.stderr)
+        return 2
+    if chosen.format == "tree" and sys.stdout.isatty() and print_tree(signals):
+        return 0
+    text = FORMATS[chosen.format](signals)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.write(text)
+    return 0
+
+
+def _find(chosen: argparse.Namespace) -> list[SignalEntry]:
+    modules: list[str] = chosen.modules
+    if chosen.django_settings is not None:
+        apps = _set_django_up(chosen.django_settings)
+        modules = modules or apps
+    if not modules:
+        raise Failed("name a module, or give --django-settings")
+    for each in modules:  # one by one: the error names it
+        module = each.partition(":")[0]
+        _trying(f"cannot import {module}", functools.partial(importlib.import_module, module))
+    try:
+        return connections(*modules, unheard=chosen.unheard)
+    except (AttributeError, ValueError) as error:
+        raise Failed(str(error)) from error
+
+
+def _set_django_up(settings: str) -> list[str]:
+    """``django.setup()``; the names of the installed apps that are not Django's."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = settings
+    _trying(f"cannot import {settings}", lambda: importlib.import_module(settings))
+
+    def set_up() -> list[str]:
+        import django
+        from django.apps import apps
+
+        django.setup()
+        return [app.name for app in apps.get_app_configs() if not app.name.startswith("django.")]
+
+    return _trying("cannot set Django up", set_up)
+
+
+def _trying(what: str, function: Callable[[], T]) -> T:
+    try:
+        return function()
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        # Where it was raised, unless that is where modules are looked for.
+        last = None if _is_machinery(frames[-1].filename) else frames[-1]
+        where = "" if last is None else f" ({short(last.filename)}:{last.lineno})"
+        said = " ".join(str(error).split())
+        kind = type(error).__name__
+        raise Failed(f"{what}: {kind}{f': {said}' if said else ''}{where}") from error
+
+
+def _is_machinery(file: str) -> bool:
+    return "importlib" in file or file == __file__

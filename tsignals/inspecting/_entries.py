@@ -1,0 +1,164 @@
+"""The data: what is said of a signal, and of a receiver. How things are called in it."""
+
+import enum
+import functools
+import os
+import sys
+from types import CodeType, MethodType
+from typing import TypedDict
+
+from tsignals import Signal
+from tsignals._base.definition import (
+    DEEPEST,
+    MISSING,
+    in_class,
+    name_of,
+    one_line,
+    stored,
+)
+from tsignals.observing import signal_name
+
+ReceiverEntry = TypedDict(
+    "ReceiverEntry",
+    {
+        "name": str,
+        "where": str | None,
+        "sender": str | None,
+        "weak": bool,
+        "priority": int,
+        "async": bool,
+        "tracked": bool,
+        "ordered": bool | str,
+        "once": bool,
+        "retry": str | None,
+        "uid": str | None,
+        "runs": str | None,
+    },
+)
+"""One connection.
+
+name: the receiver's module and qualified name.
+where: its file and line; ``None`` where it has none.
+sender: whom it hears; ``None``: everybody.
+runs: ``"background"`` or ``"on_commit"`` for what these have wrapped; ``None`` for all others.
+ordered: ``True``, or the name of the function that gives the key.
+All else as it was given to ``connect``.
+"""
+
+
+class SignalEntry(TypedDict):
+    """One signal.
+
+    name: its own, else that of the attribute, else where it was made.
+    library: ``"tsignals"``, ``"django"`` or ``"blinker"``.
+    attribute: the module and the path in there where it is found, or ``None``.
+    defined: the file and line of its definition, or ``None``.
+    doc: the first line of its documentation, or an empty string.
+    """
+
+    name: str
+    library: str
+    attribute: str | None
+    defined: str | None
+    providing_args: list[str]
+    doc: str
+    receivers: list[ReceiverEntry]
+
+
+def full_name(receiver: object) -> str:
+    """The module and the qualified name of a callable, of whatever kind."""
+    module = stored(innermost(receiver), "__module__")
+    name = name_of(receiver)
+    if type(module) is not str or module == "builtins":
+        return name
+    if name.startswith("<"):  # an object of that class
+        return f"<{one_line(module)}.{name[1:]}"
+    return f"{one_line(module)}.{name}"
+
+
+def innermost(receiver: object) -> object:
+    """The function behind methods, partials, and wrappers that say what they wrap."""
+    for _ in range(DEEPEST):
+        inner = _inside(receiver)
+        if inner is MISSING:
+            break
+        receiver = inner
+    return receiver
+
+
+def _inside(receiver: object) -> object:
+    if type(receiver) is MethodType:
+        return receiver.__func__
+    if issubclass(type(receiver), functools.partial):
+        return functools.partial.__dict__["func"].__get__(receiver)
+    return stored(receiver, "__wrapped__")
+
+
+def code_of(receiver: object) -> CodeType | None:
+    """The code that runs when it is called, if that is Python's."""
+    function = innermost(receiver)
+    found = stored(function, "__code__")
+    if found is MISSING and not issubclass(type(function), type):
+        found = stored(innermost(in_class(type(function), "__call__")), "__code__")
+    return found if type(found) is CodeType else None
+
+
+def where_is(code: CodeType | None) -> str | None:
+    return None if code is None else f"{short(code.co_filename)}:{code.co_firstlineno}"
+
+
+def short(path: str) -> str:
+    """A file's path, from the current directory, else from where it is imported from."""
+    return _short(path, os.getcwd(), tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=4096)
+def _short(path: str, here: str, folders: tuple[str, ...]) -> str:
+    if os.path.isabs(path):
+        for folder in (here, *sorted(filter(None, folders), key=len, reverse=True)):
+            start = os.path.join(os.path.abspath(folder), "")
+            if path.startswith(start):
+                return one_line(path[len(start) :])
+    return one_line(path)
+
+
+_SAID_AS_THEY_ARE = (str, bytes, int, float, bool)
+
+
+def sender_name(sender: object) -> str | None:
+    """A sender in a few words; no ``repr`` of the program's is called."""
+    kind = type(sender)
+    if sender is None:
+        return None
+    if issubclass(kind, Signal):
+        return signal_name(sender)
+    if issubclass(kind, type) or type(stored(sender, "__qualname__")) is str:
+        return full_name(sender)
+    if issubclass(kind, enum.Enum):
+        return one_line(f"{full_name(kind)}.{stored(sender, '_name_')}")
+    if kind in _SAID_AS_THEY_ARE:
+        text = repr(sender)
+        return text if len(text) <= 60 else text[:57] + "..."
+    return f"<{full_name(kind)}>"
+
+
+_RUNS = {
+    "BackgroundReceiver": "background",
+    "BackgroundMethod": "background",
+    "OnCommit": "on_commit",
+}
+"""What our wrappers are called in a map, by the names of their classes."""
+
+
+def wrapper_of(receiver: object) -> object:
+    """What ``background`` or an ``on_commit`` of ours has made of a function; ``None`` else."""
+    wrapper = receiver.__func__ if type(receiver) is MethodType else receiver
+    kind = type(wrapper)
+    ours = kind.__module__.startswith("tsignals.") and kind.__name__ in _RUNS
+    return getattr(wrapper, "whole", wrapper) if ours else None
+
+
+def runs(receiver: object) -> str | None:
+    """What of ours has wrapped the receiver, if anything has."""
+    wrapper = wrapper_of(receiver)
+    return None if wrapper is None else _RUNS[type(wrapper).__name__]

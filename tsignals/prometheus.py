@@ -1,0 +1,265 @@
+"""Metrics for Prometheus: what becomes of deliveries, how long they wait and run, what pools do.
+
+``instrument()`` has them in ``prometheus_client``'s registry. Needs ``tsignals[prometheus]``.
+
+| metric | type | labels |
+|---|---|---|
+| ``tsignals_deliveries_total`` | counter | ``signal``, ``receiver``, ``outcome`` |
+| ``tsignals_queue_wait_seconds`` | histogram | ``signal``, ``receiver`` |
+| ``tsignals_run_seconds`` | histogram | ``signal``, ``receiver`` |
+| ``tsignals_pool_workers``, ``_idle``, ``_pending``, ``_running`` | gauge | ``pool`` |
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Iterator
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from tsignals.observing import (
+    Event,
+    Observation,
+    Observer,
+    _waited_in_queue,
+    hands_over,
+    observe,
+    receiver_name,
+    signal_name,
+    stats_by_pool,
+)
+
+__all__ = ["Instrumentation", "instrument"]
+
+BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds of the histograms, in seconds."""
+INTERVAL = 1.0
+"""Seconds between two looks at the pools, in multiprocess mode."""
+
+GAUGES = {
+    "workers": "Worker threads of the pools of this name.",
+    "idle": "Those of them that have nothing to do.",
+    "pending": "Deliveries that wait in the queue.",
+    "running": "Deliveries that run.",
+}
+"""What is shown of pools: a field of ``PoolStats``, and its help."""
+
+
+class _Deliveries(Observer):
+    """Counts deliveries, and measures them."""
+
+    def __init__(self) -> None:
+        labels = ["signal", "receiver"]
+        self.deliveries = Counter(
+            "tsignals_deliveries",
+            "Calls of receivers, and deliveries that came to none, by how they ended.",
+            [*labels, "outcome"],
+            registry=None,
+        )
+        self.waits = Histogram(
+            "tsignals_queue_wait_seconds",
+            "How long deliveries waited in an executor before their receiver was called.",
+            labels,
+            registry=None,
+            buckets=BUCKETS,
+        )
+        self.runs = Histogram(
+            "tsignals_run_seconds",
+            "How long receivers ran.",
+            labels,
+            registry=None,
+            buckets=BUCKETS,
+        )
+
+    def ended(self, event: Event) -> None:
+        if hands_over(event):
+            return
+        labels = self.count(event)
+        if event.ran_seconds is not None:
+            self.runs.labels(*labels).observe(event.ran_seconds)
+        if (waited := _waited_in_queue(event)) is not None:
+            self.waits.labels(*labels).observe(waited)
+
+    def dropped(self, event: Event) -> None:
+        self.count(event)
+
+    def refused(self, event: Event) -> None:
+        self.count(event)
+
+    def count(self, event: Event) -> tuple[str, str]:
+        labels = signal_name(event.signal), receiver_name(event.receiver)
+        self.deliveries.labels(*labels, event.outcome).inc()
+        return labels
+
+    def close(self) -> None:
+        """Measure nothing more."""
+
+    def families(self) -> Iterator[Metric]:
+        for each in (self.deliveries, self.waits, self.runs):
+            yield from each.collect()
+
+    def pool_families(self) -> Iterator[Metric]:
+        """The gauges of the pools, as they are now."""
+        pools = stats_by_pool()
+        for each, text in GAUGES.items():
+            family = GaugeMetricFamily(f"tsignals_pool_{each}", text, labels=["pool"])
+            for name, stats in pools.items():
+                family.add_metric([name], getattr(stats, each))
+            yield family
+
+
+class _SharedDeliveries(_Deliveries):
+    """The same where several processes write what one of them shows: multiprocess mode.
+
+    Nobody asks this process for its pools then, so a thread writes down their numbers now and
+    then. It starts at the first send in each process: one that forks others may have none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gauges = {
+            each: Gauge(
+                f"tsignals_pool_{each}",
+                text,
+                ["pool"],
+                registry=None,
+                multiprocess_mode="livesum",
+            )
+            for each, text in GAUGES.items()
+        }
+        self.watching: dict[int, queue.SimpleQueue[None]] = {}  # by process: what ends its thread
+
+    def sent(self, event: Event) -> None:
+        process = os.getpid()
+        if process in self.watching:
+            return
+        closed: queue.SimpleQueue[None] = queue.SimpleQueue()
+        if self.watching.setdefault(process, closed) is closed:
+            thread = threading.Thread(
+                target=self.watch_pools, args=(closed,), name="tsignals-prometheus", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # there can be none now: the next send tries again
+                del self.watching[process]
+
+    def watch_pools(self, closed: "queue.SimpleQueue[None]") -> None:
+        shown: set[str] = set()
+        while True:
+            pools = stats_by_pool()
+            shown.update(pools)
+            for each, gauge in self.gauges.items():
+                for name in shown:  # one that is closed does nothing
+                    gauge.labels(name).set(getattr(pools.get(name), each, 0))
+            try:
+                return closed.get(timeout=INTERVAL)
+            except queue.Empty:
+                continue
+
+    def close(self) -> None:
+        if (closed := self.watching.get(os.getpid())) is not None:
+            closed.put(None)
+
+    def pool_families(self) -> Iterator[Metric]:
+        for gauge in self.gauges.values():
+            yield from gauge.collect()
+
+
+class _Collector(Collector):
+    """What the registry asks."""
+
+    def __init__(self, deliveries: _Deliveries) -> None:
+        self.deliveries = deliveries
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self.deliveries.families()
+        yield from self.deliveries.pool_families()
+
+    def describe(self) -> Iterator[Metric]:
+        return self.collect()  # for the names
+
+
+class Instrumentation:
+    """The handle of ``instrument``: a context manager that closes it at the end.
+
+    Dropping it closes nothing. Thread safety: every method from any thread.
+    """
+
+    def __init__(self) -> None:
+        raise TypeError("cannot make an Instrumentation; instrument() does")
+
+    _registry: CollectorRegistry
+    _collector: _Collector
+    _observation: Observation
+    _open: list[object]  # who takes the one entry out closes it
+
+    def close(self) -> None:
+        """Count nothing more, and take the metrics out of the registry; twice does no harm.
+
+        In multiprocess mode what was written stays in the files.
+        """
+        try:
+            self._open.pop()
+        except IndexError:
+            return
+        self._observation.close()
+        self._collector.deliveries.close()
+        self._registry.unregister(self._collector)
+        _in_files[:] = [each for each in _in_files if each is not self]
+
+    def __enter__(self) -> "Instrumentation":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Instrumentation for Prometheus, {'open' if self._open else 'closed'}>"
+
+
+_in_files: list[Instrumentation] = []
+"""In multiprocess mode: the one that writes; a second would count everything twice."""
+
+
+def instrument(registry: CollectorRegistry | None = None) -> Instrumentation:
+    """Have all deliveries of this process counted and measured from now on, and its pools shown.
+
+    registry: where; ``None``: ``prometheus_client.REGISTRY``. In multiprocess mode, where
+        ``PROMETHEUS_MULTIPROC_DIR`` was set before ``prometheus_client`` was imported, the numbers
+        go into files, and whoever is scraped adds them up with a ``MultiProcessCollector``. A
+        forked child goes on by itself.
+
+    Labels are the names of signals and receivers, never senders: there are as many series as the
+    program has signals with receivers. Every way to send counts; a ``background`` receiver counts
+    where it runs.
+
+    Raises ``ValueError`` where the registry is instrumented, or in multiprocess mode anything is,
+    and then changes nothing.
+
+    Thread safety: from any thread.
+    """
+    registry = REGISTRY if registry is None else registry
+    in_files = values.ValueClass is not values.MutexValue
+    if in_files and _in_files:
+        raise ValueError(
+            "cannot instrument twice in multiprocess mode: both would write to the same files; "
+            "close the former Instrumentation first"
+        )
+    deliveries = _SharedDeliveries() if in_files else _Deliveries()
+    collector = _Collector(deliveries)
+    try:
+        registry.register(collector)
+    except ValueError as error:
+        raise ValueError(
+            "cannot instrument this registry, it has these metrics already: close the former "
+            f"Instrumentation first, or pass another registry ({error})"
+        ) from None
+    made = object.__new__(Instrumentation)
+    made._registry, made._collector, made._open = registry, collector, [True]
+    if in_files:
+        _in_files.append(made)
+    made._observation = observe(deliveries)
+    return made

@@ -1,0 +1,207 @@
+"""``fresh_pool``: a default pool for a test, in which nothing may fail or hang."""
+
+import itertools
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Literal, TypedDict, Unpack
+
+from tsignals import WorkerPool, set_default_executor
+from tsignals._base.overrides import here
+from tsignals._base.timeouts import no_less_than_zero
+from tsignals.observing import Event
+from tsignals.testing._scope import Scope, name_of, name_of_receiver
+
+TOLD = ("send_robust", "asend_robust", "send_async", "background", "receiver_failed")
+"""Modes in which what a receiver raises does not reach the sender."""
+
+_numbers = itertools.count(1)
+
+
+class PoolArguments(TypedDict, total=False):
+    """What ``WorkerPool`` takes beside ``max_workers``."""
+
+    max_pending: int | None
+    overflow: Literal["block", "raise", "drop_newest", "drop_oldest", "caller_runs"]
+    block_timeout: float | None
+    thread_name_prefix: str
+    initializer: Callable[..., object] | None
+    initargs: tuple[object, ...]
+    around: Callable[[], object] | None
+    idle: Callable[[], object] | None
+
+
+class FreshPool(WorkerPool):
+    """The pool of a ``fresh_pool`` block.
+
+    ``failures``: pairs ``(receiver, exception)`` of what has failed so far. A test that expects a
+    failure takes it out.
+    """
+
+    failures: "list[tuple[object, BaseException | None]]"
+
+
+class _Fresh(Scope):
+    """Sees what fails and what runs, under it and in its pool."""
+
+    def __init__(self, pool: FreshPool, prefix: str) -> None:
+        self.default = pool
+        self._prefix = prefix
+        self._failures = pool.failures
+        self._sends: set[int] = set()
+        self._running: dict[tuple[int, int | None], tuple[Event, float]] = {}
+        super().__init__()
+
+    def _let_go(self) -> None:
+        self.default = None
+        self._running.clear()
+
+    def _is_mine(self, event: Event) -> bool:
+        return event.send in self._sends or event.thread_name.startswith(self._prefix)
+
+    def _sent(self, event: Event) -> None:
+        self._sends.add(event.send)
+
+    def started(self, event: Event) -> None:
+        if self._is_mine(event):
+            self._running[event.send, event.place] = event, time.monotonic()
+
+    def _ended(self, event: Event) -> None:
+        self._running.pop((event.send, event.place), None)
+        if event.outcome == "failed" and event.mode in TOLD and self._is_mine(event):
+            self._failures.append((event.receiver, event.exception))
+
+    def running(self) -> list[str]:
+        """What runs, for how long, and where it stands."""
+        now, frames = time.monotonic(), sys._current_frames()
+        found = []
+        for event, since in list(self._running.values()):
+            frame = frames.get(event.thread_id)
+            stack = "".join(traceback.format_stack(frame)[-6:]) if frame is not None else ""
+            receiver, signal = name_of_receiver(event.receiver), name_of(event.signal)
+            found.append(
+                f"receiver {receiver} of signal {signal} has run for {now - since:.1f} seconds in "
+                f"thread {event.thread_name!r}:\n{stack}"
+            )
+        return found
+
+
+class Fresh:
+    """What ``fresh_pool`` gives."""
+
+    def __init__(self, max_workers: int | None, timeout: float, arguments: PoolArguments) -> None:
+        self._max_workers = max_workers
+        self._timeout = timeout
+        self._arguments = arguments
+        self._pool: FreshPool | None = None
+
+    def __enter__(self) -> FreshPool:
+        if self._pool is not None:
+            raise RuntimeError("this fresh_pool is entered already; make another one")
+        arguments = {"thread_name_prefix": f"tsignals-test-{next(_numbers)}", **self._arguments}
+        pool = FreshPool(self._max_workers, **arguments)  # type: ignore[arg-type]
+        pool.failures = []
+        prefix = f"{arguments['thread_name_prefix']}_"
+        self._scope = scope = _Fresh(pool, prefix)
+        self._pool = pool
+        # Elsewhere another test may run, which would meet a pool that is closed.
+        self._is_everybodys = threading.current_thread() is threading.main_thread()
+        if self._is_everybodys:
+            self._former = set_default_executor(pool)
+            _everybodys.append(self)
+        here.set((*here.get(), scope))
+        return pool
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pool, scope = self._pool, self._scope
+        if pool is None:
+            return
+        self._pool = None
+        del self._scope
+        told: list[str] = []
+        try:
+            if not isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+                told = _hanging(pool, scope, self._timeout)
+        finally:
+            here.set(tuple(each for each in here.get() if each is not scope))
+            scope.default = None
+            if self._is_everybodys:
+                self._give_back()
+            pool.shutdown(wait=False, cancel_futures=True)
+            scope.end()
+        failures = list(pool.failures)
+        told += [f"receiver {name_of_receiver(who)} raised {raised!r}" for who, raised in failures]
+        if told:
+            _fail("\n".join(told), error, failures)
+
+    def _give_back(self) -> None:
+        """Have everybody get the default executor of before; in whatever order blocks end."""
+        at = _everybodys.index(self)
+        del _everybodys[at]
+        if at == len(_everybodys):
+            set_default_executor(self._former)
+        else:
+            _everybodys[at]._former = self._former
+
+
+_everybodys: list[Fresh] = []
+"""The blocks on the main thread, whose pools are the default of all; the last one's is."""
+
+
+def _hanging(pool: WorkerPool, scope: _Fresh, timeout: float) -> list[str]:
+    """What has not ended in time."""
+    if pool.drain(timeout):
+        return []
+    left = f"not all deliveries have ended within {timeout} seconds: {pool!r}"
+    return [left, *scope.running()]
+
+
+def _fail(
+    told: str,
+    error: BaseException | None,
+    failures: "Iterable[tuple[object, BaseException | None]]",
+) -> None:
+    try:
+        if error is not None:
+            error.add_note(f"fresh_pool: {told}")
+            return
+        raise AssertionError(told) from next((raised for _, raised in failures), None)
+    finally:
+        del error, failures  # or a traceback, this frame and an error form a cycle
+
+
+def fresh_pool(
+    max_workers: int | None = 4, *, timeout: float = 10.0, **arguments: Unpack[PoolArguments]
+) -> Fresh:
+    """Have a new default pool for a ``with`` block, in which no receiver may fail or hang.
+
+    max_workers, arguments: as ``WorkerPool`` takes them.
+    timeout: seconds for what is left in the pool at the end of the block.
+
+    The block gets the pool. It is what ``get_default_executor`` gives in this context and in what
+    that sets off; and everywhere, threads of the program's own included, where the block is on the
+    main thread, as tests are that do not run side by side.
+
+    At the end it is drained and closed. Then ``AssertionError`` is raised if a receiver has failed
+    where the sender does not see it (all but ``send`` and ``asend``), in this context, in what that
+    sets off, or in this pool; and if not all has ended in time: it says which receiver still runs,
+    and where it stands. If the block itself has raised, that is added to its error as a note.
+    ``pool.failures`` are those so far, from which a test takes what it expects.
+
+    Raises what ``WorkerPool`` raises, when the block is entered; for a wrong ``timeout``
+    ``TypeError`` or ``ValueError``.
+
+    Thread safety: any number of blocks, in any threads; those on the main thread nest.
+    """
+    if timeout is None:
+        raise TypeError("timeout must be a number of seconds, not None: a test is to end")
+    no_less_than_zero(timeout, "timeout")
+    return Fresh(max_workers, timeout, arguments)
