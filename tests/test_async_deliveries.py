@@ -15,7 +15,17 @@ from typing import Any
 import pytest
 from async_pools import held_loop, pool, responses, variable
 from event_loops import AsyncLatch, async_kinds, async_raiser, every_loop, ignores, run
-from helpers import TIMEOUT, BaseBoom, Boom, Latch, Running, Thing, uncollected, wait_until
+from helpers import (
+    TIMEOUT,
+    BaseBoom,
+    Boom,
+    Latch,
+    Running,
+    Thing,
+    assert_gone,
+    uncollected,
+    wait_until,
+)
 from pools import signal_to, told
 
 from tsignals import Deliveries, Delivery, Signal, WorkerPool
@@ -222,7 +232,7 @@ def test_nothing_of_a_delivery_is_kept_once_it_has_ended(pool: WorkerPool) -> No
     references: list[weakref.ref[Any]] = [weakref.ref(thing) for thing in (value, sender, gate)]
     del value, sender, gate
     for reference in references:
-        wait_until(lambda: reference() is None)
+        assert_gone(reference)
     assert pool.drain(TIMEOUT)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import math
 import os
@@ -18,7 +17,19 @@ import inside
 import processes
 import pytest
 from event_loops import AsyncLatch
-from helpers import TIMEOUT, Boom, Ear, Latch, Running, Thing, ignore, raiser, together, wait_until
+from helpers import (
+    TIMEOUT,
+    Boom,
+    Ear,
+    Latch,
+    Running,
+    Thing,
+    assert_gone,
+    ignore,
+    raiser,
+    together,
+    wait_until,
+)
 from pools import Watch, add_up, held, signal_to, told
 
 from tsignals import DeliveryDropped, DeliveryLost, PoolClosed, QueueFull, Signal, WorkerPool
@@ -343,8 +354,7 @@ def test_lane_whose_rest_is_lost_leaves_nothing(terms: dict[str, Any]) -> None:
     assert not inside.lanes_of(pool)
     assert gate.calls == 1
     del sender, signal, running, rest
-    gc.collect()
-    wait_until(lambda: gone() is None)
+    assert_gone(gone)
 
 
 def test_nothing_of_a_lane_runs_after_something_before_it_was_lost() -> None:

@@ -1,6 +1,5 @@
 """connect(ordered=True): one delivery at a time, in the order of the sends, on a shared pool."""
 
-import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -8,7 +7,7 @@ from typing import Any
 
 import inside
 import pytest
-from helpers import TIMEOUT, BaseBoom, Boom, Latch, Running, Thing, wait_until
+from helpers import TIMEOUT, BaseBoom, Boom, Latch, Running, Thing, assert_gone, wait_until
 from pools import add_up, held, signal_to
 
 from tsignals import Deliveries, DeliveryDropped, Signal, WorkerPool
@@ -341,8 +340,8 @@ def test_lanes_of_dead_receivers_leave_nothing_behind(pool: WorkerPool) -> None:
         del owner, connection
     with held(pool):
         pass
-    gc.collect()
-    wait_until(lambda: not any(reference() for reference in references))
+    for reference in references:
+        assert_gone(reference)
     assert len(inside.lanes_of(pool)) == 0
 
 

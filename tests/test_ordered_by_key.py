@@ -26,6 +26,7 @@ from helpers import (
     Latch,
     Running,
     Thing,
+    assert_gone,
     ignore,
     in_new_process,
     wait_until,
@@ -636,8 +637,9 @@ def test_lane_that_has_ended_keeps_nothing_and_neither_do_its_deliveries(
         return value
 
     kept = end(signal_to(Lanes(), pool, ordered=key))
-    gc.collect()
-    wait_until(lambda: nothing_left(pool) and not any(value() for value in values))
+    wait_until(lambda: nothing_left(pool))
+    for value in values:
+        assert_gone(value)
     assert values
     del kept
 

@@ -15,7 +15,7 @@ import inside
 import processes
 import pytest
 from event_loops import AsyncLatch
-from helpers import TIMEOUT, Ear, Latch, Running, Thing, ignore, together, wait_until
+from helpers import TIMEOUT, Ear, Latch, Running, Thing, assert_gone, ignore, together, wait_until
 from pools import add_up, held, signal_to
 
 from tsignals import (
@@ -192,8 +192,8 @@ def test_unfinished_keeps_nothing_alive() -> None:
             assert len(pool.unfinished()) == 2
         assert pool.drain(TIMEOUT)
         del sender, receiver
-        gc.collect()
-        wait_until(lambda: [reference() for reference in gone] == [None, None])
+        for reference in gone:
+            assert_gone(reference)
 
 
 def test_unfinished_may_be_asked_from_everywhere() -> None:

@@ -19,7 +19,18 @@ from typing import Any
 import inside
 import points
 import pytest
-from helpers import TIMEOUT, Boom, Ear, Latch, Running, Thing, together, uncollected, wait_until
+from helpers import (
+    TIMEOUT,
+    Boom,
+    Ear,
+    Latch,
+    Running,
+    Thing,
+    assert_gone,
+    together,
+    uncollected,
+    wait_until,
+)
 from points import Handler, Interrupter
 from pools import Watch, add_up, held, signal_to, told
 from processes import run
@@ -348,7 +359,7 @@ def test_pool_stays_open_for_what_is_prepared() -> None:
     prepared.submit()
     assert prepared.deliveries[0][1].result(TIMEOUT) == 5
     del prepared
-    wait_until(lambda: gc.collect() is not None and gone() is None)
+    assert_gone(gone)
 
 
 def test_submitted_send_may_be_lost() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import threading
 import weakref
@@ -12,7 +11,18 @@ from typing import Any
 
 import inside
 import pytest
-from helpers import TIMEOUT, Boom, Ear, Latch, Running, Thing, raiser, together, wait_until
+from helpers import (
+    TIMEOUT,
+    Boom,
+    Ear,
+    Latch,
+    Running,
+    Thing,
+    assert_gone,
+    raiser,
+    together,
+    wait_until,
+)
 from pools import Watch, add_up, held, signal_to
 
 from tsignals import DeliveryLost, PoolClosed, Signal, WorkerPool
@@ -237,8 +247,8 @@ def test_closed_pool_keeps_nothing_of_a_lane_whose_rest_was_cancelled(
     assert running.result(TIMEOUT) == "through"
     Running(pool.shutdown).result()
     del receiver, senders, running, rest, signal
-    gc.collect()
-    wait_until(lambda: [reference() for reference in gone] == [None] * 5)
+    for reference in gone:
+        assert_gone(reference)
     assert pool.stats()[2:9] == (0, 0, 4, 1, 0, 3, 0)
 
 
@@ -265,8 +275,8 @@ def test_closed_pool_keeps_nothing_of_a_lane_in_which_a_caller_stood(overflow: s
     assert running.result(TIMEOUT) == "through"
     Running(pool.shutdown).result()
     del receiver, sender, sending, sent, running, ordered
-    gc.collect()
-    wait_until(lambda: [reference() for reference in gone] == [None] * 2)
+    for reference in gone:
+        assert_gone(reference)
 
 
 def test_pool_that_breaks_keeps_nothing_of_its_lanes() -> None:
@@ -285,8 +295,7 @@ def test_pool_that_breaks_keeps_nothing_of_its_lanes() -> None:
     wait_until(lambda: pool.stats().workers == 0)
     assert not inside.lanes_of(pool)
     del receiver, signal, rest
-    gc.collect()
-    wait_until(lambda: gone() is None)
+    assert_gone(gone)
 
 
 def test_shutdown_may_be_called_again_and_do_more(pool: WorkerPool) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import threading
 import time
 import weakref
@@ -20,6 +19,7 @@ from helpers import (
     Latch,
     Running,
     Thing,
+    assert_gone,
     awaited,
     heard,
     ignore,
@@ -934,13 +934,16 @@ def test_tracked_receivers_obey_all_the_other_rules(pool: WorkerPool) -> None:
     assert [pair[0] for pair in signal.send_robust(None)] == [first.hear]
     assert [pair[0] for pair in signal.send_async(sender).results(TIMEOUT)] == [first.hear, second]
     first.calls.clear()
+    gone = weakref.ref(first)
     del first
+    assert_gone(gone)  # a worker that has just called it may be letting go of it
     assert heard(signal, sender) == [second]
     assert connections[1].disconnect(wait=True) is False
     second.calls.clear()
+    gone = weakref.ref(sender)
     del sender
-    # A worker may just be letting go of it; without a GIL what it made may wait for the collector.
-    wait_until(lambda: gc.collect() >= 0 and signal.receivers == [])
+    assert_gone(gone)
+    assert signal.receivers == []
     assert connections[0].disconnect(wait=True) is False
 
 
