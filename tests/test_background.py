@@ -702,3 +702,29 @@ def test_copies_are_the_same(duplicate: Any) -> None:
     method = duplicate(keeper.hear)
     assert method.__func__ is keeper.hear.__func__
     assert method.__self__.name == "keeper"
+
+
+@pytest.mark.parametrize("name", ["deliver", "prepare", "prepare_for", "refuse", "made_by"])
+def test_attributes_of_the_function_hide_nothing_of_ours(name: str, default: WorkerPool) -> None:
+    class Mails:
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+            setattr(self, name, self.wrong)
+            self.size = 3
+
+        def wrong(self, *arguments: object, **named: object) -> None:
+            raise AssertionError
+
+        def __call__(self, **named: object) -> str:
+            return threading.current_thread().name
+
+    mails = background(Mails())
+    assert mails.size == 3
+    signal = Signal()
+    signal.connect(mails)
+    [(_, delivery)] = signal.send(None)
+    assert delivery.result(TIMEOUT) == "default_0"
+    assert signal.send_async(None).results(TIMEOUT) == [(mails, "default_0")]
+    prepared = mails.prepare(signal=signal, sender=None)
+    prepared.submit()
+    assert prepared.deliveries.results(TIMEOUT) == [(mails, "default_0")]

@@ -195,6 +195,14 @@ def test_wrong_settings_are_named_by_a_check(tmp_path: Path, wrong: Any, text: s
     [(name, [message])] = checked(tmp_path, TSIGNALS=wrong).items()
     assert name == "tsignals.E001"
     assert message.startswith(text)
+    # A server runs no checks: it says so in the log, and starts.
+    script = """
+    import logging
+    logging.getLogger("tsignals").error = lambda *said: print(said[0] % said[1:])
+    from django.apps import apps
+    apps.get_app_config("tsignals").ready()
+    """
+    assert run(tmp_path, script, TSIGNALS=wrong).startswith(text)
 
 
 @pytest.mark.once
@@ -206,6 +214,7 @@ def test_wrong_settings_are_named_by_a_check(tmp_path: Path, wrong: Any, text: s
         ({"min_size": 2}, True),
         ({"min_size": 2, "max_size": 20}, False),
         ({"min_size": 20}, False),
+        ({"max_size": "5"}, False),  # what psycopg_pool itself refuses
         (False, False),
     ],
     ids=str,

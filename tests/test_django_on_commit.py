@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import django_project
 import pytest
-from helpers import TIMEOUT, Boom, Ear, Latch, Running, Thing, raiser, together, uncollected
+from helpers import TIMEOUT, Boom, Ear, Latch, Running, Thing, ignore, raiser, together, uncollected
 
 from tsignals import (
     DeliveryDropped,
@@ -23,12 +23,14 @@ from tsignals import (
     Retry,
     Signal,
     WorkerPool,
+    background,
     receiver_failed,
     set_default_executor,
 )
 
 pytest.importorskip("django")
 
+from asgiref.sync import markcoroutinefunction
 from django.db import connections as databases  # type: ignore[import-untyped]
 from django.db import transaction
 from django.db.models.signals import post_save  # type: ignore[import-untyped]
@@ -734,3 +736,35 @@ def test_capture_on_commit_callbacks_delivers_what_waited() -> None:
         assert len(callbacks) == 1
         raise Boom
     assert len(ear.calls) == 1
+
+
+def test_function_that_a_framework_marks_as_async_is_awaited() -> None:
+    """On CPython 3.11 by asgiref's own mark, which ``inspect`` does not know."""
+    called = list[int]()
+
+    async def work() -> None:
+        called.append(1)
+
+    @markcoroutinefunction
+    def hears(**named: Any) -> Any:
+        return work()
+
+    @on_commit
+    @markcoroutinefunction
+    def waits(**named: Any) -> Any:
+        return work()
+
+    signal = Signal()
+    signal.connect(background(hears), weak=False)
+    signal.connect(waits)
+    for _, delivery in signal.send(None):
+        delivery.result(TIMEOUT)
+    assert called == [1, 1]
+
+
+@pytest.mark.parametrize("using", [3, b"default", ["default"]])
+def test_database_is_named_by_its_alias(using: Any) -> None:
+    with pytest.raises(TypeError, match="using must be the alias of a database"):
+        on_commit(using=using)(ignore)
+    with pytest.raises(TypeError, match="using must be the alias of a database"):
+        after_commit(Signal(), None, using=using)

@@ -1,7 +1,9 @@
 """What ``python -m tsignals map`` and ``tsignals.inspecting.connections`` show of a program."""
 
 import contextlib
+import functools
 import gc
+import importlib
 import importlib.util
 import io
 import json
@@ -15,7 +17,7 @@ from typing import Any
 
 import processes
 import pytest
-from helpers import Ear, Thing
+from helpers import Ear, Thing, ignore
 
 from tsignals import Retry, Signal, background, receiver
 from tsignals.__main__ import main
@@ -235,6 +237,23 @@ def test_unheard_shows_what_nobody_hears_and_nothing_else(program: Path) -> None
         ("import gone", "broken", r"cannot import broken: ModuleNotFoundError: .*'gone' \(.*:1\)"),
         ("\nx = (", "broken", r"cannot import broken: SyntaxError: .*"),
         ("raise ValueError('a\\nb')", "broken", r"cannot import broken: ValueError: a b \(.*:1\)"),
+        (
+            "import pytest\npytest.skip('x', allow_module_level=True)",
+            "broken",
+            r".*: Skipped: .*:2\)",
+        ),
+        ("raise BaseException", "broken", r"cannot import broken: BaseException \(broken.py:1\)"),
+        (
+            "class Odd(Exception):\n  def __str__(self): raise self\nraise Odd",
+            "broken",
+            r"cannot import broken: Odd: it cannot say what is wrong \(broken.py:3\)",
+        ),
+        # Where the program went wrong, and not where that was noticed.
+        (
+            "import tsignals\n@tsignals.receiver(tsignals.receiver_failed)\ndef f(failure): ...",
+            "broken",
+            r"cannot import broken: ValueError: Signal receivers must .* \(broken.py:2\)",
+        ),
         ("raise SystemExit(0)", "broken", r"cannot import broken: SystemExit: 0 \(broken.py:1\)"),
         ("", "broken:what", r"module 'broken' has no 'what'"),
         ("what = 3", "broken:what", r"broken:what is no signal and holds none, but 'int'"),
@@ -530,3 +549,47 @@ def test_what_was_asked_for_at_connect_is_shown() -> None:
         (True, repr(policy), "by by_customer"),
         (False, repr(policy), "by by_customer"),
     ]
+
+
+def test_names_and_uids_take_one_line_whatever_they_are() -> None:
+    class Odd:
+        def __str__(self) -> str:
+            raise ValueError
+
+        __repr__ = __str__
+
+    odd = Odd()
+    signal = Signal(name="two\nlines")
+    signal.connect(ignore, dispatch_uid="two\nlines")
+    signal.connect(ignore, dispatch_uid=odd)
+    [entry] = connections(signal)
+    assert entry["name"] == "two\\nlines"
+    assert [each["uid"] for each in entry["receivers"]] == ["two\\nlines", "<Odd>"]
+
+
+def test_comment_of_a_signal_stands_behind_it(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "commented.py").write_text(
+        "from tsignals import Signal\n"
+        "one = Signal(name='café #: no comment')\n"
+        "two = Signal(name='café #: none')  #: What it says.\n",
+        "utf-8",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = importlib.import_module("commented")
+    assert [connections(each)[0]["doc"] for each in (found.one, found.two)] == ["", "What it says."]
+
+
+def test_attribute_of_a_background_function_is_no_part_of_it() -> None:
+    def hears(**named: Any) -> None: ...
+
+    hears.whole = "not this"  # type: ignore[attr-defined]
+    blinker = pytest.importorskip("blinker")
+    key = functools.partial(by_customer)
+    wrapper = background(hears, ordered=key, retry=Retry(OSError))
+    ours, theirs = Signal(), blinker.Signal()
+    ours.connect(wrapper)
+    theirs.connect(wrapper)
+    entries = [connections(each)[0]["receivers"][0] for each in (ours, theirs)]
+    assert [each["runs"] for each in entries] == ["background", "background"]
+    assert entries[0]["ordered"] == entries[1]["ordered"] == "by by_customer"
+    assert entries[0]["retry"] == entries[1]["retry"] is not None

@@ -1317,3 +1317,12 @@ def test_what_is_set_for_one_async_receiver_the_others_do_not_see(verb: str, eag
     assert marks.before == ["sender", "sender"]
     assert last == "b"  # what they set is set for the sender, as without an observer
     assert marks.tokens == {}
+
+
+@pytest.mark.parametrize("method", ["sent", "started", "ended", "dropped", "refused", "retried"])
+def test_method_that_nobody_would_await_is_refused(method: str) -> None:
+    async def hears(self: object, event: Event) -> None: ...
+
+    with pytest.raises(TypeError, match=f"{method} of observer .* is async"):
+        observe(type("Hears", (Observer,), {method: hears})())
+    assert not observers_now()

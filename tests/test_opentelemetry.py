@@ -590,3 +590,11 @@ def test_providers_that_are_set_later_are_those_of_the_program() -> None:
     assert done.stdout == (
         "order_paid __main__.receiver ['tsignals.deliveries', 'tsignals.run.duration']\n"
     )
+
+
+def test_instrument_that_fails_may_be_called_again() -> None:
+    tracers, meters = TracerProvider(), MeterProvider()
+    with pytest.raises(AttributeError):
+        instrument(tracers, "no provider")  # type: ignore[arg-type]
+    with instrument(tracers, meters):
+        pass

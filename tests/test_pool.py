@@ -780,3 +780,11 @@ def test_every_method_may_be_called_from_a_receiver(pool: WorkerPool) -> None:
     ]
     for call in calls:
         signal_to(lambda call=call, **named: call(), pool).send_async(None).results(TIMEOUT)
+
+
+@pytest.mark.parametrize("what", ["initializer", "around", "idle"])
+def test_function_that_nobody_would_await_is_refused(what: str) -> None:
+    async def function() -> None: ...
+
+    with pytest.raises(TypeError, match=f"{what} must not be async"):
+        WorkerPool(1, **{what: function})  # type: ignore[arg-type]

@@ -303,7 +303,7 @@ def test_answer_of_on_that_is_none_is_logged_likewise(caplog: pytest.LogCaptureF
         [(_, delivery)] = signal.send_async(None)
         assert delivery.exception(TIMEOUT) is receiver.error
     assert len(hears.failures) == 1
-    assert "the pause of on must be a number or a timedelta, not 'soon'" in caplog.text
+    assert "what on returns must be a number or a timedelta, not 'soon'" in caplog.text
 
 
 def test_on_runs_in_the_context_of_the_receiver() -> None:
@@ -1343,3 +1343,8 @@ def test_what_has_ended_in_its_pause_is_not_kept_until_that_is_over(
         del receiver, signal, deliveries
         pool.submit(int).result(TIMEOUT)  # a worker lets go of one as it takes the next
         wait_until(lambda: gc.collect() >= 0 and kept() is None)
+
+
+def test_no_pause_stays_none_however_often_it_is_run() -> None:
+    retry = Retry(Boom, wait_initial=0, wait_jitter=0, attempts=None)
+    assert {retry.pause_after(n, 0, Boom()) for n in (1, 2, 1024, 1025, 100_000)} == {0}

@@ -159,11 +159,15 @@ def test_observers_are_told_from_few_places() -> None:
 
 
 OPENS = {
+    ("django", "_base.definition"),
+    ("testing", "_base.definition"),
     ("inspecting", "_base.definition"),
+    ("inspecting", "_base.log"),
     ("inspecting", "_registry.shown"),
     ("observing", "_base.definition"),
     ("observing", "_base.events"),
     ("observing", "_base.observers"),
+    ("observing", "_base.overrides"),
     ("observing", "_base.slow"),
     ("observing", "_pool.pool"),
     ("observing", "_pool.stats"),
@@ -172,6 +176,7 @@ OPENS = {
     ("testing", "_base.inbox"),
     ("testing", "_base.overrides"),
     ("testing", "_base.timeouts"),
+    ("testing", "_default"),
     ("tracing", "_base.inbox"),
     ("tracing", "_base.timeouts"),
 }

@@ -518,3 +518,19 @@ def test_worker_goes_though_its_pool_has_ended_while_something_was_being_queued(
         pool.shutdown(wait=False)
     worker.join(TIMEOUT)
     assert not worker.is_alive()
+
+
+def test_shutdown_that_a_callback_leaves_cancels_the_rest_all_the_same() -> None:
+    def leaves(future: object) -> None:
+        raise SystemExit
+
+    calls = list[int]()
+    pool = WorkerPool(1)
+    with held(pool):
+        futures = [pool.submit(calls.append, n) for n in range(3)]
+        futures[0].add_done_callback(leaves)
+        with pytest.raises(SystemExit):
+            pool.shutdown(wait=False, cancel_futures=True)
+        assert [future.cancelled() for future in futures] == [True] * 3
+    pool.shutdown()
+    assert calls == []

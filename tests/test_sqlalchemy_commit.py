@@ -479,7 +479,7 @@ def test_instances_and_sessions_are_refused_by_name(session: Session, name: str)
     values["scoped"] = scoped_session(sessionmaker())
     with pytest.raises(TypeError, match=rf"'{name}'.*identity="):
         after_commit(session, placed, None, **{name: values[name]})
-    with pytest.raises(TypeError, match=r"'sender'.*identity="):
+    with pytest.raises(TypeError, match=r"'sender'.*its class as the sender, and identity="):
         after_commit(session, placed, values[name])
     session.expunge(user)
     assert after_commit(session, placed, None, user=user) == []  # nobody's: it may go

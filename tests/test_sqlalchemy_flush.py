@@ -1,5 +1,6 @@
 """pre_save, post_save, pre_delete, post_delete: what a flush says, in which order, and of what."""
 
+import contextlib
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -25,12 +26,14 @@ from alchemy import (
     server,
     session,
 )
-from helpers import Boom
+from helpers import Boom, ignore
 from sqlalchemy.exc import IntegrityError, PendingRollbackError
 from sqlalchemy.orm import DeclarativeBase, Session, column_property, mapped_column, sessionmaker
 from sqlalchemy.orm.exc import FlushError
 
+from tsignals import background, receiver
 from tsignals.sqlalchemy import install, post_delete, post_save, pre_delete, pre_save
+from tsignals.testing import capture, muted
 
 __all__ = ["engine", "heard", "maker", "server", "session"]
 
@@ -675,3 +678,71 @@ def test_async_receivers_of_a_plain_session_are_awaited(session: Session) -> Non
         session.add(User(name="ann"))
         session.flush()
     assert seen == ["ann"]
+
+
+def test_key_that_is_an_expression_may_be_added_where_another_is_deleted(session: Session) -> None:
+    """What compares it makes an expression, which is neither true nor false."""
+    session.add(old := User(name="old"))
+    session.commit()
+    with Heard("post_save") as saved:
+        session.delete(old)
+        session.add(User(id=sa.func.abs(-78), name="new"))
+        session.commit()
+    assert saved == [("post_save", "new", True)]
+    assert session.scalars(sa.select(User.id)).all() == [78]
+
+
+@pytest.mark.parametrize("signal", [pre_save, post_save, pre_delete, post_delete])
+@pytest.mark.parametrize("other", [False, True], ids=["heard by nobody", "of another class"])
+def test_who_captures_sees_what_nobody_hears(session: Session, signal: Any, other: bool) -> None:
+    with contextlib.ExitStack() as stack:
+        if other:
+            stack.enter_context(connected(signal, ignore, Node))
+        sent = stack.enter_context(capture(signal))
+        session.add(user := User(name="ann"))
+        session.flush()
+        session.delete(user)
+        session.flush()
+    sent.assert_once(instance=user)
+
+
+def test_who_mutes_a_signal_may_capture_it(session: Session) -> None:
+    calls = list[Any]()
+
+    def hears(**named: Any) -> None:
+        calls.append(named)
+
+    with connected(post_save, hears), capture(post_save) as sent, muted(post_save):
+        session.add(User(name="ann"))
+        session.flush()
+    sent.assert_once(created=True)
+    assert calls == []
+
+
+def test_classes_that_inherit_are_announced_in_the_order_in_which_they_are_written(
+    session: Session, heard: Heard
+) -> None:
+    session.add_all([Employee(name="bob", desk="1"), User(name="ann"), Employee(name="eve")])
+    session.flush()
+    assert [name for _, name, _ in heard] == ["bob", "ann", "eve"] * 2
+
+
+@pytest.mark.parametrize("wrong", [User, background(ignore)], ids=["an instance", "a background"])
+def test_what_would_never_hear_or_in_another_thread_is_refused(wrong: Any) -> None:
+    before = [list(signal.receivers) for signal in (pre_save, post_save)]
+    for signal in (pre_save, post_save, pre_delete, post_delete):
+        if wrong is User:
+            for sender in (User(name="ann"), "User"):
+                with pytest.raises(TypeError, match="are classes, as in sender=User"):
+                    signal.connect(ignore, sender=sender)
+        else:
+            with pytest.raises(TypeError, match=r"use tsignals\.sqlalchemy\.on_commit"):
+                signal.connect(wrong)
+            with pytest.raises(TypeError, match=r"use tsignals\.sqlalchemy\.on_commit"):
+                receiver(signal, sender=User, weak=False)(Mails().mail)
+    assert [list(signal.receivers) for signal in (pre_save, post_save)] == before
+
+
+class Mails:
+    @background
+    def mail(self, **named: Any) -> None: ...

@@ -39,6 +39,7 @@ from tsignals import (
     background,
     receiver_failed,
 )
+from tsignals.observing import is_captured
 from tsignals.testing import Captured, Sent, capture, connected, muted
 
 pytestmark = pytest.mark.usefixtures("nobody_observes")
@@ -599,3 +600,51 @@ def test_captures_come_and_go_while_others_send() -> None:
                 assert more == [Sent(signal, n, {}, [(plain, "plain")])] * 4
 
     together(sends, sends, *[lambda n=n: captures(n) for n in range(3)])
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_failure_is_captured_whoever_listens(listens: bool) -> None:
+    """``receiver_failed`` is sent where somebody hears it, or asks for it."""
+    with contextlib.ExitStack() as stack:
+        if listens:
+            stack.enter_context(connected(receiver_failed, plain))
+        failed = stack.enter_context(capture(receiver_failed))
+        with quiet(), WorkerPool(1) as pool:
+            signal_with(failing).send_robust(None)
+            signal_with(failing).via(pool).send_async(None).wait(TIMEOUT)
+    assert [type(sent.named["failure"].exception) for sent in failed] == [Boom, Boom]
+
+
+def test_value_that_cannot_be_compared_is_another() -> None:
+    class Array:
+        def __eq__(self, other: object) -> Any:
+            return self
+
+        def __bool__(self) -> bool:
+            raise ValueError("the truth value of an array is ambiguous")
+
+    signal, array = signal_with(plain), Array()
+    with capture(signal) as sent:
+        signal.send(None, of=array)
+    sent.assert_once(of=array)
+    with pytest.raises(AssertionError, match="sent was"):
+        sent.assert_once(of=Array())
+
+
+def test_connected_to_a_view_leaves_what_was_connected() -> None:
+    signal = signal_with(plain)
+    for view in (signal.via(None), signal.here):
+        with connected(view, plain):
+            assert len(signal.receivers) == 1
+        assert len(signal.receivers) == 1
+
+
+def test_whether_a_test_captures_a_signal_can_be_asked() -> None:
+    signal, other = signal_with(plain), signal_with(plain)
+    assert not is_captured(signal)
+    with capture(signal), capture(other):
+        assert is_captured(signal)
+        assert not contextvars.Context().run(is_captured, signal)
+    with capture():  # what is sent, and no more than that
+        assert not is_captured(signal)
+    assert not is_captured(signal)

@@ -687,3 +687,36 @@ def test_receivers_get_the_sender_and_what_was_sent_in_every_executor_of_tests()
         with Steps() as steps:
             signal.send_async(sender, n=1)
             assert steps.run().result(0) == (signal, sender, {"n": 1})
+
+
+def test_fresh_pool_has_around_what_the_default_pool_has() -> None:
+    where = contextvars.ContextVar("where", default="nowhere")
+    told = list[str]()
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        where.set("inside")
+        yield
+
+    def hears(**named: Any) -> None:
+        told.append(where.get())
+
+    with WorkerPool(1, around=around, initializer=told.append, initargs=("begun",)) as pool:
+        former = set_default_executor(pool)
+        try:
+            for arguments in ({}, {"around": None}):
+                with fresh_pool(1, **arguments):  # type: ignore[arg-type]
+                    assert signal_with(hears).send_async(None).wait(TIMEOUT)
+                    with fresh_pool(1):
+                        assert signal_with(hears).send_async(None).wait(TIMEOUT)
+        finally:
+            set_default_executor(former)
+    assert told == ["begun", "inside", "begun", "inside", "nowhere", "nowhere"]
+
+
+def test_fresh_pool_is_not_blamed_for_another_whose_name_begins_alike() -> None:
+    with quiet(), WorkerPool(1, thread_name_prefix="app_mail") as other:
+        elsewhere = contextvars.Context()
+        with fresh_pool(1, thread_name_prefix="app"):
+            sent = elsewhere.run(signal_with(failing).via(other).send_async, None)
+            assert sent.wait(TIMEOUT)

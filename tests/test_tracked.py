@@ -26,6 +26,7 @@ from helpers import (
     raiser,
     wait_until,
 )
+from pools import held
 
 from tsignals import Connection, Signal, WorkerPool
 
@@ -966,3 +967,21 @@ def test_tracked_receiver_that_died_is_forgotten_whoever_notices_first(told: str
         assert probe() is None
         signal.disconnect(dispatch_uid="menu")
         assert inside.gates_of(signal) == {}
+
+
+def test_disconnect_that_a_callback_leaves_cancels_the_rest_all_the_same() -> None:
+    def leaves(future: object) -> None:
+        raise SystemExit
+
+    ear = Ear()
+    with WorkerPool(1) as pool:
+        signal = Signal(executor=pool)
+        connection = signal.connect(ear, tracked=True)
+        with held(pool):
+            futures = [signal.send_async(None)[0][1] for _ in range(3)]
+            futures[0].add_done_callback(leaves)
+            with pytest.raises(SystemExit):
+                connection.disconnect()
+            assert [future.cancelled() for future in futures] == [True] * 3
+            assert inside.gates_of(signal) == {}
+    assert ear.calls == []

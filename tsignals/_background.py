@@ -71,6 +71,7 @@ def background(
 
 
 Arguments = tuple[object, ...]
+_MARKS = (BY_INSPECT, BY_ASYNCIO)
 
 
 class BackgroundSending(Sending):
@@ -102,8 +103,10 @@ class BackgroundReceiver(Background):
         self.__wrapped__ = function
         with contextlib.suppress(Exception):  # what some objects will not say
             functools.update_wrapper(self, function)
-        for mark in (BY_INSPECT, BY_ASYNCIO):
-            self.__dict__.pop(mark, None)
+        for name in list(self.__dict__):
+            # Not what marks the function as async, nor what would hide a method of ours.
+            if name in _MARKS or (name[:2] != "__" and hasattr(type(self), name)):
+                del self.__dict__[name]
         # Only now: an object's attributes were copied, whatever they are called.
         self.function = function
         self.executor = executor
@@ -142,9 +145,9 @@ class BackgroundReceiver(Background):
         """This receiver as it was connected."""
         # What a class method binds, or a caller by hand, is seen by the arguments: Django and
         # tsignals name both signal and sender, and blinker passes one sender.
-        for instance in arguments[:1]:
-            if "signal" in keywords or (len(arguments) > 1 and isinstance(instance, type)):
-                return types.MethodType(self, instance)
+        bound = len(arguments) > 1 and isinstance(arguments[0], type)
+        if arguments and ("signal" in keywords or bound):
+            return types.MethodType(self, arguments[0])
         return self
 
     def deliver(self, receiver: Receiver, arguments: Arguments, keywords: Named) -> "Future[Any]":
@@ -190,7 +193,7 @@ class BackgroundReceiver(Background):
         if self._is_found():
             return str(self.__qualname__)
         make = functools.partial(
-            BackgroundReceiver, executor=self.executor, ordered=self.ordered, retry=self.retry
+            type(self), executor=self.executor, ordered=self.ordered, retry=self.retry
         )
         return make, (self.function,)
 
@@ -204,6 +207,7 @@ class BackgroundMethod(Background):
     def __init__(self, whole: BackgroundReceiver) -> None:
         functools.update_wrapper(self, whole)
         self.whole = whole
+        self.made_by = whole.made_by
 
     def __call__(
         self, instance: object, /, *arguments: object, **keywords: object

@@ -5,6 +5,7 @@ from typing import Any
 
 from tsignals._base import overrides
 from tsignals._base.around import Around
+from tsignals._pool.config import Config
 from tsignals._pool.pool import WorkerPool, check_executor
 
 # The first entry counts, so that two threads which both find it empty agree on one pool. A change
@@ -52,8 +53,15 @@ def executor_for(executor: Executor | None) -> Executor:
 def around_of(executor: Executor | None) -> Around | None:
     """What ``executor`` runs receivers inside of; ``None``: the default one, if it was made yet."""
     if executor is None:
-        executor = overrides.default_here() or next(iter(_current()[0]), None)
+        config = default_config()
+        return None if config is None else config.around
     return executor._core.config.around if isinstance(executor, WorkerPool) else None
+
+
+def default_config() -> Config | None:
+    """What the default pool was made with; ``None``: it is no pool, or was not made yet."""
+    executor = overrides.default_here() or next(iter(_current()[0]), None)
+    return executor._core.config if isinstance(executor, WorkerPool) else None
 
 
 def set_default_executor(executor: Executor | None) -> Executor | None:

@@ -1,5 +1,6 @@
 """``receiver_failed``: the signal of failures that nobody would see."""
 
+from tsignals._base import overrides
 from tsignals._calling.failures import announced_by
 from tsignals._calling.general import call_each_robust
 from tsignals._calling.outcomes import Failure
@@ -21,7 +22,8 @@ receiver_failed._registry.refuses_async = True
 def _announce(failure: Failure) -> None:
     if failure.signal is receiver_failed:
         return  # of its own receivers, failures are only logged
-    if receiver_failed.has_listeners(failure.signal):
+    heard = receiver_failed.has_listeners(failure.signal)
+    if heard or overrides.is_asked_for(receiver_failed):
         values: Named = {"failure": failure}
         live = begin(receiver_failed, failure.signal, values, "receiver_failed")
         call_each_robust(live, receiver_failed, failure.signal, values, "receiver_failed")

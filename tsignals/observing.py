@@ -2,13 +2,14 @@
 
 While nobody observes, nothing is paid for it. ``set_slow_after`` has slow receivers named in the
 log. ``signal_name``, ``receiver_name``, ``hands_over`` and ``stats_by_pool`` are for those who
-write observers.
+write observers; ``is_captured`` for those who send only what somebody hears.
 """
 
 from tsignals._base import observers as _observers
 from tsignals._base.definition import full_name_of as _full_name_of
 from tsignals._base.events import Event as Event
 from tsignals._base.events import Observer as Observer
+from tsignals._base.overrides import is_asked_for as _is_asked_for
 from tsignals._base.slow import set_slow_after as set_slow_after
 from tsignals._pool.pool import WorkerPool as _WorkerPool
 from tsignals._pool.stats import PoolStats as _PoolStats
@@ -20,6 +21,7 @@ __all__ = [
     "Observation",
     "Observer",
     "hands_over",
+    "is_captured",
     "observe",
     "receiver_name",
     "set_slow_after",
@@ -93,6 +95,17 @@ def observe(observer: Observer) -> Observation:
     observation = object.__new__(Observation)
     observation._subscription = _observers.observe(observer)
     return observation
+
+
+def is_captured(signal: object) -> bool:
+    """Whether a test captures ``signal``, by name, in this context (``tsignals.testing.capture``).
+
+    For who asks ``signal.has_listeners`` before it sends, to save what that costs: the test is to
+    see what no receiver hears.
+
+    Thread safety: from any thread.
+    """
+    return _is_asked_for(signal)
 
 
 def signal_name(signal: object) -> str:

@@ -23,6 +23,7 @@ import logging
 import weakref
 from collections.abc import Callable, Sequence
 
+from tsignals._base.definition import is_async
 from tsignals._base.events import Event, Observer
 from tsignals._base.log import came_by_signal, log_safely, show
 
@@ -46,6 +47,11 @@ class Subscription:
                 self.log(name, error)
             else:
                 if getattr(method, "__func__", None) is not _NOTHING[name]:
+                    if is_async(method):
+                        raise TypeError(
+                            f"{name} of observer {show(observer)} is async, and nobody would "
+                            "await it; make it a plain method"
+                        )
                     self.methods[name] = method
         # Whether it hears what becomes of receivers, and not only that there is a send.
         self.follows = bool(self.methods.keys() - {"sent"})

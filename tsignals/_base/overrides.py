@@ -64,6 +64,10 @@ class Override:
         """Whether ``receiver`` is not called."""
         return False
 
+    def asks_for(self, signal: object) -> bool:
+        """Whether it is to see ``signal`` sent, also where nobody hears it."""
+        return False
+
 
 here: ContextVar[tuple[Override, ...]] = ContextVar("tsignals_overrides", default=())
 """Those of this context; the last one comes first."""
@@ -77,6 +81,11 @@ def unmuted(
     if not overrides:
         return live
     return [pair for pair in live if not any(each.mutes(signal, pair[1]) for each in overrides)]
+
+
+def is_asked_for(signal: object) -> bool:
+    """Whether anything here is to see ``signal`` sent, also where nobody hears it."""
+    return bool(active) and any(each.asks_for(signal) for each in here.get())
 
 
 def default_here() -> Executor | None:

@@ -76,7 +76,7 @@ class Retry:
             answer = self.on(cast(Exception, error))
             if answer is False or answer is None:
                 return None
-            pause = self._pause(attempt) if answer is True else _seconds("the pause of on", answer)
+            pause = self._pause(attempt) if answer is True else _seconds("what on returns", answer)
         if self.timeout is not None and ran + pause > _seconds("timeout", self.timeout):
             return None
         return pause
@@ -84,12 +84,13 @@ class Retry:
     def _pause(self, attempt: int) -> float:
         most = _seconds("wait_max", self.wait_max)
         jitter = min(most, _seconds("wait_jitter", self.wait_jitter))
+        pause = _seconds("wait_initial", self.wait_initial)
         try:
-            # As a float: an int would grow beyond what can be multiplied with one.
-            growth = as_float(self.wait_exp_base) ** (attempt - 1)
+            if pause:  # else it does not grow
+                # As a float: an int would grow beyond what can be multiplied with one.
+                pause *= as_float(self.wait_exp_base) ** (attempt - 1)
         except OverflowError:  # it has grown out of all bounds
             return most
-        pause = _seconds("wait_initial", self.wait_initial) * growth
         return min(most, pause + random.uniform(0, jitter))
 
 

@@ -11,6 +11,7 @@ from typing import Protocol, Self, TypeVar
 
 from tsignals._base.errors import SKIPPED
 from tsignals._base.inbox import go_as_deep_as_put
+from tsignals._base.interrupts import apply_to_all
 from tsignals._calling.tracked_call import Call, Enclosed, current_task
 from tsignals._calling.waits import announced
 
@@ -161,9 +162,10 @@ class Gate:
     def close(self) -> None:
         """Let nobody in from now on; cancel what is queued. Harmless when repeated."""
         self.closed = True
-        for delivery in list(self.queued):
-            _cancel(delivery)
-        self._settle()
+        try:
+            apply_to_all(_cancel, list(self.queued))
+        finally:
+            self._settle()
 
     def _settle(self) -> None:
         if not self.running:

@@ -13,7 +13,7 @@ from tsignals._base.retry import Pause, Retry
 from tsignals._calling.tracking import Gate
 from tsignals._pool.core import Core
 from tsignals._pool.future import PENDING
-from tsignals._pool.pauses import Claims, ended_in_pause, is_pausing, last_pause, release
+from tsignals._pool.pauses import Claims, ended_in_pause, read, release
 from tsignals._pool.seam import Claim
 from tsignals._pool.state import Mode
 from tsignals._pool.task import Task
@@ -37,14 +37,14 @@ class MayRunAgain(Task):
 
     @property
     def _paused(self) -> bool:
-        return self._retry is not None and is_pausing(self._claims)
+        return self._retry is not None and read(self._claims)[2]
 
     def _ended_in_pause(self, claim: Claim) -> bool:
         return self._retry is not None and ended_in_pause(self._claims, claim)
 
     def _last_pause(self) -> Pause | None:
         """What came before this attempt; ``None``: it is the first."""
-        return None if self._retry is None else last_pause(self._claims)
+        return None if self._retry is None else read(self._claims)[1]
 
     def _release(self, claim: Claim, pause: Pause) -> None:
         if self._claimed_by is claim:
@@ -84,7 +84,9 @@ def pause_after(
         ran = perf_counter() - began
         raised = raised_by(call, _ask, answer, policy, attempts, ran, error)
         if raised is not None:
-            _tell(core, "what retry of %s asks has raised; it is not run again", about, raised)
+            _tell(
+                core, "the function given to retry of %s raised; it is not run again", about, raised
+            )
             return None
         [seconds] = answer
         if seconds is None:

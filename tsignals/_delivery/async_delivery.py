@@ -13,7 +13,6 @@ from tsignals._base.errors import SKIPPED
 from tsignals._base.retry import Pause
 from tsignals._base.watches import Ended
 from tsignals._calling.group import respond
-from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Receiver
 from tsignals._calling.watched import awaited
 from tsignals._delivery.awaiting import delivering
@@ -22,6 +21,7 @@ from tsignals._delivery.event_loop import LoopThread
 from tsignals._delivery.held import Held
 from tsignals._pool.core import Core
 from tsignals._pool.seam import Claim, Result
+from tsignals._registry.connection import Options
 
 LoopTask = asyncio.Task[Result]
 
@@ -37,9 +37,9 @@ class AsyncDelivery(SingleDelivery):
     _on_loop = True
 
     def __init__(
-        self, core: Core, receiver: Receiver, send: Sending, lane: object, gate: Gate | None
+        self, core: Core, receiver: Receiver, send: Sending, lane: object, options: Options
     ) -> None:
-        super().__init__(core, receiver, send, lane, gate)
+        super().__init__(core, receiver, send, lane, options)
         self._task: LoopTask | None = None
         self._cancelling = False
 

@@ -34,7 +34,7 @@ from typing import Any
 from tsignals._base.interrupts import critical
 from tsignals._delivery.delivery import Delivery
 from tsignals._pool.core import Core
-from tsignals._pool.pauses import Claims, deciding, last_pause
+from tsignals._pool.pauses import Claims, read
 from tsignals._pool.seam import Claim
 from tsignals._pool.task import Entry, Task
 
@@ -151,8 +151,10 @@ class BatchDelivery(Delivery):
     def _claimed_by(self) -> Claim | None:
         asked = self._batch.asked
         claims = () if asked is None else asked.get(self._index, ())
-        if claims and self._retry is not None and last_pause(claims) is not None:
-            return deciding(claims)  # F4
+        if claims and self._retry is not None:
+            decides, pause, _ = read(claims)
+            if pause is not None:
+                return decides  # F4
         for entry in claims:
             if type(entry) is tuple:
                 return entry

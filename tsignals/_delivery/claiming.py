@@ -13,8 +13,7 @@ from typing import TypeVar
 from tsignals._base.interrupts import apply_to_all
 from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Receiver
-from tsignals._delivery.delivery import Sending
-from tsignals._delivery.other_executors import HasOptions, Live
+from tsignals._delivery.delivery import HasOptions, Live, Sending
 from tsignals._delivery.watched import HandsOver, observed
 from tsignals._registry.once import Once, OnceClaim
 

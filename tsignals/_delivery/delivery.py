@@ -3,16 +3,16 @@
 import contextvars
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from tsignals._base.around import Failed, drop_frame, surrounded
 from tsignals._base.definition import for_signal, name_of, name_signal
-from tsignals._base.errors import SKIPPED
+from tsignals._base.errors import SKIPPED, DeliveryDropped
 from tsignals._base.interrupts import foreign, raised_by
 from tsignals._base.log import unless_own
-from tsignals._base.retry import Pause, Retry
+from tsignals._base.retry import Pause
 from tsignals._base.watches import Watch
 from tsignals._calling.failures import report, report_retry
 from tsignals._calling.tracked_call import enclosing
@@ -20,11 +20,21 @@ from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Named, Receiver
 from tsignals._delivery.again import MayRunAgain, pause_after
 from tsignals._pool.core import Core
-from tsignals._pool.pauses import deciding
+from tsignals._pool.pauses import read
 from tsignals._pool.seam import Claim, Result
+from tsignals._registry.connection import Options
 from tsignals._registry.receiver import unwrap
 
 R = TypeVar("R")
+
+
+class HasOptions(Protocol):
+    """A connection, or what calls for a delivery without one."""
+
+    _options: Options
+
+
+Live = Sequence[tuple[HasOptions, Receiver]]
 
 
 class HasSender(Protocol):
@@ -55,6 +65,11 @@ class Send:
     def target_for(self, receiver: Receiver) -> Receiver:
         """What to call for ``receiver`` in a worker."""
         return unwrap(receiver if self.target is None else self.target)
+
+
+def dropped() -> DeliveryDropped:
+    """What becomes of a delivery that nobody submits."""
+    return DeliveryDropped("it was dropped before it was submitted, as at a rollback")
 
 
 def context_of_sender() -> contextvars.Context:
@@ -243,7 +258,7 @@ class SingleDelivery(Delivery):
     __slots__ = ("_claims", "_gate", "_ordered_by", "_retry", "_turn")
 
     def __init__(
-        self, core: Core, receiver: Receiver, send: Sending, lane: object, gate: Gate | None
+        self, core: Core, receiver: Receiver, send: Sending, lane: object, options: Options
     ) -> None:
         """``lane``: whose it is in, the receiver's or that of a ``LaneId``; ``None``: in none."""
         super().__init__(core)
@@ -253,13 +268,13 @@ class SingleDelivery(Delivery):
         self._send = send
         self._turn = None
         self._ordered_by = lane
-        self._gate = gate
-        self._retry: Retry | None = None
+        self._gate = options.gate
+        self._retry = options.retry
 
     @property
     def _claimed_by(self) -> Claim | None:
         if self._retry is not None:
-            return deciding(self._claims)
+            return read(self._claims)[0]
         for entry in self._claims:
             if type(entry) is tuple:
                 return entry

@@ -5,15 +5,14 @@ from concurrent.futures import Executor
 
 from tsignals._base.process import in_main_interpreter
 from tsignals._calling.compiled import BACKGROUND, BackgroundCaller
-from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Named, Receiver
 from tsignals._delivery.batch import Asked, BatchDelivery
 from tsignals._delivery.claiming import claiming
 from tsignals._delivery.deliveries import Deliveries
-from tsignals._delivery.delivery import Delivery, Sending, SingleDelivery, context_of_sender
+from tsignals._delivery.delivery import Delivery, Live, Sending, SingleDelivery, context_of_sender
 from tsignals._delivery.general import GeneralBatch, GeneralDelivery
 from tsignals._delivery.keys import asking, in_pool
-from tsignals._delivery.other_executors import Live, deliver_elsewhere
+from tsignals._delivery.other_executors import deliver_elsewhere
 from tsignals._delivery.plain import PlainDelivery, PlainSend
 from tsignals._delivery.watched import is_taken
 from tsignals._pool.admission import take
@@ -24,6 +23,7 @@ from tsignals._pool.pool import WorkerPool, core_of
 from tsignals._pool.state import ADMITTED
 from tsignals._pool.task import Entry
 from tsignals._registry.connecting import before_async
+from tsignals._registry.connection import Options
 from tsignals._registry.plan import Plan
 
 
@@ -45,16 +45,15 @@ def deliver(executor: Executor, live: Live, send: Sending) -> Deliveries:
         lane = in_pool(core, options, receiver, send)
         delivery: Delivery
         if options.on_loop:
-            delivery = async_delivery(core, receiver, send, lane, options.gate)
+            delivery = async_delivery(core, receiver, send, lane, options)
             on_loop.append(delivery)
         elif lane is not None:
-            delivery = SingleDelivery(core, receiver, send, lane, options.gate)
+            delivery = SingleDelivery(core, receiver, send, lane, options)
             entries.append(delivery)
         else:
             if not batch.deliveries:
                 entries.append(batch)
-            delivery = GeneralDelivery(core, receiver, send, options.gate, batch)
-        delivery._retry = options.retry
+            delivery = GeneralDelivery(core, receiver, send, options, batch)
         again = again or options.retry is not None
         if options.gate is not None:
             tracked.append(delivery)
@@ -85,7 +84,7 @@ before_async.append(load_async)
 
 
 def async_delivery(
-    core: Core, receiver: Receiver, send: Sending, lane: object, gate: Gate | None
+    core: Core, receiver: Receiver, send: Sending, lane: object, options: Options
 ) -> Delivery:
     """A delivery on the event loop of ``core``, which runs from now on."""
     from tsignals._delivery.async_delivery import AsyncDelivery  # imports asyncio
@@ -93,7 +92,7 @@ def async_delivery(
 
     refuse_if_not_open(core)
     ensure_loop(core)
-    return AsyncDelivery(core, receiver, send, lane, gate)
+    return AsyncDelivery(core, receiver, send, lane, options)
 
 
 def deliver_plain(

@@ -1,12 +1,11 @@
 """The batch of receivers of any kind: tracked ones, and those with something around them."""
 
-from tsignals._base.retry import Retry
-from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Receiver
 from tsignals._delivery.batch import Batch, BatchDelivery
 from tsignals._delivery.delivery import Sending
 from tsignals._pool.core import Core
 from tsignals._pool.future import PENDING
+from tsignals._registry.connection import Options
 
 
 class GeneralDelivery(BatchDelivery):
@@ -15,7 +14,7 @@ class GeneralDelivery(BatchDelivery):
     __slots__ = ("_batch", "_gate", "_retry")
 
     def __init__(
-        self, core: Core, receiver: Receiver, send: Sending, gate: Gate | None, batch: Batch
+        self, core: Core, receiver: Receiver, send: Sending, options: Options, batch: Batch
     ) -> None:
         self._batch = batch
         self._index = len(batch.deliveries)
@@ -26,8 +25,8 @@ class GeneralDelivery(BatchDelivery):
         self.sender = send.sender
         self.receiver = receiver
         self._send = send
-        self._gate = gate
-        self._retry: Retry | None = None
+        self._gate = options.gate
+        self._retry = options.retry
         batch.deliveries.append(self)
 
 

@@ -12,10 +12,9 @@ from tsignals._base.log import came_by_signal, unless_own
 from tsignals._base.process import notice, page
 from tsignals._calling.types import Receiver
 from tsignals._delivery.deliveries import Deliveries
-from tsignals._delivery.delivery import Sending
+from tsignals._delivery.delivery import Live, Sending, dropped
 from tsignals._delivery.held import Held, HeldDelivery, Weakly
 from tsignals._delivery.keys import in_pool
-from tsignals._delivery.other_executors import Live, dropped
 from tsignals._pool.core import Core
 from tsignals._pool.overflow import accept, refuse_if_not_open
 from tsignals._pool.pool import WorkerPool, core_of
@@ -132,7 +131,7 @@ class HeldInPool:
 
 
 def _make(core: Core, options: Options, receiver: Receiver, send: Sending, lane: object) -> Held:
-    arguments = core, receiver, send, lane, options.gate
+    arguments = core, receiver, send, lane, options
     task: Held
     if options.on_loop:
         from tsignals._delivery.async_delivery import HeldAsyncDelivery  # imports asyncio
@@ -140,7 +139,6 @@ def _make(core: Core, options: Options, receiver: Receiver, send: Sending, lane:
         task = HeldAsyncDelivery(*arguments)
     else:
         task = HeldDelivery(*arguments)
-    task._retry = options.retry
     task._decisions = []
     task._held = True
     task._weakly = Weakly(task)

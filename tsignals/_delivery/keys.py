@@ -13,8 +13,7 @@ from tsignals._base.definition import for_signal, name_of
 from tsignals._base.identity import identity
 from tsignals._base.overrides import TakesDeliveries
 from tsignals._calling.types import Ordered, Receiver
-from tsignals._delivery.delivery import Sending
-from tsignals._delivery.other_executors import Live
+from tsignals._delivery.delivery import Live, Sending
 from tsignals._delivery.watched import HandsOver
 from tsignals._pool.core import Core
 from tsignals._pool.lane_ids import LaneId, find

@@ -10,14 +10,13 @@ Such futures are made only when the executor is given the work. For a send that 
 import contextvars
 import functools
 import time
-from collections.abc import Sequence
 from concurrent.futures import CancelledError, Executor, Future
-from typing import Protocol, cast
+from typing import cast
 
 from tsignals._base import process
 from tsignals._base.around import Around
 from tsignals._base.definition import for_signal, name_of
-from tsignals._base.errors import DeliveryDropped, DeliveryLost
+from tsignals._base.errors import DeliveryLost
 from tsignals._base.identity import identity
 from tsignals._base.interrupts import apply_to_all, raised_by
 from tsignals._base.log import came_by_signal, unless_own
@@ -28,22 +27,13 @@ from tsignals._calling.tracked_call import Call, enclosing
 from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Receiver
 from tsignals._delivery.deliveries import Deliveries
-from tsignals._delivery.delivery import Delivery, Sending
+from tsignals._delivery.delivery import Delivery, Live, Sending, dropped
 from tsignals._delivery.interpreters import Parcel, for_interpreter
 from tsignals._delivery.stand_in import StandIn
 from tsignals._pool.lane_ids import LaneId
 from tsignals._pool.pool import check_executor
 from tsignals._registry.connection import Options
 from tsignals._registry.receiver import Background, unwrap
-
-
-class HasOptions(Protocol):
-    """A connection, or what calls for a delivery without one."""
-
-    _options: Options
-
-
-Live = Sequence[tuple[HasOptions, Receiver]]
 
 
 class RemoteCall:
@@ -211,11 +201,6 @@ class _Ended:
     ) -> None:
         if (error := future.exception(0)) is not None:
             sending.report_in(context, self.receiver, error)
-
-
-def dropped() -> DeliveryDropped:
-    """What becomes of a delivery that nobody submits."""
-    return DeliveryDropped("it was prepared, and dropped before anybody submitted it")
 
 
 class HeldElsewhere:

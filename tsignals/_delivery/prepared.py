@@ -27,10 +27,10 @@ from tsignals._base.interrupts import apply_to_all, refuse_if_deep
 from tsignals._base.process import notice, page
 from tsignals._delivery.claiming import claiming
 from tsignals._delivery.deliveries import Deliveries
-from tsignals._delivery.delivery import Sending
+from tsignals._delivery.delivery import Live, Sending
 from tsignals._delivery.held_in_pool import HeldInPool
 from tsignals._delivery.keys import asking
-from tsignals._delivery.other_executors import HeldElsewhere, Live
+from tsignals._delivery.other_executors import HeldElsewhere
 from tsignals._pool.pool import WorkerPool
 
 

@@ -11,8 +11,7 @@ from tsignals._base.interrupts import apply_to_all
 from tsignals._base.telling import ObservedSend
 from tsignals._base.watches import Watch
 from tsignals._calling.types import Named, Receiver
-from tsignals._delivery.delivery import Delivery, HasSender, Sending
-from tsignals._delivery.other_executors import Live
+from tsignals._delivery.delivery import Delivery, HasSender, Live, Sending
 from tsignals._delivery.stand_in import StandIn
 
 R = TypeVar("R")

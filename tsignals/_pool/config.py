@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from tsignals._base.around import Around
+from tsignals._base.definition import is_async
 from tsignals._base.process import in_main_interpreter
 from tsignals._base.timeouts import no_less_than_zero
 
@@ -62,8 +63,7 @@ def checked(
     if overflow not in POLICIES:
         raise ValueError(f"overflow must be one of {', '.join(POLICIES)}, not {overflow!r}")
     for what, function in (("initializer", initializer), ("around", around), ("idle", idle)):
-        if function is not None:
-            _check(what, function, callable(function), "callable")
+        _check_call(what, function)
     _check("thread_name_prefix", name, isinstance(name, str), "a str")
     _check("initargs", initargs, isinstance(initargs, Iterable), "a tuple")
     return Config(
@@ -77,6 +77,13 @@ def checked(
         around=around,
         idle=idle,
     )
+
+
+def _check_call(what: str, function: object) -> None:
+    if function is not None:
+        _check(what, function, callable(function), "callable")
+        if is_async(function):
+            raise TypeError(f"{what} must not be async: nobody would await it")
 
 
 def _check(what: str, value: object, is_one: bool, needed: str) -> None:

@@ -246,7 +246,8 @@ class PoolFuture(Future[Any]):
         raise self._not_yours()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} at {id(self):#x} state={self._phase.lower()}>"
+        state = "cancelled" if self.cancelled() else self._phase.lower()
+        return f"<{type(self).__name__} at {id(self):#x} state={state}>"
 
     def _not_yours(self) -> InvalidStateError:
         return InvalidStateError(f"only its pool resolves {self!r}")

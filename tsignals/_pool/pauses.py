@@ -34,38 +34,24 @@ DUE = Due()
 Claims = list[Claim | Waiters | Pause | Due]
 
 
-def deciding(claims: Sequence[object]) -> Claim | None:
-    """The claim of who may resolve it, or run its next attempt."""
+def read(claims: Sequence[object]) -> tuple[Claim | None, Pause | None, bool]:
+    """Who may resolve it, or run its next attempt; its last pause; whether that goes on."""
     first: Claim | None = None
+    pause: Pause | None = None
     pausing = False
     for entry in list(claims):  # not the list itself, which ``release`` makes shorter
         if type(entry) is Pause:
-            first, pausing = None, True
+            first, pause, pausing = None, entry, True
         elif entry is DUE:
             pausing = False
         elif first is None and type(entry) is tuple and not (pausing and entry[0] == "run"):
             first = entry
-    return first
-
-
-def last_pause(claims: Sequence[object]) -> Pause | None:
-    """The pause that it is in, or was in before it was run again."""
-    pauses = [entry for entry in list(claims) if type(entry) is Pause]
-    return pauses[-1] if pauses else None
-
-
-def is_pausing(claims: Sequence[object]) -> bool:
-    """Whether the next attempt is not due yet."""
-    pausing = False
-    for entry in list(claims):
-        if type(entry) is Pause or entry is DUE:
-            pausing = entry is not DUE
-    return pausing
+    return first, pause, pausing
 
 
 def is_in(claims: Sequence[object], pause: Pause) -> bool:
     """Whether it is in that pause, and has not ended."""
-    return last_pause(claims) is pause and is_pausing(claims) and deciding(claims) is None
+    return read(claims) == (None, pause, True)
 
 
 def ended_in_pause(claims: Sequence[object], claim: Claim) -> bool:

@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
 from tsignals._base.around import Around
-from tsignals._base.interrupts import refuse_if_critical
+from tsignals._base.interrupts import apply_to_all, refuse_if_critical
 from tsignals._base.process import notice, page
 from tsignals._base.timeouts import deadline_in, left_until, seconds
 from tsignals._pool import lifecycle, quiet
@@ -215,8 +215,7 @@ class WorkerPool(Executor):
         core.close()
         if cancel_futures:
             core.timer.is_closed = True  # before the look: what fails meanwhile sees it
-            for task in core.backlog.tasks():
-                task._cancel_unstarted()
+            apply_to_all(lambda task: task._cancel_unstarted(), core.backlog.tasks())
         if wait and outside:
             lifecycle.await_end(core, threads, deadline)
 

@@ -121,9 +121,7 @@ def sleep_on(
 
     Others run these; ``every``: who waits needs all of them, else any. Raises as ``await_done``.
     """
-    for task in tasks:
-        task._core.refuse_on_loop()
-        break  # they are of one pool
+    next(iter(tasks))._core.refuse_on_loop()  # they are of one pool
     me = threading.get_ident()
     above = cycles.enter(tasks, me, every)
     try:

@@ -90,6 +90,7 @@ _NARROW = "Signal receivers must accept keyword arguments (**kwargs)."
 class Background:
     """Base of receivers that run in a pool by themselves, so that who is in one can tell."""
 
+    made_by = "background"  # the decorator
     function: Receiver
     # How its deliveries run, as ``connect`` takes it.
     ordered: Ordered
@@ -118,13 +119,14 @@ def own_options(receiver: Receiver, ordered: object, retry: object) -> tuple[Ord
 
     What ``connect`` gave would not hold where the receiver puts itself into a pool.
     """
+    wrapper = wrapper_of(receiver)
     for name, given in (("ordered", ordered), ("retry", retry)):
         if given is not None and given is not False:
+            by = "background" if wrapper is None else wrapper.made_by
             raise ValueError(
-                f"a background receiver has {name} from background, to hold in every way to send: "
-                f"use background(function, {name}=...), without {name} in connect"
+                f"a background receiver has {name} from {by}, to hold in every way to send: "
+                f"use {by}(function, {name}=...), without {name} in connect"
             )
-    wrapper = wrapper_of(receiver)
     return (False, None) if wrapper is None else (wrapper.ordered, wrapper.retry)
 
 

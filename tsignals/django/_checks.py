@@ -45,7 +45,7 @@ def _small_pool(alias: str, database: Database) -> Iterator[CheckMessage]:
     # As psycopg_pool has it: without a max_size it does not grow.
     size = options.get("max_size") or options.get("min_size", 4)
     workers = _settings.max_workers()
-    if size <= workers + 1:
+    if isinstance(size, int) and size <= workers + 1:  # psycopg_pool refuses anything else
         yield Warning(
             f"The connection pool of database {alias!r} has {size} connections, for {workers} "
             "workers of tsignals and the threads that send.",

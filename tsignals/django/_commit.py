@@ -67,6 +67,14 @@ def waits_for_a_commit(connection: Database) -> bool:
     return not all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
 
 
+def check_using(using: object) -> None:
+    """Raise ``TypeError`` for what is no alias of a database."""
+    if using is not None and not isinstance(using, str):
+        raise TypeError(
+            f"using must be the alias of a database, as in DATABASES, or None, not {using!r}"
+        )
+
+
 def at_commit(using: object, prepare: Callable[[], Prepared]) -> Deliveries:
     """Prepare now, with the sender's context, language and time zone; submit at the commit."""
     hook = Hook()
@@ -87,16 +95,19 @@ def after_commit(
     exist at once. They are pending until the outermost transaction has committed; then they are
     admitted, and what that raises (``QueueFull``, ``PoolClosed``) is their failure and is told: the
     commit stands. A rollback, also to a savepoint around this call, resolves them with
-    ``DeliveryDropped``, and so does another ``on_commit`` hook that raises before.
+    ``DeliveryDropped``, and so does another ``on_commit`` hook that raises before. (Of a savepoint
+    made by hand, with ``transaction.savepoint()``, Django's hooks know nothing: as ever, they run.)
 
     using: the database whose commit it is; ``None``: the default one.
 
     Without a transaction it is sent at once. Raises ``TransactionManagementError`` with autocommit
-    off, and ``TypeError`` for a signal that is not of tsignals; then nothing is queued.
+    off, and ``TypeError`` for a signal that is not of tsignals, or a ``using`` that is no string;
+    then nothing is queued.
 
     Thread safety: from any thread; the transaction is this thread's. Where it comes from:
     ``django.db.transaction.on_commit``.
     """
+    check_using(using)
     prepare: Callable[..., Prepared] | None = getattr(signal, "prepare", None)
     if not callable(prepare):
         raise TypeError(

@@ -6,7 +6,6 @@ Threads
 """
 
 import functools
-import inspect
 import pickle
 import sys
 from collections.abc import Awaitable, Callable, Hashable
@@ -18,7 +17,8 @@ from django.db import connections as databases
 from django.db.transaction import TransactionManagementError
 
 from tsignals import Retry, background
-from tsignals.django._commit import at_commit, waits_for_a_commit
+from tsignals._base.definition import is_async
+from tsignals.django._commit import at_commit, check_using, waits_for_a_commit
 from tsignals.django._locale import SentLocale
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def on_commit(
 class OnCommit(Background):
     """What ``on_commit`` makes of a function: a ``background`` receiver for after the commit."""
 
+    made_by = "on_commit"
     __module__: str
     __name__: str
     __qualname__: str
@@ -108,6 +109,7 @@ class OnCommit(Background):
     def __init__(self, function: Receiver, *, using: str | None, arguments: Arguments) -> None:
         if not callable(function):
             raise TypeError(f"on_commit needs a callable, not {type(function).__name__!r}")
+        check_using(using)
         super().__init__(localised(function), **arguments)
         self._using = using
         self.__wrapped__ = function
@@ -197,11 +199,3 @@ def inner(function: Receiver) -> Receiver:
     while isinstance(function, functools.partial):
         function = function.func
     return function
-
-
-def is_async(function: Receiver) -> bool:
-    """As signals see it: coroutine functions, their methods and partials, async ``__call__``."""
-    found = inner(function)
-    return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(
-        getattr(type(found), "__call__", None)  # noqa: B004 - not whether it is callable
-    )

@@ -7,6 +7,7 @@ Threads
 
 import contextlib
 import difflib
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -83,6 +84,8 @@ def make_default_pool() -> None:
     may have another default pool, which it keeps.
     """
     wanted = arguments()
+    for text in wrong().values():  # servers run no checks
+        logging.getLogger("tsignals").error("%s The default pool is made without it.", text)
     # RuntimeError: a subinterpreter, as mod_wsgi makes them, where there can be no pool. Sends
     # work there, and those in the background say what is wrong.
     with contextlib.suppress(RuntimeError):

@@ -54,7 +54,8 @@ class TsignalsConfig(AppConfig):
     def ready(self) -> None:
         """Register the checks; make the default pool; give ``asend`` the request's thread.
 
-        Raises nothing on wrong settings: the check speaks, and the pool is made from the rest.
+        Raises nothing on wrong settings: the check speaks, and the log, for servers run no checks;
+        and the pool is made from the rest.
         """
         checks.register(check_settings, "tsignals")
         checks.register(check_databases, "tsignals")

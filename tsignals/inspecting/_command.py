@@ -13,6 +13,7 @@ import io
 import json
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from typing import TypeVar
@@ -105,15 +106,34 @@ def _set_django_up(settings: str) -> list[str]:
 def _trying(what: str, function: Callable[[], T]) -> T:
     try:
         return function()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module may raise anything, also to have a test skipped
         frames = traceback.extract_tb(error.__traceback__)
-        # Where it was raised, unless that is where modules are looked for.
-        last = None if _is_machinery(frames[-1].filename) else frames[-1]
-        where = "" if last is None else f" ({short(last.filename)}:{last.lineno})"
-        said = " ".join(str(error).split())
+        # The last line of the program's own, unless that is where modules are looked for.
+        own = [each for each in frames if not _is_machinery(each.filename)]
+        theirs = [each for each in own if not _is_installed(each.filename)]
+        where = "".join(f" ({short(at.filename)}:{at.lineno})" for at in (theirs or own)[-1:])
+        said = _said_by(error)
         kind = type(error).__name__
         raise Failed(f"{what}: {kind}{f': {said}' if said else ''}{where}") from error
 
 
+def _said_by(error: BaseException) -> str:
+    try:
+        return " ".join(str(error).split())
+    except Exception:
+        return "it cannot say what is wrong"
+
+
 def _is_machinery(file: str) -> bool:
     return "importlib" in file or file == __file__
+
+
+def _is_installed(file: str) -> bool:
+    """Whether it is of this package, of another that is installed, or of Python itself."""
+    places = [_PACKAGE, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))]
+    return file.startswith(("<frozen", *(f"{place}{os.sep}" for place in places)))
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -16,6 +16,7 @@ from tsignals._base.definition import (
     one_line,
     stored,
 )
+from tsignals._base.log import show
 from tsignals.observing import signal_name
 
 ReceiverEntry = TypedDict(
@@ -142,6 +143,18 @@ def sender_name(sender: object) -> str | None:
     return f"<{full_name(kind)}>"
 
 
+def agreed(of: object) -> tuple[bool | str, str | None]:
+    """``ordered`` and ``retry`` of a connection or a wrapper, in words."""
+    ordered, retry = getattr(of, "ordered", False), getattr(of, "retry", None)
+    by = f"by {name_of(ordered)}" if callable(ordered) else bool(ordered)
+    return by, None if retry is None else repr(retry)
+
+
+def shown_uid(uid: object) -> str | None:
+    """A ``dispatch_uid`` in one line."""
+    return None if uid is None else one_line(uid if isinstance(uid, str) else show(uid))
+
+
 _RUNS = {
     "BackgroundReceiver": "background",
     "BackgroundMethod": "background",
@@ -155,7 +168,9 @@ def wrapper_of(receiver: object) -> object:
     wrapper = receiver.__func__ if type(receiver) is MethodType else receiver
     kind = type(wrapper)
     ours = kind.__module__.startswith("tsignals.") and kind.__name__ in _RUNS
-    return getattr(wrapper, "whole", wrapper) if ours else None
+    if not ours:
+        return None
+    return wrapper.whole if kind.__name__ == "BackgroundMethod" else wrapper  # type: ignore[attr-defined]
 
 
 def runs(receiver: object) -> str | None:

@@ -14,10 +14,12 @@ from typing import NamedTuple, Protocol
 from tsignals._base.definition import MISSING, is_async
 from tsignals.inspecting._entries import (
     ReceiverEntry,
+    agreed,
     code_of,
     full_name,
     runs,
     sender_name,
+    shown_uid,
     where_is,
     wrapper_of,
 )
@@ -111,10 +113,10 @@ def entries(heard: Iterable[Heard], senders: "Senders") -> list[ReceiverEntry]:
             "priority": 0,
             "async": each.is_async,
             "tracked": False,
-            "ordered": bool(getattr(wrapper_of(each.receiver), "ordered", False)),
+            "ordered": agreed(wrapper_of(each.receiver))[0],
             "once": False,
-            "retry": None,
-            "uid": None if each.uid is None else str(each.uid),
+            "retry": agreed(wrapper_of(each.receiver))[1],
+            "uid": shown_uid(each.uid),
             "runs": runs(each.receiver),
         }
         for each in heard

@@ -4,20 +4,21 @@ import gc
 from collections.abc import Iterator
 
 from tsignals import Connection, Signal
-from tsignals._base.definition import MISSING, name_of, stored
+from tsignals._base.definition import MISSING, one_line, stored
 from tsignals._registry import shown
 from tsignals.inspecting import _foreign
 from tsignals.inspecting._chosen import Chosen, file_of, kinds
 from tsignals.inspecting._entries import (
     ReceiverEntry,
     SignalEntry,
+    agreed,
     code_of,
     full_name,
     runs,
     sender_name,
     short,
+    shown_uid,
     where_is,
-    wrapper_of,
 )
 from tsignals.inspecting._source import Sources, first_line
 
@@ -112,14 +113,15 @@ class Living:
         [library] = [n for n, kind in self._kinds.items() if issubclass(type(signal), kind)]
         attribute = None if place is None else ".".join(place)
         defined = None if file is None else f"{short(file)}:{line}"
-        name = stored(signal, "name")
-        if type(name) is not str:
-            name = attribute or (f"made at {defined}" if defined else full_name(type(signal)))
+        given = stored(signal, "name")
+        name = given if type(given) is str else attribute
+        if name is None:
+            name = f"made at {defined}" if defined else full_name(type(signal))
         own = stored(signal, "__dict__")
         said = own.get("__doc__") if own is not MISSING else None
         args = getattr(signal, "providing_args", None) or ()
         return {
-            "name": name,
+            "name": one_line(name),
             "library": library,
             "attribute": attribute,
             "defined": defined,
@@ -142,10 +144,7 @@ def _receivers(signal: Signal) -> Iterator[ReceiverEntry]:
 
 
 def _entry_of(connection: Connection, receiver: object) -> ReceiverEntry:
-    uid = connection.dispatch_uid
-    wrapper = wrapper_of(receiver)
-    ordered: object = connection.ordered or getattr(wrapper, "ordered", False)
-    retry: object = connection.retry or getattr(wrapper, "retry", None)
+    ordered, retry = agreed(connection)
     return {
         "name": full_name(receiver),
         "where": where_is(code_of(receiver)),
@@ -154,9 +153,9 @@ def _entry_of(connection: Connection, receiver: object) -> ReceiverEntry:
         "priority": connection.priority,
         "async": shown.is_async(connection),
         "tracked": connection.tracked,
-        "ordered": f"by {name_of(ordered)}" if callable(ordered) else bool(ordered),
+        "ordered": ordered,
         "once": connection.once,
-        "retry": None if retry is None else repr(retry),
-        "uid": None if not uid else str(uid),
+        "retry": retry,
+        "uid": shown_uid(connection.dispatch_uid),
         "runs": runs(receiver),
     }

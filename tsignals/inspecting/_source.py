@@ -51,7 +51,7 @@ def _in(body: list[ast.stmt], prefix: str, lines: list[str]) -> Iterator[Definit
             yield from _in(statement.body, f"{prefix}{statement.name}.", lines)
         elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
             last = statement.end_lineno or statement.lineno
-            doc = _text(following) or _comment(lines, statement.lineno, last)
+            doc = _text(following) or _comment(lines, statement)
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             for target in targets:
                 if isinstance(target, ast.Name):
@@ -70,13 +70,14 @@ def _text(statement: ast.stmt | None) -> str:
     return ""
 
 
-def _comment(lines: list[str], first: int, last: int) -> str:
-    """What ``#:`` says at the end of the statement, or in the lines above it."""
-    _, mark, said = lines[last - 1].partition("#:")
+def _comment(lines: list[str], statement: ast.stmt) -> str:
+    """What ``#:`` says behind the statement, or in the lines above it."""
+    last = lines[(statement.end_lineno or statement.lineno) - 1].encode()  # columns are of bytes
+    _, mark, said = last[statement.end_col_offset :].decode().partition("#:")
     if mark:
         return said.strip()
     said = ""
-    for line in reversed(lines[: first - 1]):
+    for line in reversed(lines[: statement.lineno - 1]):
         if not line.lstrip().startswith("#:"):
             break
         said = line.lstrip()[2:].strip()

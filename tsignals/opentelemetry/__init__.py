@@ -45,9 +45,7 @@ class Instrumentation:
         Spans of what runs end when that ends.
         """
         self._deliveries.is_closed = True
-        for of, provider in zip((_traced, _metered), self._providers, strict=True):
-            if of.get(id(provider)) is self:
-                del of[id(provider)]
+        _forget(self)
         self._deliveries.close_if_idle()
 
     def __enter__(self) -> "Instrumentation":
@@ -95,15 +93,26 @@ def instrument(
     meters = metrics.get_meter_provider() if meter_provider is None else meter_provider
     made = object.__new__(Instrumentation)
     made._providers = tracers, meters
-    if _traced.setdefault(id(tracers), made) is not made:
-        raise ValueError(_twice("tracer_provider", tracers))
-    if _metered.setdefault(id(meters), made) is not made:
-        del _traced[id(tracers)]
-        raise ValueError(_twice("meter_provider", meters))
-    shown = Metrics(meters, functools.partial(_is_open, id(meters)))
-    made._deliveries = deliveries = Deliveries(tracers, shown, links)
-    deliveries.close = observe(deliveries).close
-    return made
+    done = False
+    try:
+        if _traced.setdefault(id(tracers), made) is not made:
+            raise ValueError(_twice("tracer_provider", tracers))
+        if _metered.setdefault(id(meters), made) is not made:
+            raise ValueError(_twice("meter_provider", meters))
+        shown = Metrics(meters, functools.partial(_is_open, id(meters)))
+        made._deliveries = deliveries = Deliveries(tracers, shown, links)
+        deliveries.close = observe(deliveries).close
+        done = True
+        return made
+    finally:
+        if not done:
+            _forget(made)
+
+
+def _forget(made: Instrumentation) -> None:
+    for of, provider in zip((_traced, _metered), made._providers, strict=True):
+        if of.get(id(provider)) is made:
+            del of[id(provider)]
 
 
 def _twice(what: str, provider: object) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy.orm.interfaces import RelationshipDirection
 from sqlalchemy.schema import Table, sort_tables_and_constraints
 
 from tsignals import Signal
+from tsignals.observing import is_captured
 
 State = InstanceState[object]
 Relationships = tuple[RelationshipProperty[object], ...]
@@ -27,14 +28,20 @@ if hasattr(PassiveFlag, "INCLUDE_PENDING_MUTATIONS"):  # not in the first releas
 class Hearing(dict[type, bool]):
     """``hearing[cls]``: whether anybody hears a signal from that class; asked once for each."""
 
-    __slots__ = ("signal",)
+    __slots__ = ("captured", "signal")
 
     def __init__(self, signal: Signal) -> None:
         self.signal = signal
+        self.captured = is_captured(signal)
 
     def __missing__(self, sender: type) -> bool:
-        self[sender] = found = self.signal.has_listeners(sender)
+        self[sender] = found = self.captured or self.signal.has_listeners(sender)
         return found
+
+
+def is_heard(*signals: Signal) -> bool:
+    """Whether anybody hears one of these."""
+    return any(signal.receivers or is_captured(signal) for signal in signals)
 
 
 def keys_of(new: Iterable[object], dirty: Iterable[object]) -> dict[State, object]:
@@ -54,7 +61,7 @@ def keys_of(new: Iterable[object], dirty: Iterable[object]) -> dict[State, objec
         state = instance_state(instance)
         mapper = state.mapper
         values = mapper.primary_key_from_instance(instance)
-        if None in values:
+        if any(value is None for value in values):  # some are expressions, and equal to anything
             copied = given.get(state, {})
             for one in mapper.relationships:
                 if one.direction is RelationshipDirection.MANYTOONE:
@@ -143,11 +150,14 @@ def by_table(states: list[State], sign: int = 1) -> list[State]:
     """Those whose tables others refer to first, or last (-1); else the order stays."""
     if len(states) < 2:
         return states
-    tables = {state.mapper.local_table: None for state in states}
+    # Of classes that inherit, that of the first: their rows are written together.
+    tables = {state.mapper.base_mapper.local_table: None for state in states}
     if len(tables) < 2:
         return states
     # A class may also be mapped to a join or a select: to these nothing refers.
     real = [table for table in tables if isinstance(table, Table)]
     ordered = sort_tables_and_constraints(real)  # type: ignore[no-untyped-call]
     ranks = {table: rank for rank, (table, _) in enumerate(ordered)}
-    return sorted(states, key=lambda state: sign * ranks.get(state.mapper.local_table, 0))
+    return sorted(
+        states, key=lambda state: sign * ranks.get(state.mapper.base_mapper.local_table, 0)
+    )

@@ -154,10 +154,11 @@ def refuse_instances(signal: object, named: Mapping[str, object]) -> None:
             kind = "an instance of a session"
         else:
             continue
+        instead = "identity=sqlalchemy.inspect(instance).identity_key"
+        instead = f"its class as the sender, and {instead}" if name == "sender" else instead
         raise TypeError(
             f"cannot deliver {signal!r} after the commit: {name!r} is {kind}, which no other "
-            "thread may touch; pass identity=sqlalchemy.inspect(instance).identity_key, and load "
-            "it in the receiver's own session"
+            f"thread may touch; pass {instead}, and load it in the receiver's own session"
         )
 
 

@@ -33,6 +33,7 @@ from tsignals.sqlalchemy._changes import (
     State,
     by_key,
     by_table,
+    is_heard,
     is_let_go,
     is_orphan,
     keys_of,
@@ -59,11 +60,11 @@ def before(session: Session, context: UOWTransaction, instances: Instances) -> N
         return  # F1
     context.attributes[KEY] = None
     flush: Flush | None = None
-    if pre_save.receivers or pre_delete.receivers:
+    if is_heard(pre_save, pre_delete):
         flush = Flush(session, instances)
         flush.announce()
     # Asked only now: a receiver may have connected one.
-    if post_save.receivers or post_delete.receivers:
+    if is_heard(post_save, post_delete):
         flush = flush or Flush(session, instances)
         flush.fix()
         context.attributes[KEY] = flush

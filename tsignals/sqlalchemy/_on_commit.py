@@ -72,6 +72,8 @@ def on_commit(
 class OnCommit(Background):
     """What ``on_commit`` makes of a function."""
 
+    made_by = "on_commit"
+
     def __init__(
         self,
         function: Function,
@@ -124,15 +126,6 @@ class OnCommit(Background):
 
     def __repr__(self) -> str:
         return f"<on_commit {self.__qualname__}>"
-
-    def __reduce__(self) -> str | tuple[object, ...]:
-        found = super().__reduce__()
-        if isinstance(found, str):
-            return found
-        make = functools.partial(
-            OnCommit, executor=self.executor, ordered=self.ordered, retry=self.retry
-        )
-        return make, (self.__wrapped__,)
 
 
 def _take_identity(state: InstanceState[object], named: dict[str, object]) -> None:

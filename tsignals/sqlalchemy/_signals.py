@@ -8,23 +8,58 @@ ones wait for is handed to the event loop, as SQLAlchemy itself does.
 
 import functools
 import sys
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from types import MethodType
 from typing import TypeVar
 
 from sqlalchemy.util import await_only
 
-from tsignals import Signal
+from tsignals import Connection, Signal, background
 
-pre_save: Signal = Signal(["instance", "session", "created"], name="pre_save")
+_one = background(print)
+Background, BackgroundMethod = type(_one), type(_one.__get__(_one).__func__)  # type: ignore[attr-defined]
+
+
+class ModelSignal(Signal):
+    """A signal whose ``instance`` and ``session`` must not leave the session's thread."""
+
+    def connect(
+        self,
+        receiver: Callable[..., object],
+        sender: object = None,
+        *others: object,
+        **named: object,
+    ) -> Connection:
+        """As ``Signal.connect``, whose arguments these are.
+
+        Raises ``TypeError``, too, for a ``sender`` that is no class, which nobody would hear, and
+        for a ``background`` receiver: it would load on the session's connection, in another thread.
+        """
+        if sender is not None and not isinstance(sender, type):
+            raise TypeError(
+                f"the senders of {self.name} are classes, as in sender=User; nobody would hear "
+                f"{sender!r}"
+            )
+        function = receiver.__func__ if type(receiver) is MethodType else receiver
+        whole = getattr(function, "whole") if type(function) is BackgroundMethod else function  # noqa: B009 - of a type that checkers do not know
+        if type(whole) is Background:
+            raise TypeError(
+                f"cannot connect {whole!r} to {self.name}: it would use instance and session in "
+                "another thread; use tsignals.sqlalchemy.on_commit in place of background"
+            )
+        return super().connect(receiver, sender, *others, **named)  # type: ignore[arg-type]
+
+
+pre_save: Signal = ModelSignal(["instance", "session", "created"], name="pre_save")
 """Before a flush writes an instance. Sender: ``type(instance)``.
 
 ``created``: whether it will be inserted. The instance may be changed, and others added.
 """
-post_save: Signal = Signal(["instance", "session", "created"], name="post_save")
+post_save: Signal = ModelSignal(["instance", "session", "created"], name="post_save")
 """After a flush has written an instance; the transaction may still be rolled back."""
-pre_delete: Signal = Signal(["instance", "session"], name="pre_delete")
+pre_delete: Signal = ModelSignal(["instance", "session"], name="pre_delete")
 """Before a flush deletes an instance."""
-post_delete: Signal = Signal(["instance", "session"], name="post_delete")
+post_delete: Signal = ModelSignal(["instance", "session"], name="post_delete")
 """After a flush has deleted an instance; the transaction may still be rolled back."""
 
 T = TypeVar("T")

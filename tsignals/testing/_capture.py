@@ -1,7 +1,6 @@
 """``capture``: what was sent."""
 
 import contextlib
-import inspect
 import queue
 import reprlib
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from concurrent.futures import CancelledError
 from typing import NamedTuple, Self
 
 from tsignals import Signal
+from tsignals._base.definition import is_async
 from tsignals._base.inbox import Inbox
 from tsignals._base.timeouts import deadline_in, left_until, seconds
 from tsignals.observing import _IN_EXECUTORS, Event
@@ -139,7 +139,7 @@ class Captured(Block, list[Sent]):
         if event.outcome == "cancelled" and event.exception is None:
             response = CancelledError()
         # Async ones are called last, but where each has a delivery.
-        later = event.mode not in _IN_EXECUTORS and _is_async(event.receiver)
+        later = event.mode not in _IN_EXECUTORS and is_async(event.receiver)
         pairs[later, event.place] = event.receiver, response
         shown = -1
         while shown != len(pairs):  # another thread may have come in between, and have been faster
@@ -170,10 +170,10 @@ class _Capture(Scope):
         if self._captured is not None:
             self._captured._ended(event)
 
-
-def _is_async(receiver: Callable[..., object]) -> bool:
-    is_async = inspect.iscoroutinefunction
-    return is_async(receiver) or is_async(type(receiver).__call__)
+    def asks_for(self, signal: object) -> bool:
+        return self._captured is not None and any(
+            each is signal for each in self._captured._signals.signals
+        )
 
 
 def _has(sent: Sent, named: dict[str, object]) -> bool:
@@ -182,11 +182,18 @@ def _has(sent: Sent, named: dict[str, object]) -> bool:
         if name in ("signal", "sender"):
             if getattr(sent, name) is not value:
                 return False
-        elif name not in sent.named or not (
-            sent.named[name] is value or bool(sent.named[name] == value)
-        ):
+        elif name not in sent.named or not _is_equal(sent.named[name], value):
             return False
     return True
+
+
+def _is_equal(one: object, other: object) -> bool:
+    if one is other:
+        return True
+    try:
+        return bool(one == other)
+    except Exception:  # an array's has no truth value
+        return False
 
 
 def capture(*signals: object) -> Captured:
@@ -196,7 +203,8 @@ def capture(*signals: object) -> Captured:
     context and by what it sets off in pools, in every way to send, also where nobody hears it.
     What is under way in a pool when the block ends is captured to its end. A prepared send is
     captured when it is prepared. Signals of other libraries are captured where a ``background``
-    receiver hears them.
+    receiver hears them. What the library itself sends only where somebody hears it (as
+    ``receiver_failed``, and the signals of ``tsignals.sqlalchemy``) is sent to who names it here.
 
     Raises ``TypeError`` for what is no signal.
 

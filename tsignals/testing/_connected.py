@@ -42,6 +42,7 @@ def connected(
     Thread safety: from any thread.
     """
     arguments.setdefault("weak", False)
+    signal = getattr(signal.connect, "__self__", signal)  # of a view: that of its signal
     if not isinstance(signal, Signal):
         with _connected_to_other(signal, receiver, arguments) as given:
             yield given

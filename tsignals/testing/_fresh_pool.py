@@ -12,11 +12,15 @@ from typing import Literal, TypedDict, Unpack
 from tsignals import WorkerPool, set_default_executor
 from tsignals._base.overrides import here
 from tsignals._base.timeouts import no_less_than_zero
+from tsignals._default import default_config
 from tsignals.observing import Event
 from tsignals.testing._scope import Scope, name_of, name_of_receiver
 
 TOLD = ("send_robust", "asend_robust", "send_async", "background", "receiver_failed")
 """Modes in which what a receiver raises does not reach the sender."""
+
+SURROUNDINGS = ("around", "idle", "initializer", "initargs")
+"""What deliveries find in a worker: without it they would not run as in the pool of the program."""
 
 _numbers = itertools.count(1)
 
@@ -60,7 +64,8 @@ class _Fresh(Scope):
         self._running.clear()
 
     def _is_mine(self, event: Event) -> bool:
-        return event.send in self._sends or event.thread_name.startswith(self._prefix)
+        _, mine, thread = event.thread_name.rpartition(self._prefix)
+        return event.send in self._sends or bool(mine and (thread.isdigit() or thread == "loop"))
 
     def _sent(self, event: Event) -> None:
         self._sends.add(event.send)
@@ -101,7 +106,11 @@ class Fresh:
     def __enter__(self) -> FreshPool:
         if self._pool is not None:
             raise RuntimeError("this fresh_pool is entered already; make another one")
-        arguments = {"thread_name_prefix": f"tsignals-test-{next(_numbers)}", **self._arguments}
+        arguments = self._arguments.copy()
+        arguments.setdefault("thread_name_prefix", f"tsignals-test-{next(_numbers)}")
+        replaced = default_config()
+        if replaced is not None and not any(name in arguments for name in SURROUNDINGS):
+            arguments |= {name: getattr(replaced, name) for name in SURROUNDINGS}  # type: ignore[typeddict-item]
         pool = FreshPool(self._max_workers, **arguments)  # type: ignore[arg-type]
         pool.failures = []
         prefix = f"{arguments['thread_name_prefix']}_"
@@ -183,7 +192,9 @@ def fresh_pool(
 ) -> Fresh:
     """Have a new default pool for a ``with`` block, in which no receiver may fail or hang.
 
-    max_workers, arguments: as ``WorkerPool`` takes them.
+    max_workers, arguments: as ``WorkerPool`` takes them. Without any of ``around``, ``idle``,
+        ``initializer`` and ``initargs`` these are those of the default pool that it replaces, if
+        there is one: in a Django project what minds database connections and locale.
     timeout: seconds for what is left in the pool at the end of the block.
 
     The block gets the pool. It is what ``get_default_executor`` gives in this context and in what

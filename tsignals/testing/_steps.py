@@ -132,7 +132,7 @@ class Steps(LocalExecutor):
                 f"cannot run it: its receiver is ordered, and {before!r} comes first"
             )
         wanted = "nothing" if which is None else f"nothing like {which!r}"
-        raise LookupError(f"{wanted} waits to be run; there is {self.pending!r}")
+        raise LookupError(f"{wanted} waits to be run; pending are {self.pending!r}")
 
     def _before(self, delivery: LocalDelivery) -> LocalDelivery | None:
         """What has to end before ``delivery`` may run."""
