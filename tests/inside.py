@@ -205,6 +205,11 @@ def parked_at(future: Any) -> int:
     return len(future._find_waiters().parked)
 
 
+def has_callbacks(future: Any) -> bool:
+    """Whether anybody is called back at its end."""
+    return bool(future._find_waiters().callbacks)
+
+
 def install(future: Any, waiter: Any) -> None:
     """Have ``waiter`` told of its end, as one of ``concurrent.futures`` is."""
     future._waiters.append(waiter)

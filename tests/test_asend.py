@@ -40,6 +40,7 @@ from helpers import (
     Thing,
     assert_gone,
     ignore,
+    quiet,
     raiser,
     together,
     uncollected,
@@ -1348,3 +1349,29 @@ def test_send_from_a_tracked_receiver_encloses_its_sync_receivers() -> None:
     connection = outer.connect(sends, tracked=True)
     inner.connect(disconnects)
     assert responses(send(outer, "asend")) == [[True]]
+
+
+@pytest.mark.parametrize("verb", ["asend", "asend_robust"])
+def test_what_a_sync_receiver_raises_is_told_with_the_cancellation(verb: str) -> None:
+    entered, error = threading.Event(), Boom("disk full")
+
+    def hears(**named: Any) -> None:
+        entered.set()
+        gate()
+        raise error
+
+    async def main() -> BaseException | None:
+        task = asyncio.create_task(getattr(signal, verb)(None))
+        await asyncio.to_thread(entered.wait, TIMEOUT)
+        task.cancel()
+        gate.opened.set()
+        try:
+            await task
+        except asyncio.CancelledError as cancelled:
+            return cancelled.__context__
+        raise AssertionError
+
+    gate, signal = Latch(), Signal()
+    signal.connect(hears)
+    with quiet():
+        assert asyncio.run(main()) is (error if verb == "asend" else None)

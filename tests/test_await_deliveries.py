@@ -4,13 +4,26 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import inside
 import pytest
 from event_loops import AsyncLatch, async_raiser, every_loop, ignores, run, until
-from helpers import TIMEOUT, BaseBoom, Boom, Ear, Latch, Running, ignore, raiser, together
+from helpers import (
+    TIMEOUT,
+    BaseBoom,
+    Boom,
+    Ear,
+    Latch,
+    Running,
+    assert_gone,
+    ignore,
+    raiser,
+    together,
+)
 from pools import held, signal_to, told
 
 from tsignals import Deliveries, DeliveryDropped, Signal, WorkerPool
@@ -374,3 +387,33 @@ def test_many_loops_await_deliveries_of_one_signal(pool: WorkerPool) -> None:
         assert results[:50] == [expected] * 50
         assert all(len(pairs) == 2 for pairs in results)
     assert len(ear.calls) == 400
+
+
+@pytest.mark.parametrize("executor", [WorkerPool, ThreadPoolExecutor])
+def test_awaiting_again_and_again_leaves_nothing_behind(executor: Any) -> None:
+    latch = Latch()
+    with executor(1) as pool:
+        signal = Signal(executor=pool)
+        signal.connect(latch)
+        deliveries = signal.send_async(None)
+        assert latch.entered.wait(TIMEOUT)
+        loops = list[Any]()
+
+        async def waits() -> Any:
+            return await deliveries
+
+        async def main() -> None:
+            loops.append(weakref.ref(asyncio.get_running_loop()))
+            for _ in range(10):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(waits(), 0.0001)
+
+        for _ in range(3):
+            asyncio.run(main())
+        for loop in loops:
+            assert_gone(loop)
+        if executor is WorkerPool:
+            assert inside.parked_at(deliveries[0][1]) == 0
+            assert not inside.has_callbacks(deliveries[0][1])
+        latch.opened.set()
+        assert asyncio.run(waits()) == [(latch, "through")]

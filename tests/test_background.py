@@ -10,6 +10,7 @@ import itertools
 import logging
 import pickle
 import threading
+import time
 import types
 import warnings
 import weakref
@@ -25,7 +26,16 @@ import pytest
 from helpers import TIMEOUT, Boom, Ear, Latch, Thing, assert_gone, awaited, ignore, wait_until
 from pools import held, told
 
-from tsignals import Delivery, Signal, WorkerPool, background, receiver, set_default_executor
+from tsignals import (
+    Deliveries,
+    Delivery,
+    Retry,
+    Signal,
+    WorkerPool,
+    background,
+    receiver,
+    set_default_executor,
+)
 
 
 @pytest.fixture
@@ -728,3 +738,64 @@ def test_attributes_of_the_function_hide_nothing_of_ours(name: str, default: Wor
     prepared = mails.prepare(signal=signal, sender=None)
     prepared.submit()
     assert prepared.deliveries.results(TIMEOUT) == [(mails, "default_0")]
+
+
+def test_partial_of_one_is_one_too(default: WorkerPool) -> None:
+    """It was made so once, and what is said there holds behind it."""
+    lane, most = list[int](), list[int]()
+
+    @background(ordered=True)
+    def hears(what: str, n: int, **named: Any) -> str:
+        lane.append(n)
+        most.append(len(lane))
+        time.sleep(0.0001)
+        lane.remove(n)
+        return f"{what} {n}"
+
+    receivers = [functools.partial(hears, "a"), functools.partial(functools.partial(hears), "b")]
+    for each in receivers:
+        signal = Signal()
+        for name, given in (("ordered", True), ("retry", Retry(OSError))):
+            with pytest.raises(ValueError, match=f"has {name} from background"):
+                signal.connect(each, **{name: given})  # type: ignore[arg-type]
+        signal.connect(each)
+    with WorkerPool(4) as pool:
+        sends = list[Deliveries]()
+        for n in range(50):
+            for each in receivers:
+                signal = Signal(executor=pool)
+                signal.connect(each, weak=False)
+                sends.append(Deliveries(signal.send(None, n=n)))
+        assert all(sent.wait(TIMEOUT) for sent in sends)
+        signal = Signal(executor=pool)
+        signal.connect(receivers[0])
+        assert signal.send_async(None, n=7).results(TIMEOUT) == [(receivers[0], "a 7")]
+    assert max(most) == 1
+
+
+def test_object_whose_class_runs_in_the_background_is_one(default: WorkerPool) -> None:
+    class Mails:
+        @background
+        def __call__(self, **named: object) -> str:
+            return f"{type(self).__name__} in {threading.current_thread().name}"
+
+    signal, mails = Signal(), Mails()
+    with pytest.raises(ValueError, match="has ordered from background"):
+        signal.connect(mails, ordered=True)
+    signal.connect(mails)
+    [(_, delivery)] = signal.send(None)
+    assert delivery.result(TIMEOUT) == "Mails in default_0"
+    assert signal.send_async(None).results(TIMEOUT) == [(mails, "Mails in default_0")]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, functools.partial], ids=["itself", "a partial"])
+def test_background_of_what_is_in_the_background_is_refused(wrap: Any) -> None:
+    """It would go through the pool twice, and what fails there would be a success outside."""
+
+    class Mails:
+        @background
+        def mail(self, **named: object) -> None: ...
+
+    for each in (background(ignore), Mails().mail, Mails.mail):
+        with pytest.raises(TypeError, match="runs in the background as it is"):
+            background(wrap(each))

@@ -259,3 +259,26 @@ def test_class_somewhere_that_cannot_be_asked_keeps_no_failure_from_being_told(
     assert len(caplog.records) == 1
     assert "made at" in repr(signal)
     assert "Odd.signal" in repr(vars(type)["__dict__"].__get__(module.Odd)["signal"])
+
+
+def test_modules_that_come_in_place_of_others_are_looked_into() -> None:
+    """As many as before are not the same, and one may get its signal later."""
+
+    def made(name: str) -> Any:
+        module = types.ModuleType(name)
+        sys.modules[name] = module
+        module.saved = Signal()  # type: ignore[attr-defined]
+        return module
+
+    try:
+        assert inside.label_of(made("plugged_a").saved) == "'plugged_a.saved'"
+        del sys.modules["plugged_a"]
+        module = made("plugged_b")
+        assert inside.label_of(module.saved) == "'plugged_b.saved'"
+        late = Signal()
+        assert inside.label_of(late).startswith("made at ")
+        module.late = late
+        wait_until(lambda: inside.label_of(late) == "'plugged_b.late'")
+    finally:
+        for name in ("plugged_a", "plugged_b"):
+            sys.modules.pop(name, None)

@@ -550,3 +550,32 @@ def test_runner_that_awaits_runs_the_async_receivers_of_send() -> None:
     assert outcomes.errors == [(failing, error)]
     assert [failure.mode for failure in hears.failures] == ["send_robust"]
     assert len(runner.threads) == 4
+
+
+def test_receivers_see_nothing_of_who_sent_before_on_that_thread() -> None:
+    """A sender without variables is no reason to run in those that the thread has."""
+    user = contextvars.ContextVar("user", default="nobody")
+    seen = list[str]()
+
+    def hears(who: str, **named: Any) -> None:
+        seen.append(user.get())
+        user.set(who)
+
+    async def request(who: str) -> str:
+        await signal.asend(None, who=who)
+        return user.get()
+
+    signal = Signal()
+    signal.connect(hears)
+    with ThreadPoolExecutor(1, initializer=user.set, initargs=("of the thread",)) as thread:
+
+        async def runner(call: Callable[[], object]) -> None:
+            await asyncio.get_running_loop().run_in_executor(thread, call)
+
+        former = set_sync_runner(runner)
+        try:
+            for who in ("ann", "bob"):
+                assert contextvars.Context().run(asyncio.run, request(who)) == who
+        finally:
+            set_sync_runner(former)
+    assert seen == ["nobody", "nobody"]

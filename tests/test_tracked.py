@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import threading
 import time
 import weakref
@@ -28,7 +29,7 @@ from helpers import (
 )
 from pools import held
 
-from tsignals import Connection, Signal, WorkerPool
+from tsignals import Connection, Signal, WorkerPool, background
 
 
 class AsyncLatch(Latch):
@@ -985,3 +986,88 @@ def test_disconnect_that_a_callback_leaves_cancels_the_rest_all_the_same() -> No
             assert [future.cancelled() for future in futures] == [True] * 3
             assert inside.gates_of(signal) == {}
     assert ear.calls == []
+
+
+EXECUTORS = {"pool": lambda: WorkerPool(1), "other": lambda: ThreadPoolExecutor(1)}
+WAYS: dict[str, Callable[..., Any]] = {
+    "send": lambda signal: signal.send(None),
+    "send_robust": lambda signal: signal.send_robust(None),
+    "send_async": lambda signal: signal.send_async(None),
+    "asend": lambda signal: awaited(signal.asend, None),
+    "asend_robust": lambda signal: awaited(signal.asend_robust, None),
+    "here.asend": lambda signal: awaited(signal.here.asend, None),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", EXECUTORS)
+@pytest.mark.parametrize("shape", ["function", "method", "partial", "async"])
+def test_background_receiver_runs_no_more_once_disconnected(
+    shape: str, kind: str, way: str
+) -> None:
+    """Whatever sent it: one delivery runs, and is waited for, and one is queued, and cancelled."""
+    if shape == "async" and kind == "other" and way.endswith("asend_robust"):
+        pytest.skip("the same as the others")
+    latch, calls = Latch(), list[int]()
+
+    def work() -> None:
+        calls.append(1)
+        latch()
+
+    @background
+    def function(**named: Any) -> None:
+        work()
+
+    @background
+    async def asynchronous(**named: Any) -> None:
+        calls.append(1)
+        await asyncio.to_thread(latch)
+
+    class Has:
+        @background
+        def method(self, **named: Any) -> None:
+            work()
+
+    shapes = {"function": function, "method": Has().method, "async": asynchronous}
+    receiver = shapes.get(shape) or functools.partial(function)
+    with EXECUTORS[kind]() as executor:
+        signal = Signal(executor=executor)
+        connection = signal.connect(receiver, tracked=True, weak=False)
+        WAYS[way](signal)
+        assert latch.entered.wait(TIMEOUT)
+        if shape != "async":  # on an event loop nothing is queued behind another
+            WAYS[way](signal)
+        with pytest.raises(TimeoutError):
+            connection.disconnect(wait=0.01)
+        waiting = Running(signal.disconnect, receiver, wait=True)
+        latch.opened.set()
+        waiting.result()
+        assert len(calls) == 1
+        assert inside.gates_of(signal) == {}
+    assert len(calls) == 1
+
+
+def test_gate_of_a_background_receiver_is_its_own_alone(pool: WorkerPool) -> None:
+    """What a full pool has its sender run, or what is around it sends, has nothing of it."""
+    other = background(Ear())
+
+    @background
+    def function(**named: Any) -> None: ...
+
+    inner = Signal(executor=pool)
+    inner.connect(other)
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        inner.send(None)
+        yield
+
+    with WorkerPool(1, around=around) as full:
+        signal = Signal(executor=full)
+        connection = signal.connect(function, tracked=True)
+        awaited(signal.asend, None)
+        with held(pool):
+            [(_, queued)] = inner.send(None)
+            assert connection.disconnect(wait=True)
+            assert not queued.done()
+        assert queued.exception(TIMEOUT) is None

@@ -8,16 +8,24 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, overload
 
-from tsignals._base.definition import BY_ASYNCIO, BY_INSPECT, is_async, names_of
+from tsignals._base.definition import (
+    BY_ASYNCIO,
+    BY_INSPECT,
+    is_async,
+    name_of,
+    names_of,
+    namespace_of,
+)
 from tsignals._base.retry import Retry, check_retry
+from tsignals._calling.tracking import taken_along
 from tsignals._calling.types import Named, Ordered, Receiver, check_ordered
 from tsignals._default import executor_for
-from tsignals._delivery.delivery import Sending
+from tsignals._delivery.delivery import HasOptions, Sending
 from tsignals._delivery.dispatch import deliver, load_async
 from tsignals._delivery.prepared import Prepared, prepare
 from tsignals._pool.pool import check_executor
 from tsignals._registry.connection import Options
-from tsignals._registry.receiver import Background
+from tsignals._registry.receiver import Background, wrapper_of
 from tsignals._signal import Signal
 
 
@@ -98,6 +106,11 @@ class BackgroundReceiver(Background):
     ) -> None:
         if not callable(function):
             raise TypeError(f"background needs a callable, not {type(function).__name__!r}")
+        if (inner := wrapper_of(function)) is not None:
+            raise TypeError(
+                f"{name_of(function)} runs in the background as it is, by {inner.made_by}; pass "
+                f"{self.made_by} the function itself"
+            )
         check_executor(executor)
         ordered, retry = check_ordered(ordered), check_retry(retry)
         self.__wrapped__ = function
@@ -139,22 +152,48 @@ class BackgroundReceiver(Background):
     def prepare_for(self, receiver: Receiver, arguments: Arguments, keywords: Named) -> Prepared:
         """As ``deliver``, in two steps."""
         executor, sending = self._sending(arguments, keywords)
-        return prepare(executor, [(self, receiver)], sending)
+        return prepare(executor, [(self._agreed(), receiver)], sending)
 
     def _bound(self, arguments: Arguments, keywords: Named) -> Receiver:
         """This receiver as it was connected."""
         # What a class method binds, or a caller by hand, is seen by the arguments: Django and
         # tsignals name both signal and sender, and blinker passes one sender.
-        bound = len(arguments) > 1 and isinstance(arguments[0], type)
-        if arguments and ("signal" in keywords or bound):
-            return types.MethodType(self, arguments[0])
+        instance = arguments[0] if arguments else None
+        bound = len(arguments) > 1 and isinstance(instance, type)
+        if bound or ("signal" in keywords and self._is_of(instance)):
+            return types.MethodType(self, instance)
         return self
+
+    def _is_of(self, instance: object) -> bool:
+        """Whether it is a method of that object, or class: what a partial gives is none."""
+        kind = instance if isinstance(instance, type) else type(instance)
+        own = (
+            getattr(each, "__func__", each)
+            for of in kind.__mro__
+            for each in namespace_of(of).values()
+        )
+        return any(each is self for each in own)
 
     def deliver(self, receiver: Receiver, arguments: Arguments, keywords: Named) -> "Future[Any]":
         """Have the function called with these; ``receiver`` is this one as it was connected."""
         executor, sending = self._sending(arguments, keywords)
-        [(_, future)] = deliver(executor, [(self, receiver)], sending)
+        [(_, future)] = deliver(executor, [(self._agreed(), receiver)], sending)
         return future
+
+    def _agreed(self) -> HasOptions:
+        """What was agreed on for its delivery: also the gate of a connection that is tracked."""
+        along = taken_along.get()
+        if along is None or _whole(wrapper_of(along[0])) is not self:
+            return self
+        taken_along.set(None)  # what this send may run here, in a full pool, has its own
+        agreed = _Agreed()
+        agreed._options = Options(
+            ordered=self.ordered,
+            retry=self.retry,
+            is_async=self._options.is_async,
+            gate=along[1],
+        )
+        return agreed
 
     def _sending(self, arguments: Arguments, keywords: Named) -> tuple[Executor, BackgroundSending]:
         signal = keywords.get("signal")
@@ -198,6 +237,12 @@ class BackgroundReceiver(Background):
         return make, (self.function,)
 
 
+class _Agreed:
+    """Stands for the connection of a tracked receiver."""
+
+    _options: Options
+
+
 class BackgroundMethod(Background):
     """The function of bound methods, which is told what it is bound to."""
 
@@ -225,3 +270,8 @@ class BackgroundMethod(Background):
 
     def __repr__(self) -> str:
         return repr(self.whole)
+
+
+def _whole(wrapper: Background | None) -> Background | None:
+    """What ``background`` has made, also of a method."""
+    return wrapper.whole if isinstance(wrapper, BackgroundMethod) else wrapper

@@ -140,7 +140,9 @@ def outcome_of(function: Callable[..., _R], *arguments: object) -> Outcome[_R]:
 def raised_by(function: Callable[..., object], *arguments: object) -> BaseException | None:
     """Call it likewise; return what it has raised."""
     try:
-        return outcome_of(function, *arguments)[1]
+        # CPython 3.11 looks for signals after a call with ``*arguments``: here it would be lost.
+        function = functools.partial(function, *arguments)
+        return outcome_of(function)[1]
     finally:
         del function, arguments  # as above
 

@@ -14,7 +14,8 @@ from tsignals._base.errors import SKIPPED
 from tsignals._base.watches import Watch
 from tsignals._calling.failures import report
 from tsignals._calling.outcomes import Outcomes
-from tsignals._calling.types import Connected, Each, Named, Pairs, Receiver
+from tsignals._calling.tracking import call_with_gate
+from tsignals._calling.types import Connected, Each, Named, Options, Pairs, Receiver
 
 Catch = type[Exception] | tuple[type[BaseException], ...]
 
@@ -38,9 +39,9 @@ def call_each(
         options = connection._options
         if options.is_async:
             continue
-        target = receiver
+        target = own_target(options, receiver)
         if around is not None or connection._watch is not None:
-            target = target_for(receiver, connection._watch, around, ignore)
+            target = target_for(target, connection._watch, around, ignore)
         if options.once is not None:
             target = functools.partial(options.once.call, target)
         if options.gate is None:
@@ -101,12 +102,12 @@ class _Robust:
     def call(self, connection: Connected, receiver: Receiver) -> None:
         """Call one, and add its response or what it has raised."""
         inside = self.around is not None or connection._watch is not None
-        target = receiver
+        target = own_target(connection._options, receiver)
         if inside:
             failed = functools.partial(self.report_inside, receiver)
             # Who observes hears of its end once the failure is reported: that is done inside.
             around = self.around or contextlib.nullcontext
-            target = target_for(receiver, connection._watch, around, failed)
+            target = target_for(target, connection._watch, around, failed)
         if (once := connection._options.once) is not None:
             target = functools.partial(once.call, target)
         try:
@@ -128,6 +129,14 @@ class _Robust:
     def report(self, receiver: Receiver, error: BaseException, ended: float) -> None:
         ran = ended - self.started
         report(self.signal, self.sender, receiver, error, self.mode, 0.0, ran, self.named)
+
+
+def own_target(options: Options, receiver: Receiver) -> Receiver:
+    """What to call for ``receiver`` by itself."""
+    # One that is called once is over as soon as it is called, and its gate closed.
+    if options.wrapped and options.gate is not None and options.once is None:
+        return functools.partial(call_with_gate, options.gate, receiver)
+    return receiver
 
 
 def target_for(

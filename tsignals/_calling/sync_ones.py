@@ -4,10 +4,10 @@ They are called as one group, in order. When the sender is cancelled meanwhile, 
 ends first, and no further one is called. Variables that they set are set for the sender.
 
 A framework's runner (``set_sync_runner``) may carry such variables itself, in its own way; what it
-has carried is left as it is. Where it does not carry the sender's variables to the receivers, they
-run in a copy of the sender's context. It is awaited in the sender's own task, for it may look at
-that. Once it is done, or cancelled, it may no longer start the group: who comes first in ``begun``
-decides.
+has carried is left as it is. Where it does not carry the sender's context to the receivers, as a
+variable of our own tells, they run in a copy of that. It is awaited in the sender's own task, for
+it may look at that. Once it is done, or cancelled, it may no longer start the group: who comes
+first in ``begun`` decides.
 """
 
 import asyncio
@@ -25,6 +25,8 @@ from tsignals._calling.types import Connected, Each, Live, Receiver
 R = TypeVar("R")
 A = ParamSpec("A")
 _NONE = object()
+_carried: contextvars.ContextVar[object] = contextvars.ContextVar("tsignals_carried", default=None)
+"""Which group of sync receivers this context was carried along for."""
 
 
 class SharedContext:
@@ -127,6 +129,8 @@ class _SyncCalls(Generic[R]):
         result, failed = self.outcome.pop()
         try:
             if raised is not None:
+                if failed is not None and raised.__context__ is None:
+                    raised.__context__ = failed  # as if it had come while that was handled
                 raise raised
             if failed is not None:
                 raise failed
@@ -143,13 +147,13 @@ class _Handed(Generic[R]):
         self.run = run
         self.begun: list[object] = []
         self.changed: dict[contextvars.ContextVar[object], object] = {}
+        self.token = _carried.set(self)
         self.mine = contextvars.copy_context()
 
     def start(self) -> None:
         if not comes_first(self.begun, object()):
             return
-        here = contextvars.copy_context()
-        if all(variable in here for variable in self.mine):
+        if _carried.get() is self:
             self._make()
         else:
             self.mine.copy().run(self._make)
@@ -200,6 +204,8 @@ async def _by_runner(
             handed.carry_over()
     finally:
         calls.interrupt = calls.task = None
+        with contextlib.suppress(ValueError):  # closed in another context, which has it not
+            _carried.reset(handed.token)
         del raised  # or the traceback, this frame and the error form a cycle
 
 

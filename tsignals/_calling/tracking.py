@@ -7,6 +7,7 @@ turns back, or the disconnect sees the call and waits for it (see ``waits``).
 """
 
 from collections.abc import Callable, Coroutine, Hashable
+from contextvars import ContextVar
 from typing import Protocol, Self, TypeVar
 
 from tsignals._base.errors import SKIPPED
@@ -16,6 +17,9 @@ from tsignals._calling.tracked_call import Call, Enclosed, current_task
 from tsignals._calling.waits import announced
 
 R = TypeVar("R")
+
+taken_along: "ContextVar[tuple[object, Gate] | None]" = ContextVar("tsignals_gate", default=None)
+"""The ``background`` receiver that is about to be called, and its gate: its delivery takes it."""
 
 
 class Queued(Protocol):
@@ -173,6 +177,15 @@ class Gate:
         for wait in list(announced):
             if wait.gate is self:
                 wait.wake.put(None)
+
+
+def call_with_gate(gate: Gate, receiver: Callable[..., R], /, **keywords: object) -> R:
+    """Call a ``background`` receiver, whose delivery is to pass that gate, too."""
+    token = taken_along.set((receiver, gate))
+    try:
+        return receiver(**keywords)
+    finally:
+        taken_along.reset(token)
 
 
 def _go_as_deep_as_leaving_does() -> None:

@@ -55,6 +55,11 @@ class Options(Protocol):
     @property
     def once(self) -> Once | None: ...
 
+    @property
+    def wrapped(self) -> bool:
+        """Whether it is a ``background`` receiver."""
+        ...
+
 
 class Connected(Protocol):
     """A connection, as those see it who call its receiver."""

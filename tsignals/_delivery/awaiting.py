@@ -23,14 +23,14 @@ async def await_results(deliveries: Collection[Pair]) -> Pairs:
     pairs = []
     for receiver, future in deliveries:
         if not future.done():
-            loop, done = asyncio.get_running_loop(), asyncio.Event()
-            future.add_done_callback(functools.partial(notify, loop, done.set))
-            while True:
-                with _waiting(future, done.set):
-                    await done.wait()
-                if future.done():
-                    break
-                done.clear()  # it was let go, or its next attempt is due: it may be run here
+            done = asyncio.Event()
+            with _Called(future, _Waker(asyncio.get_running_loop(), done.set)):
+                while True:
+                    with _waiting(future, done.set):
+                        await done.wait()
+                    if future.done():
+                        break
+                    done.clear()  # it was let go, or its next attempt is due: it may be run here
         pairs.append((receiver, future.result(0)))
     return pairs
 
@@ -118,6 +118,27 @@ def _may_have_to_help(future: Task) -> bool:
     return may_come_later and future._core.works_here()
 
 
+class _Called(contextlib.AbstractContextManager[None]):
+    """Around a wait for ``future``: ``waker`` is told of its end, and no longer than that."""
+
+    def __init__(self, future: "Future[object]", waker: "_Waker") -> None:
+        self._future = future
+        self._waker = waker
+
+    def __enter__(self) -> None:
+        if isinstance(self._future, Task):
+            self._future._park(self._waker)
+            if self._future.done():  # it was done before it could know
+                self._waker.put(None)
+        else:  # from that of another executor nothing can be taken back
+            self._future.add_done_callback(self._waker.put)
+
+    def __exit__(self, *raised: object) -> None:
+        self._waker.forget()
+        if isinstance(self._future, Task):
+            self._future._unpark(self._waker)
+
+
 class _Helper:
     """In a worker: runs ``future`` on the event loop there, as soon as that can start."""
 
@@ -170,11 +191,15 @@ class _WaitingForIt(contextlib.AbstractContextManager[None]):
 class _Waker:
     """Among those who sleep until a future ends: has something called on an event loop then."""
 
-    __slots__ = ("_function", "_loop")
+    __slots__ = ("_of",)
 
     def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
-        self._loop = loop
-        self._function = function
+        self._of: tuple[asyncio.AbstractEventLoop, Callable[[], object]] | None = loop, function
 
-    def put(self, _: None) -> None:
-        notify(self._loop, self._function)
+    def put(self, _: object) -> None:
+        if (of := self._of) is not None:
+            notify(*of)
+
+    def forget(self) -> None:
+        """Call nothing any more: a future that cannot forget this may live long."""
+        self._of = None

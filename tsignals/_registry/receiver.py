@@ -4,6 +4,7 @@ Types are asked for by ``type``: ``isinstance`` would also believe a ``__class__
 otherwise, as those of proxies and mocks do, and ask for it by running their code.
 """
 
+import functools
 from collections.abc import Hashable
 from inspect import CO_COROUTINE, CO_VARKEYWORDS
 from types import FunctionType, MethodType
@@ -13,6 +14,8 @@ from tsignals._base.definition import (
     BY_ASYNCIO,
     BY_INSPECT,
     as_method,
+    behind_partials,
+    in_class,
     is_async,
     name_of,
     stored,
@@ -110,8 +113,19 @@ class Background:
 
 def wrapper_of(receiver: object) -> Background | None:
     """What wraps the function, if ``background`` has made this receiver, or this method's."""
-    function = receiver.__func__ if type(receiver) is MethodType else receiver
+    function = _own_call(receiver)
     return cast(Background, function) if issubclass(type(function), Background) else None
+
+
+def _own_call(receiver: object) -> object:
+    """What a call of it runs: behind partials, a bound method, or the ``__call__`` of its class."""
+    function = behind_partials(receiver)
+    if type(function) is MethodType:
+        function = function.__func__
+    if type(function) is FunctionType or issubclass(type(function), Background):
+        return function
+    own: object = in_class(type(function), "__call__")
+    return own if issubclass(type(own), Background) else function
 
 
 def own_options(receiver: Receiver, ordered: object, retry: object) -> tuple[Ordered, Retry | None]:
@@ -134,5 +148,11 @@ def unwrap(receiver: Receiver) -> Receiver:
     """What to call where a pool runs the receiver already: the function behind ``background``."""
     if type(receiver) is FunctionType or (wrapper := wrapper_of(receiver)) is None:
         return receiver  # as nearly all are
+    if isinstance(receiver, functools.partial):
+        return functools.partial(unwrap(receiver.func), *receiver.args, **receiver.keywords)
     method = as_method(receiver)
-    return wrapper.function if method is None else MethodType(wrapper.function, method.__self__)
+    if method is not None:
+        return MethodType(wrapper.function, method.__self__)
+    # An object whose class has it as ``__call__`` is not the wrapper itself.
+    is_its = cast(object, receiver) is wrapper
+    return wrapper.function if is_its else MethodType(wrapper.function, receiver)
