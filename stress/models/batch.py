@@ -20,10 +20,9 @@ from stress.models.pool import (
 )
 from tsignals import WorkerPool
 from tsignals._delivery.batch import Batch, BatchDelivery
-from tsignals._pool.atomic_state import AtomicState, wake_waiters
+from tsignals._pool.atomic_state import AtomicState
 from tsignals._pool.crew import Worker
 from tsignals._pool.seam import Claim
-from tsignals._pool.state import State
 
 
 class Hears:
@@ -219,14 +218,6 @@ def start_counted_late() -> Iterator[None]:
         yield
 
 
-def close_by_what_was(self: AtomicState, before: State, after: State) -> None:
-    """Once the pool closes, go by what stripes gave before."""
-    wake_waiters(before, after)
-    self._recheck(after)
-    if after.mode:
-        self._when_closing(after)
-
-
 def look_once(self: AtomicState) -> Any:
     """A version, and a sum that may be of another moment."""
     version = self.version
@@ -247,7 +238,6 @@ REPLACE = Mutant(
 )
 SUM = Mutant("a sum of two moments", wrong(AtomicState, "_look", look_once))
 TAKE = Mutant("look, then take", wrong(Batch, "_take", take_looking_first))
-CLOSE = Mutant("close by what was", wrong(AtomicState, "_follow_up", close_by_what_was))
 
 MODELS = (
     Model("batch: run/run", run_run, (TAKE,)),
@@ -261,6 +251,6 @@ MODELS = (
         (REPLACE,),
         ("ran", "cancelled"),
     ),
-    Model("batch: shutdown/complete", shutdown_complete, (RECHECK, CLOSE)),
+    Model("batch: shutdown/complete", shutdown_complete, (RECHECK,)),
     Model("batch: stats/run", stats_run, (SUM,)),
 )

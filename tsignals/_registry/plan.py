@@ -3,6 +3,7 @@
 from types import FunctionType
 
 from tsignals._base.observers import Hearers
+from tsignals._base.retry import Retry
 from tsignals._calling.compiled import (
     BACKGROUND,
     GENERAL,
@@ -16,7 +17,7 @@ from tsignals._calling.compiled import (
 from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.sends import send_general, send_robust_general
 from tsignals._calling.types import Pairs, Receiver
-from tsignals._registry.connection import Connection
+from tsignals._registry.connection import PLAIN, Connection
 from tsignals._registry.references import Hold, KeyedRef, SenderHold, Strong, WeakMethod
 
 Connections = tuple[Connection, ...]
@@ -66,18 +67,28 @@ class Plan:
         """
         self.connections = connections
         self.count = len(connections)
+        agreed = [each._options for each in connections if each._options is not PLAIN]
         # Whether a worker has no options to keep, and calls each receiver as it is.
         self.simple = not hearers and all(
             not (options.gate or options.on_loop or options.wrapped or options.once)
             and options.ordered is False
-            for options in (each._options for each in connections)
+            for options in agreed
         )
-        retries = tuple(each._options.retry for each in connections)
-        self.retries = retries if any(retries) else ()  # by place
+        self.retries: tuple[Retry | None, ...] = ()  # by place
+        if any(options.retry is not None for options in agreed):
+            self.retries = tuple(each._options.retry for each in connections)
         self.first = connections[0]._hold if connections else None
         self.hearers = hearers
-        follow = any(each.follows for each in hearers) or (hearers and not connections)
-        self.kind, self.parts = (GENERAL, ()) if follow else _arrange(connections)
+        general = (
+            any(each.follows for each in hearers)
+            or (hearers and not connections)
+            # Or there is something to enter, to claim or to await.
+            or any(
+                options.gate is not None or options.is_async or options.once is not None
+                for options in agreed
+            )
+        )
+        self.kind, self.parts = (GENERAL, ()) if general else _arrange(connections)
         self.other: Caller[Pairs] = call_other
         self.other_robust: Caller[Outcomes] = call_other_robust
         # These two last: they use the others. (A plan of the general kind goes on as it began.)
@@ -96,13 +107,8 @@ UNBUILT = Plan()
 
 def _arrange(connections: Connections) -> tuple[str, tuple[object, ...]]:
     """Which kind these are for ``compiled``, and what a function of that kind finds them in."""
-    if any(
-        options.gate is not None or options.is_async or options.once is not None
-        for options in (each._options for each in connections)
-    ):
-        return GENERAL, ()  # something to enter, to claim or to await
     holds: tuple[Hold, ...] = tuple(each._hold for each in connections)
-    held = tuple(hold.target for hold in holds if isinstance(hold, Strong))
+    held = tuple([hold.target for hold in holds if type(hold) is Strong])
     if len(held) == len(holds):
         return "held" if len(held) == 1 else "all held", held
     first = holds[0]
@@ -131,8 +137,12 @@ class Index:
         self.own: dict[int, list[tuple[int, Connection]]] = {}  # by id of the sender
         for place, each in enumerate(shown):
             sender_id = each._options.sender_id
-            of = self.own.setdefault(sender_id, []) if sender_id else self._for_all
-            of.append((place, each))
+            if not sender_id:
+                self._for_all.append((place, each))
+            elif sender_id in self.own:
+                self.own[sender_id].append((place, each))
+            else:
+                self.own[sender_id] = [(place, each)]
         self.for_all = tuple(each for _, each in self._for_all)
 
     def plan(self, sender: object) -> Plan:

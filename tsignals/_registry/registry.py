@@ -237,12 +237,17 @@ class Registry:
         has changed since this was read, and must not miss the occasion.
         """
         connections = list(self._connections.values())
-        for each in connections:
-            if not each._alive:
+        by_priority = False
+        for each in connections:  # as ``_alive`` has it: there may be thousands
+            options = each._options
+            sender = options.sender
+            if each._hold() is None or (sender is not None and sender() is None):
                 self.discard(each._key)
-            elif each._options.once is not None:
-                each._options.once.clear()
-        if any(each._options.priority for each in connections):
+            elif options.once is not None:
+                options.once.clear()
+            if options.priority:
+                by_priority = True
+        if by_priority:
             # Stable: then by order of connection.
             connections.sort(key=lambda each: -each._options.priority)
         return tuple(connections)

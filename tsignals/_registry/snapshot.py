@@ -49,9 +49,7 @@ class Snapshot(Plan):
         """Decide what this snapshot shows, unless that is decided already; see ``Plan.fill``."""
         connections, hearers = self._shown.setdefault(0, (connections, hearers))
         self.empty = not connections
-        senders = {each._options.sender_id for each in connections}
-        senders.discard(0)
-        if senders:
+        if any(each._options.sender_id for each in connections):
             self._index = index = Index(connections, hearers)
             self.plans = dict.fromkeys(index.own, UNBUILT)
             connections = index.for_all
