@@ -205,6 +205,18 @@ def parked_at(future: Any) -> int:
     return len(future._find_waiters().parked)
 
 
+def before_it_is_awaited(monkeypatch: Any, future: Any, function: Any) -> None:
+    """Have ``function`` called when somebody is about to be told of its end."""
+    kind = type(future)
+    for name, before in [(each, getattr(kind, each)) for each in ("add_done_callback", "_park")]:
+
+        def told(*arguments: Any, before: Any = before) -> None:
+            function()
+            before(*arguments)
+
+        monkeypatch.setattr(kind, name, told)
+
+
 def has_callbacks(future: Any) -> bool:
     """Whether anybody is called back at its end."""
     return bool(future._find_waiters().callbacks)

@@ -420,18 +420,12 @@ def test_worker_that_awaits_runs_what_is_submitted_as_it_begins_to(
     with WorkerPool(1) as pool:
         signal = signal_to(lambda **named: threading.get_ident(), pool)
         prepared = signal.prepare(None)
-        kind = type(prepared.deliveries[0][1])
-        add_done_callback = kind.add_done_callback
-
-        def submitted(*arguments: Any) -> None:
-            prepared.submit()
-            add_done_callback(*arguments)
 
         def awaits() -> int:
             asyncio.run(asyncio.wait_for(ASYNC_WAITS[way](prepared.deliveries), TIMEOUT))
             return threading.get_ident()
 
-        monkeypatch.setattr(kind, "add_done_callback", submitted)
+        inside.before_it_is_awaited(monkeypatch, prepared.deliveries[0][1], prepared.submit)
         ran = pool.submit(awaits).result(TIMEOUT)
         assert responses(prepared.deliveries.results(TIMEOUT)) == [ran]
 

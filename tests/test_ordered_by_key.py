@@ -1029,3 +1029,16 @@ def test_interrupted_send_has_taken_effect_or_has_not(of: int, overflow: Any) ->
         assert not sent or not sent[0].done() or 1 in heard or overflow == "raise"
         at += STRIDE
     assert at > 20
+
+
+def test_key_that_does_not_fit_is_told_how_it_is_called(pool: WorkerPool) -> None:
+    def fails(**named: Any) -> Any:
+        return len(3)  # type: ignore[arg-type]
+
+    for key, told in ((lambda order: order, 1), (fails, 0)):
+        signal = signal_to(Lanes(), pool, ordered=key)
+        with pytest.raises(TypeError) as raised:
+            signal.send_async(None, order=7)
+        notes = getattr(raised.value, "__notes__", [])
+        assert len(notes) == told
+        assert all("is called as key(sender=..., order=...)" in note for note in notes)

@@ -25,6 +25,7 @@ from helpers import (
     Thing,
     assert_gone,
     ignore,
+    quiet,
     raiser,
     together,
     uncollected,
@@ -788,3 +789,14 @@ def test_function_that_nobody_would_await_is_refused(what: str) -> None:
 
     with pytest.raises(TypeError, match=f"{what} must not be async"):
         WorkerPool(1, **{what: function})  # type: ignore[arg-type]
+
+
+def test_around_that_gives_no_context_manager_is_told_what_may_be_missing() -> None:
+    def around() -> Any:
+        yield
+
+    with quiet(), WorkerPool(1, around=around) as pool:
+        [(_, delivery)] = signal_to(ignore, pool).send_async(None)
+        error = delivery.exception(TIMEOUT)
+        assert isinstance(error, TypeError)
+        assert "is @contextmanager missing?" in error.__notes__[0]

@@ -25,6 +25,7 @@ from tsignals import (
     DeliveryDropped,
     PoolClosed,
     QueueFull,
+    Retry,
     Signal,
     WorkerPool,
     set_default_executor,
@@ -768,3 +769,38 @@ def test_values_sent_survive_an_instance_that_is_gone(session: Session) -> None:
         assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
     [named] = ear
     assert named["identity"][0] is User
+
+
+def test_on_commit_that_asks_for_what_it_will_not_get_is_refused_at_connect() -> None:
+    @on_commit
+    def instance_wanted(instance: Any, **named: Any) -> None: ...
+
+    @on_commit
+    async def session_wanted(*, session: Any, **named: Any) -> None: ...
+
+    @on_commit
+    def may_do_without(instance: Any = None, *, session: Any = None, **named: Any) -> None: ...
+
+    class Mails:
+        @on_commit
+        def mail(self, instance: Any, **named: Any) -> None: ...
+
+    for receiver, name in (
+        (instance_wanted, "instance"),
+        (session_wanted, "session"),
+        (Mails().mail, "instance"),
+    ):
+        with pytest.raises(TypeError, match=f"asks for {name}, .* it gets identity"):
+            post_save.connect(receiver, User, weak=False)
+    with connected(post_save, may_do_without, User):
+        pass
+    signal = Signal()  # of another signal it gets what is sent
+    signal.connect(instance_wanted)
+
+
+def test_on_commit_says_what_to_pass_where() -> None:
+    @on_commit
+    def mail(**named: Any) -> None: ...
+
+    with pytest.raises(ValueError, match=r"has retry from on_commit, .* use on_commit\("):
+        post_save.connect(mail, User, retry=Retry(OSError))

@@ -66,10 +66,15 @@ def background(
     lives as long as the module, a decorated method as long as its object. The receiver that
     ``connect(background(f))`` makes in passing is gone at once: keep it, or pass ``weak=False``.
 
-    Raises ``TypeError`` for what is not callable, and for an option that is none.
+    Raises ``TypeError`` for what is not callable or in the background as it is, and for an option
+    that is none.
 
     Called by ``send_async`` it runs right there, in that worker. An ``async def`` function
-    becomes a receiver that is not async itself and runs on the pool's event loop.
+    becomes a receiver that is not async itself and runs on the pool's event loop. A call of it
+    raises what ``send_async`` raises. ``@receiver(signal)`` belongs above it, not below: there it
+    would connect the function alone.
+
+    Thread safety: from any thread.
     """
     if function is None:
         return functools.partial(

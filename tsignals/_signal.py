@@ -86,8 +86,6 @@ class Signal:
 
     __class_getitem__: object = classmethod(GenericAlias)  # to be annotated with what it carries
 
-    # -- Connections --
-
     def connect(
         self,
         receiver: Receiver,
@@ -118,10 +116,10 @@ class Signal:
         sender) changes nothing and is returned as it is.
 
         Raises ``TypeError`` for what is not callable, cannot be held weakly, or would be dead at
-        once if it were; ``ValueError`` for a receiver without ``**kwargs``, and where a connection
-        with the same key has another ``priority``, ``ordered``, ``tracked``, ``once`` or ``retry``.
-        The signal is then unchanged. Nothing of the receiver's is called or evaluated. The rules
-        are Django's, but for the last two.
+        once if it were, and for an option of another type; ``ValueError`` for a receiver without
+        ``**kwargs``, and where a connection with the same key has another ``priority``,
+        ``ordered``, ``tracked``, ``once`` or ``retry``. The signal is then unchanged. Nothing of
+        the receiver's is called or evaluated. What is callable and ``**kwargs`` are Django's rules.
         """
         registry = self._registry
         return connecting.connect(
@@ -152,12 +150,11 @@ class Signal:
         """The live connections, in call order; a new list."""
         return self._registry.live
 
-    # -- Sending --
-
     def send(self, /, sender: object, **named: object) -> Pairs:
         """Call all receivers here and now; return ``(receiver, response)`` pairs in call order.
 
-        The first exception propagates, and the rest are not called.
+        The first exception propagates, and the rest are not called. Async receivers are awaited
+        last; ``RuntimeError``, before any is called, where this thread runs an event loop.
         """
         plan: Plan = (snapshot := self._registry.snapshot)
         call = snapshot.call  # before the plans: they are there first (Snapshot.show)
@@ -178,6 +175,7 @@ class Signal:
 
         Returns ``Outcomes``: ``(receiver, response or exception)`` pairs in call order. Each
         failure is logged and told to ``receiver_failed``. What is no ``Exception`` propagates.
+        Async receivers as in ``send``.
         """
         plan: Plan = (snapshot := self._registry.snapshot)
         call = snapshot.call_robust  # before the plans, as in ``send``

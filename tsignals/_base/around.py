@@ -56,6 +56,8 @@ class _Inside:
         """``error`` has come out of the manager, and is its own."""
         if self.raised is None:
             self.raised = error
+            if type(error) is TypeError and "context manager protocol" in str(error):
+                error.add_note("This is what around= of the pool gave; is @contextmanager missing?")
             self._failed(error)
         elif defer is not None and not issubclass(type(error), Exception):
             defer(error)

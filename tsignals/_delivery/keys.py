@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from tsignals._base.definition import for_signal, name_of
 from tsignals._base.identity import identity
+from tsignals._base.log import traceback_of
 from tsignals._base.overrides import TakesDeliveries
 from tsignals._calling.types import Ordered, Receiver
 from tsignals._delivery.delivery import Live, Sending
@@ -43,7 +44,16 @@ def asking(function: HandsOver[R]) -> HandsOver[R]:
 def _lane(ordered: Ordered, receiver: Receiver, send: Sending) -> object:
     if isinstance(ordered, bool):
         return receiver
-    value = ordered(sender=send.sender, **send.values())
+    try:
+        value = ordered(sender=send.sender, **send.values())
+    except TypeError as error:
+        own = traceback_of(error)
+        if type(error) is TypeError and own is not None and own.tb_next is None:  # its arguments
+            error.add_note(
+                f"ordered={name_of(ordered)} of {name_of(receiver)} is called as "
+                f"key({', '.join(f'{name}=...' for name in ('sender', *send.values()))})"
+            )
+        raise
     try:
         return LaneId(value, hash(value))
     except TypeError as error:

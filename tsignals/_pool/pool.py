@@ -92,7 +92,7 @@ class WorkerPool(Executor):
 
     All deliveries of one send are admitted together or not at all. A pool nobody refers to
     finishes its work and its threads end. Arguments out of range raise ``ValueError``, and of
-    the wrong type ``TypeError``.
+    the wrong type ``TypeError``; a subinterpreter can have no pool: ``RuntimeError``.
 
     Thread safety: every method from any thread, from receivers, finalizers and signal handlers.
     """
@@ -200,8 +200,9 @@ class WorkerPool(Executor):
         and lost nothing.
 
         May be called again, to wait for what still runs, to cancel, or to give up earlier. Raises
-        ``ValueError`` for ``timeout`` with ``wait=False``, or NaN, and ``TypeError`` for what is
-        no real number; then nothing has changed.
+        ``ValueError`` for ``timeout`` with ``wait=False``, or NaN, ``TypeError`` for what is no
+        real number, and ``RuntimeError`` where it would wait in a finalizer or signal handler that
+        has interrupted tsignals; then nothing has changed.
         """
         left = seconds(timeout)
         if left is not None and not wait:

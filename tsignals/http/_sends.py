@@ -4,7 +4,7 @@ Law
     Q1  What a send of a request's signal raises is logged, and goes no further: the client gets
         what the application answered. Only what is no ``Exception`` passes, as it does through
         ``send_robust``: a signal handler may have raised it to end the thread.
-    Q2  A request has one token, in a list. Who pops it sends ``request_finished``; nobody else
+    Q2  What a request still has to send stands in a list. Who pops an entry sends it; nobody else
         does. Popping is one atomic step, with and without the GIL, so threads, finalizers and
         tasks may all try, and exactly one succeeds.
 """

@@ -9,8 +9,8 @@ ones wait for is handed to the event loop, as SQLAlchemy itself does.
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from types import MethodType
-from typing import TypeVar
+from types import FunctionType, MethodType
+from typing import TypeVar, cast
 
 from sqlalchemy.util import await_only
 
@@ -40,14 +40,36 @@ class ModelSignal(Signal):
                 f"the senders of {self.name} are classes, as in sender=User; nobody would hear "
                 f"{sender!r}"
             )
-        function = receiver.__func__ if type(receiver) is MethodType else receiver
+        is_method = type(receiver) is MethodType  # not isinstance: that believes a __class__
+        function = cast(MethodType, receiver).__func__ if is_method else receiver
         whole = getattr(function, "whole") if type(function) is BackgroundMethod else function  # noqa: B009 - of a type that checkers do not know
         if type(whole) is Background:
             raise TypeError(
                 f"cannot connect {whole!r} to {self.name}: it would use instance and session in "
                 "another thread; use tsignals.sqlalchemy.on_commit in place of background"
             )
+        if isinstance(whole, Background):
+            _refuse_lost(whole)
         return super().connect(receiver, sender, *others, **named)  # type: ignore[arg-type]
+
+
+def _refuse_lost(receiver: Callable[..., object]) -> None:
+    """Raise for an ``on_commit`` receiver that asks for what it will not get."""
+    function = getattr(receiver, "__wrapped__", None)
+    if type(function) is not FunctionType:
+        return
+    code = function.__code__
+    positional = code.co_argcount - len(function.__defaults__ or ())
+    required = (
+        code.co_varnames[:positional]
+        + code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    )
+    for name in ("instance", "session"):
+        if name in required and name not in (function.__kwdefaults__ or {}):
+            raise TypeError(
+                f"{receiver!r} asks for {name}, which must not leave the session's thread: it gets "
+                "identity in place of instance and session; load the instance in its own session"
+            )
 
 
 pre_save: Signal = ModelSignal(["instance", "session", "created"], name="pre_save")

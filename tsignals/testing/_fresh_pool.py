@@ -107,14 +107,13 @@ class Fresh:
         if self._pool is not None:
             raise RuntimeError("this fresh_pool is entered already; make another one")
         arguments = self._arguments.copy()
-        arguments.setdefault("thread_name_prefix", f"tsignals-test-{next(_numbers)}")
+        name = arguments.setdefault("thread_name_prefix", f"tsignals-test-{next(_numbers)}")
         replaced = default_config()
         if replaced is not None and not any(name in arguments for name in SURROUNDINGS):
             arguments |= {name: getattr(replaced, name) for name in SURROUNDINGS}  # type: ignore[typeddict-item]
         pool = FreshPool(self._max_workers, **arguments)  # type: ignore[arg-type]
         pool.failures = []
-        prefix = f"{arguments['thread_name_prefix']}_"
-        self._scope = scope = _Fresh(pool, prefix)
+        self._scope = scope = _Fresh(pool, f"{name}_")
         self._pool = pool
         # Elsewhere another test may run, which would meet a pool that is closed.
         self._is_everybodys = threading.current_thread() is threading.main_thread()
