@@ -312,11 +312,6 @@ def let_a_watchdog_speak_late(monkeypatch: "pytest.MonkeyPatch") -> None:
     monkeypatch.setattr(watchdog.Watchdog, "_sleep", sleep_after_that)
 
 
-def waits_for_tracked() -> Any:
-    """The waits for tracked receivers that go on."""
-    return module("_calling.waits").announced
-
-
 def watched_calls() -> Any:
     """The calls that the watchdog looks at."""
     return module("_base.watchdog")._watchdog.calls
@@ -580,7 +575,7 @@ TELLING = {
 
 
 def registry_that_tells(signal: Signal, put: Any) -> Any:
-    """A registry that calls ``put(store, epoch, stale)`` where an epoch is put in place."""
+    """A registry that calls ``put(stale)`` where a snapshot is put in place."""
     room = module("_registry.registry")
     place = EPOCH.now
 

@@ -514,7 +514,7 @@ def test_wait_below_the_handler_that_forks_ends_in_the_child() -> None:
         signal.signal(signal.SIGUSR1, forks)
 
         def interrupts(**named):
-            while not inside.waits_for_tracked():
+            while not inside.waits_for_receivers():
                 time.sleep(0.001)
             while not pids:  # one that comes just before it sleeps does not wake it
                 os.kill(me, signal.SIGUSR1)

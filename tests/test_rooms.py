@@ -32,6 +32,7 @@ from rooms import (
     packages,
     path_of,
     reach,
+    statements,
 )
 
 pytestmark = pytest.mark.once
@@ -175,8 +176,10 @@ OPENS = {
     ("observing", "_registry.receiver"),
     ("testing", "_base.inbox"),
     ("testing", "_base.overrides"),
+    ("testing", "_base.events"),
     ("testing", "_base.timeouts"),
     ("testing", "_default"),
+    ("tracing", "_base.events"),
     ("tracing", "_base.inbox"),
     ("tracing", "_base.timeouts"),
 }
@@ -191,6 +194,17 @@ def test_what_connects_to_frameworks_uses_public_names_only(module: str) -> None
             own = name.startswith(f"tsignals.{module}")
             own = own or (module, name.removeprefix("tsignals.")) in OPENS
             assert own or not ours or name.split(".")[1] in {"__init__", *beside()}, (path, name)
+
+
+@pytest.mark.parametrize("module", beside())
+def test_no_public_module_takes_a_private_name_of_another(module: str) -> None:
+    for path in files_of(module):
+        for statement, _ in statements(ast.parse(path.read_text("utf-8")).body):
+            if isinstance(statement, ast.ImportFrom) and statement.module is not None:
+                of = statement.module.removeprefix("tsignals.")
+                if of in beside() and module != "__main__" and of != module:
+                    private = [each.name for each in statement.names if each.name[0] == "_"]
+                    assert not private, (path, of)
 
 
 def test_the_core_imports_nothing_of_what_stands_beside_it() -> None:

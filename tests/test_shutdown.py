@@ -483,7 +483,8 @@ def test_those_who_wait_for_the_end_do_not_wait_in_vain(
         pool = WorkerPool(2, thread_name_prefix="mail")
         for _ in range(4):
             pool.submit(int)
-        together(lambda: end(pool), lambda: end(pool), lambda: pool.drain(TIMEOUT))
+        *_, drained = together(lambda: end(pool), lambda: end(pool), lambda: pool.drain(TIMEOUT))
+        assert drained
         pool.shutdown()
 
 

@@ -420,6 +420,7 @@ def test_a_session_need_not_be_installed(engine: sa.Engine, ear: Order) -> None:
     with Session(engine) as session, session.begin():
         deliveries = after_commit(session, placed, None, order=1)
     deliveries.results(TIMEOUT)
+    assert ear == [{"order": 1}]
 
 
 def test_sessions_own_commit_counts_within_another_transaction(

@@ -170,8 +170,11 @@ def test_receiver_that_always_makes_something_new_is_named_in_an_error(session: 
 
 
 def test_receivers_are_not_compared(session: Session) -> None:
+    called = list[str]()
+
     class Hears:
-        def __call__(self, **named: Any) -> None: ...
+        def __call__(self, instance: Any, **named: Any) -> None:
+            called.append(instance.name)
 
         def __eq__(self, other: object) -> bool:
             raise Boom("compared")
@@ -181,6 +184,7 @@ def test_receivers_are_not_compared(session: Session) -> None:
     with connected(pre_save, Hears()), connected(pre_save, Hears()):
         session.add_all([User(name="Ada"), User(name="Bob")])
         session.commit()
+    assert called == ["Ada", "Ada", "Bob", "Bob"]
 
 
 def test_new_instances_for_99_rounds_are_all_right(session: Session) -> None:

@@ -170,8 +170,12 @@ def test_uninstall_while_another_thread_flushes_harms_nobody(memory: sa.Engine) 
 
 
 def test_uninstall_of_what_is_not_installed_changes_nothing(memory: sa.Engine) -> None:
-    uninstall(sessionmaker(memory))
+    maker = sessionmaker(memory)
+    uninstall(maker)
     uninstall(Session)
+    assert saves(maker) == []
+    install(maker)
+    assert saves(maker) == ONE
 
 
 @pytest.mark.parametrize("target", [None, 5, "Session", User, sa.MetaData, dict])

@@ -1,12 +1,13 @@
 """Observers: told what sends and receivers do, in all ways to send. See ``Observer``, ``observe``.
 
 While nobody observes, nothing is paid for it. ``set_slow_after`` has slow receivers named in the
-log. ``signal_name``, ``receiver_name``, ``hands_over`` and ``stats_by_pool`` are for those who
-write observers; ``is_captured`` for those who send only what somebody hears.
+log. ``signal_name``, ``receiver_name``, ``hands_over``, ``waited_in_queue`` and ``stats_by_pool``
+are for those who write observers; ``is_captured`` for those who send only what somebody hears.
 """
 
 from tsignals._base import observers as _observers
 from tsignals._base.definition import full_name_of as _full_name_of
+from tsignals._base.events import IN_EXECUTORS as _IN_EXECUTORS
 from tsignals._base.events import Event as Event
 from tsignals._base.events import Observer as Observer
 from tsignals._base.overrides import is_asked_for as _is_asked_for
@@ -27,17 +28,10 @@ __all__ = [
     "set_slow_after",
     "signal_name",
     "stats_by_pool",
+    "waited_in_queue",
 ]
 
 Event.__module__ = Observer.__module__ = __name__
-
-_IN_EXECUTORS = frozenset({"send_async", "background"})
-"""Modes in which a send does not wait for its receivers: each has a delivery in an executor."""
-
-
-def _waited_in_queue(event: Event) -> float | None:
-    """How long it waited in an executor; ``None`` where it was in none, or nobody knows."""
-    return event.queued_seconds if event.mode in _IN_EXECUTORS else None
 
 
 class Observation:
@@ -106,6 +100,11 @@ def is_captured(signal: object) -> bool:
     Thread safety: from any thread.
     """
     return _is_asked_for(signal)
+
+
+def waited_in_queue(event: Event) -> float | None:
+    """Seconds that it waited in an executor; ``None`` where it was in none, or nobody knows."""
+    return event.queued_seconds if event.mode in _IN_EXECUTORS else None
 
 
 def signal_name(signal: object) -> str:

@@ -24,12 +24,12 @@ from tsignals.observing import (
     Event,
     Observation,
     Observer,
-    _waited_in_queue,
     hands_over,
     observe,
     receiver_name,
     signal_name,
     stats_by_pool,
+    waited_in_queue,
 )
 
 __all__ = ["Instrumentation", "instrument"]
@@ -80,7 +80,7 @@ class _Deliveries(Observer):
         labels = self.count(event)
         if event.ran_seconds is not None:
             self.runs.labels(*labels).observe(event.ran_seconds)
-        if (waited := _waited_in_queue(event)) is not None:
+        if (waited := waited_in_queue(event)) is not None:
             self.waits.labels(*labels).observe(waited)
 
     def dropped(self, event: Event) -> None:

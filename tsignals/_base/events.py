@@ -45,6 +45,10 @@ class _Fields(NamedTuple):
     """In ``ended``: what the receiver returned, if it completed."""
 
 
+IN_EXECUTORS = frozenset({"send_async", "background"})
+"""Modes in which a send does not wait for its receivers: each has a delivery in an executor."""
+
+
 class Event(_Fields):
     """What an observer is told in one call; compared by identity.
 

@@ -39,7 +39,7 @@ def call_each(
         options = connection._options
         if options.is_async:
             continue
-        target = own_target(options, receiver)
+        target = receiver if not options.wrapped else with_its_gate(options, receiver)
         if around is not None or connection._watch is not None:
             target = target_for(target, connection._watch, around, ignore)
         if options.once is not None:
@@ -102,14 +102,15 @@ class _Robust:
     def call(self, connection: Connected, receiver: Receiver) -> None:
         """Call one, and add its response or what it has raised."""
         inside = self.around is not None or connection._watch is not None
-        target = own_target(connection._options, receiver)
+        options = connection._options
+        target = receiver if not options.wrapped else with_its_gate(options, receiver)
         if inside:
             failed = functools.partial(self.report_inside, receiver)
             # Who observes hears of its end once the failure is reported: that is done inside.
             around = self.around or contextlib.nullcontext
             target = target_for(target, connection._watch, around, failed)
-        if (once := connection._options.once) is not None:
-            target = functools.partial(once.call, target)
+        if options.once is not None:
+            target = functools.partial(options.once.call, target)
         try:
             response = target(signal=self.signal, sender=self.sender, **self.named)
         except self.catch as error:
@@ -131,10 +132,10 @@ class _Robust:
         report(self.signal, self.sender, receiver, error, self.mode, 0.0, ran, self.named)
 
 
-def own_target(options: Options, receiver: Receiver) -> Receiver:
-    """What to call for ``receiver`` by itself."""
+def with_its_gate(options: Options, receiver: Receiver) -> Receiver:
+    """What to call for a ``background`` receiver, whose delivery passes the gate, too."""
     # One that is called once is over as soon as it is called, and its gate closed.
-    if options.wrapped and options.gate is not None and options.once is None:
+    if options.gate is not None and options.once is None:
         return functools.partial(call_with_gate, options.gate, receiver)
     return receiver
 

@@ -7,7 +7,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from tsignals import __version__
-from tsignals.observing import Event, _waited_in_queue, receiver_name, signal_name, stats_by_pool
+from tsignals.observing import Event, receiver_name, signal_name, stats_by_pool, waited_in_queue
 
 BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the histograms, in seconds."""
@@ -58,7 +58,7 @@ class Metrics:
         attributes = self.count(event)
         if event.ran_seconds is not None:
             self.runs.record(event.ran_seconds, attributes)
-        if (waited := _waited_in_queue(event)) is not None:
+        if (waited := waited_in_queue(event)) is not None:
             self.waits.record(waited, attributes)
 
     def count(self, event: Event) -> Attributes:

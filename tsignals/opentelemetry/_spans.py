@@ -8,7 +8,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, StatusCode, TracerProvider
 
 from tsignals import __version__
-from tsignals.observing import Event, Observer, _waited_in_queue, hands_over
+from tsignals.observing import Event, Observer, hands_over, waited_in_queue
 from tsignals.opentelemetry._metrics import Metrics, who
 
 OWN = context.create_key("tsignals-delivery")
@@ -96,7 +96,7 @@ class Deliveries(Observer):
         attributes["tsignals.mode"] = event.mode
         attributes["thread.id"] = event.thread_id
         attributes["thread.name"] = event.thread_name
-        if (waited := _waited_in_queue(event)) is not None:
+        if (waited := waited_in_queue(event)) is not None:
             attributes["tsignals.queue.duration"] = waited
         span = self.tracer.start_span(name, within, SpanKind.INTERNAL, attributes, links)
         return span, within

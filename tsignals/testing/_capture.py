@@ -9,9 +9,10 @@ from typing import NamedTuple, Self
 
 from tsignals import Signal
 from tsignals._base.definition import is_async
+from tsignals._base.events import IN_EXECUTORS
 from tsignals._base.inbox import Inbox
 from tsignals._base.timeouts import deadline_in, left_until, seconds
-from tsignals.observing import _IN_EXECUTORS, Event
+from tsignals.observing import Event
 from tsignals.testing._scope import Block, OfSignals, Scope, name_of
 
 _short = reprlib.Repr()
@@ -139,7 +140,7 @@ class Captured(Block, list[Sent]):
         if event.outcome == "cancelled" and event.exception is None:
             response = CancelledError()
         # Async ones are called last, but where each has a delivery.
-        later = event.mode not in _IN_EXECUTORS and is_async(event.receiver)
+        later = event.mode not in IN_EXECUTORS and is_async(event.receiver)
         pairs[later, event.place] = event.receiver, response
         shown = -1
         while shown != len(pairs):  # another thread may have come in between, and have been faster

@@ -9,8 +9,9 @@ from types import MethodType
 from typing import Self
 
 from tsignals import Signal
+from tsignals._base.events import IN_EXECUTORS
 from tsignals._base.overrides import Override, here
-from tsignals.observing import _IN_EXECUTORS, Event, Observer, observe
+from tsignals.observing import Event, Observer, observe
 
 _BLOCK = 0
 """Stands for the block among the numbers of sends, which begin at 1."""
@@ -57,7 +58,7 @@ class Scope(Override, Observer):
 
     def sent(self, event: Event) -> None:
         if self.is_here:
-            if event.receivers and event.mode in _IN_EXECUTORS:
+            if event.receivers and event.mode in IN_EXECUTORS:
                 self._under_way[event.send] = len(event.receivers), []
             self._sent(event)
 

@@ -17,7 +17,7 @@ from time import perf_counter_ns
 from types import CodeType
 from typing import TextIO
 
-from tsignals.observing import _IN_EXECUTORS
+from tsignals._base.events import IN_EXECUTORS
 from tsignals.tracing._records import AWAITED, Call, Send
 
 Pair = tuple[str, str | None]
@@ -77,7 +77,7 @@ class Drawing:
         name = f"{send.name} ({send.mode})"
         thread = self._thread(send.thread_id, send.thread_name)
         start = send.started_ns
-        if send.mode in _IN_EXECUTORS:
+        if send.mode in IN_EXECUTORS:
             yield self._whole("send", name, thread, start, start + MOMENT, *args)
             return
         under_way = any(c.started_ns is not None and c.ended_ns is None for c in send.calls)
@@ -95,7 +95,7 @@ class Drawing:
         sender_thread = self._thread(send.thread_id, send.thread_name)
         end = self._now if call.ended_ns is None else call.ended_ns
         began = end if call.started_ns is None else call.started_ns
-        if send.mode in _IN_EXECUTORS and call.queued_seconds is not None:
+        if send.mode in IN_EXECUTORS and call.queued_seconds is not None:
             since = max(send.started_ns, began - round(call.queued_seconds * 1e9))
             name = f"{call.name} waits"
             yield from self._pair("queue", name, sender_thread, since, began, args[1])
@@ -106,7 +106,7 @@ class Drawing:
             yield from self._pair("receiver", call.name, thread, began, end, *args)
         else:
             yield self._whole("receiver", call.name, thread, began, end, *args)
-        if send.mode in _IN_EXECUTORS:
+        if send.mode in IN_EXECUTORS:
             if call.is_async:  # arrows lead to what nests
                 name = f"{call.name} starts"
                 yield self._whole("receiver", name, thread, began, began + MOMENT)

@@ -15,8 +15,9 @@ from time import perf_counter_ns
 from types import MethodType
 
 from tsignals import Connection, Signal
+from tsignals._base.events import IN_EXECUTORS
 from tsignals.inspecting._entries import code_of, full_name, sender_name, where_is
-from tsignals.observing import _IN_EXECUTORS, Event, Observer
+from tsignals.observing import Event, Observer
 from tsignals.tracing._records import Book, Call, Here, NotCalled, Send
 
 here: ContextVar[Here] = ContextVar("tsignals.tracing", default=((), 0, 0))
@@ -86,7 +87,7 @@ class Recording(Observer):
         send = Send(book, event, name, parent, now, task)
         for n, receiver in enumerate(event.receivers):
             send.calls.append(Call(send, n, book.once(full_name(receiver)), code_of(receiver)))
-            if event.mode in _IN_EXECUTORS:
+            if event.mode in IN_EXECUTORS:
                 self.under_way[event.send, n] = True
         if event.mode != "background" and isinstance(event.signal, Signal):
             send.not_called = self._not_called(event, sender)
@@ -123,7 +124,7 @@ class Recording(Observer):
         call.attempts, call.queued_seconds = event.attempts, event.queued_seconds
         call.thread_name, call.thread_id = event.thread_name, event.thread_id
         self.under_way[event.send, place] = True
-        if call.is_async and send.mode not in _IN_EXECUTORS:
+        if call.is_async and send.mode not in IN_EXECUTORS:
             _in_tasks[task] = event.send, place, here.get()
         else:
             here.set((here.get()[0], event.send, place))
@@ -136,7 +137,7 @@ class Recording(Observer):
             return
         call = send.calls[event.place or 0]
         now = here.get()
-        if call.is_async and send.mode not in _IN_EXECUTORS:
+        if call.is_async and send.mode not in IN_EXECUTORS:
             _in_tasks.pop(current_task(), None)
         elif now[1:] == (event.send, event.place):
             # The same object as before, where that can be: asend compares by identity. A trace

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tsignals.observing import _IN_EXECUTORS
+from tsignals._base.events import IN_EXECUTORS
 from tsignals.tracing._records import Call, Send
 
 
@@ -40,7 +40,7 @@ def _say_send(send: Send) -> str:
     said = f"{send.name}{sender}, {send.mode}"
     if not send.heard:
         return f"{said}: nobody heard it"
-    if send.mode in _IN_EXECUTORS:
+    if send.mode in IN_EXECUTORS:
         return said
     return f"{said}  {duration(send.seconds)}"
 
