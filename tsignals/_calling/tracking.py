@@ -115,7 +115,8 @@ class Gate:
             try:
                 self.leave(call)
             finally:
-                self.leave(call)  # once more, or who waits may wait for ever: see interrupts
+                if self.closed or self.once is not None or call in self.running:
+                    self.leave(call)  # once more, or who waits may wait for ever: see interrupts
 
     async def call_async(
         self, function: Callable[[], Coroutine[object, object, R]]
@@ -130,7 +131,8 @@ class Gate:
             try:
                 self.leave(call)
             finally:
-                self.leave(call)  # as above
+                if self.closed or self.once is not None or call in self.running:
+                    self.leave(call)  # as above
                 call.task = None  # what was raised is its result, and has this frame: a cycle
 
     def enter(self, call: Call) -> bool:
