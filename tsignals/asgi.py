@@ -1,20 +1,22 @@
 """``SignalMiddleware``: the signals of ``tsignals.http`` for any ASGI application.
 
-Threads and tasks
-    One request runs in one event loop, in the task of its server and in tasks of its application;
-    different requests may run in loops of different threads. There is no lock.
-
-    A1  What a request still has to send stands in a list; who pops one sends it (http._sends Q2).
-        That is the task that concludes the request; else, where that task was cancelled before it
-        began or its loop was closed, its callback or the request's finalizer, which call the
-        receivers where they are.
-    A2  What concludes a request is a task of its own, which a cancellation of the request's task
-        does not reach: after one, an ``await`` may raise again at once. ``_tasks`` refers to it
-        until it has ended, for an event loop does not.
-    A3  ``http.disconnect`` is also how servers say that all is said. Some do so while their
-        ``send`` of the last message has not returned (Hypercorn), so from its call on it is no
-        news: if the client has gone, a ``send`` that tells raises ``OSError``.
+Have the server run ``SignalMiddleware(app)`` in place of ``app``.
 """
+
+# Threads and tasks
+#     One request runs in one event loop, in the task of its server and in tasks of its application;
+#     different requests may run in loops of different threads. There is no lock.
+#
+#     A1  What a request still has to send stands in a list; who pops one sends it (http._sends Q2).
+#         That is the task that concludes the request; else, where that task was cancelled before it
+#         began or its loop was closed, its callback or the request's finalizer, which call the
+#         receivers where they are.
+#     A2  What concludes a request is a task of its own, which a cancellation of the request's task
+#         does not reach: after one, an ``await`` may raise again at once. ``_tasks`` refers to it
+#         until it has ended, for an event loop does not.
+#     A3  ``http.disconnect`` is also how servers say that all is said. Some do so while their
+#         ``send`` of the last message has not returned (Hypercorn), so from its call on it is no
+#         news: if the client has gone, a ``send`` that tells raises ``OSError``.
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping

@@ -1,18 +1,20 @@
 """``SignalMiddleware``: the signals of ``tsignals.http`` for any WSGI application.
 
-Threads
-    One request is worked on by one thread at a time, but not always by the same one: a server may
-    iterate here and close there, in another context, or twice at once. So nothing here is tied to
-    a thread or a context, and there is no lock: a finalizer could come upon one.
-
-    W1  ``Request`` (http._wsgi) refers to no iterable, and the application's generator refers to
-        nothing else of ours (by ``start_response``). So a response that an adapter drops unclosed
-        dies with its last reference, and its finalizer sends; no cycle waits for the collector.
-    W2  ``request_finished`` is sent by who pops the request's token (http._sends Q2): the first
-        ``close``, else the finalizer, else the ``except`` around the call of the application,
-        after which no server calls ``close``. The application's ``close`` is called by the first
-        ``close`` only.
+Have the server run ``SignalMiddleware(app)`` in place of ``app``.
 """
+
+# Threads
+#     One request is worked on by one thread at a time, but not always by the same one: a server may
+#     iterate here and close there, in another context, or twice at once. So nothing here is tied to
+#     a thread or a context, and there is no lock: a finalizer could come upon one.
+#
+#     W1  ``Request`` (http._wsgi) refers to no iterable, and the application's generator refers to
+#         nothing else of ours (by ``start_response``). So a response that an adapter drops unclosed
+#         dies with its last reference, and its finalizer sends; no cycle waits for the collector.
+#     W2  ``request_finished`` is sent by who pops it from what the request still has to send
+#         (http._sends Q2): the first ``close``, else the finalizer, else the ``except`` around the
+#         call of the application, after which no server calls ``close``. The application's
+#         ``close`` is called by the first ``close`` only.
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
