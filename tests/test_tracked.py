@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import threading
 import time
@@ -1071,3 +1072,20 @@ def test_gate_of_a_background_receiver_is_its_own_alone(pool: WorkerPool) -> Non
             assert connection.disconnect(wait=True)
             assert not queued.done()
         assert queued.exception(TIMEOUT) is None
+
+
+def test_delivery_of_a_background_receiver_has_its_gate_but_not_in_its_context(
+    pool: WorkerPool,
+) -> None:
+    contexts = list[contextvars.Context]()
+
+    @background
+    def function(**named: Any) -> None:
+        contexts.append(contextvars.copy_context())
+
+    signal = Signal(executor=pool)
+    signal.connect(function, tracked=True)
+    for verb in ("send", "send_robust"):
+        [(_, delivery)] = getattr(signal, verb)(None)
+        assert delivery.exception(TIMEOUT) is None
+    assert [value for context in contexts for value in context.values() if value] == []

@@ -156,8 +156,9 @@ class BackgroundReceiver(Background):
 
     def prepare_for(self, receiver: Receiver, arguments: Arguments, keywords: Named) -> Prepared:
         """As ``deliver``, in two steps."""
+        agreed = self._agreed()  # first: what follows copies the context
         executor, sending = self._sending(arguments, keywords)
-        return prepare(executor, [(self._agreed(), receiver)], sending)
+        return prepare(executor, [(agreed, receiver)], sending)
 
     def _bound(self, arguments: Arguments, keywords: Named) -> Receiver:
         """This receiver as it was connected."""
@@ -181,8 +182,9 @@ class BackgroundReceiver(Background):
 
     def deliver(self, receiver: Receiver, arguments: Arguments, keywords: Named) -> "Future[Any]":
         """Have the function called with these; ``receiver`` is this one as it was connected."""
+        agreed = self._agreed()  # as above
         executor, sending = self._sending(arguments, keywords)
-        [(_, future)] = deliver(executor, [(self._agreed(), receiver)], sending)
+        [(_, future)] = deliver(executor, [(agreed, receiver)], sending)
         return future
 
     def _agreed(self) -> HasOptions:

@@ -147,13 +147,14 @@ class _Handed(Generic[R]):
         self.run = run
         self.begun: list[object] = []
         self.changed: dict[contextvars.ContextVar[object], object] = {}
-        self.token = _carried.set(self)
+        self.mark = object()  # contexts may live long, and need not know more of this
+        self.token = _carried.set(self.mark)
         self.mine = contextvars.copy_context()
 
     def start(self) -> None:
         if not comes_first(self.begun, object()):
             return
-        if _carried.get() is self:
+        if _carried.get() is self.mark:
             self._make()
         else:
             self.mine.copy().run(self._make)

@@ -148,8 +148,9 @@ def unwrap(receiver: Receiver) -> Receiver:
     """What to call where a pool runs the receiver already: the function behind ``background``."""
     if type(receiver) is FunctionType or (wrapper := wrapper_of(receiver)) is None:
         return receiver  # as nearly all are
-    if isinstance(receiver, functools.partial):
-        return functools.partial(unwrap(receiver.func), *receiver.args, **receiver.keywords)
+    if issubclass(type(receiver), functools.partial):
+        outer = cast("functools.partial[object]", receiver)
+        return functools.partial(unwrap(outer.func), *outer.args, **outer.keywords)
     method = as_method(receiver)
     if method is not None:
         return MethodType(wrapper.function, method.__self__)
