@@ -379,7 +379,7 @@ def test_each_attempt_has_a_span_and_the_delivery_is_counted_once(
 
     receiver: Any = works_at_last_on_the_loop if is_async else works_at_last
     signal = Signal(name="order_paid")
-    signal.connect(receiver, retry=Retry(Boom, wait_initial=0, wait_jitter=0))
+    signal.connect(receiver, retry=Retry(Boom, wait_initial=0, wait_jitter=0, timeout=None))
     with WorkerPool(1) as pool, instrumented.tracer.start_as_current_span("request"):
         signal.via(pool).send_async(None)
     spans = instrumented.deliveries

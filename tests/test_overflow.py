@@ -1203,7 +1203,7 @@ def test_what_runs_again_while_its_caller_looks_what_is_left_is_counted_once() -
             return super().__contains__(entry)
 
     pool = WorkerPool(1, max_pending=1, overflow="caller_runs")
-    signal, retry = Signal(executor=pool), Retry(Boom, wait_initial=0, wait_jitter=0)
+    signal, retry = Signal(executor=pool), Retry(Boom, wait_initial=0, wait_jitter=0, timeout=None)
     signal.connect(fails_once, weak=False, retry=retry)
     unresolved = inside.core_of(pool).backlog.unresolved = Unresolved()
     with held(pool) as hold:

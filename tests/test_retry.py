@@ -35,7 +35,7 @@ from tsignals import (
 )
 from tsignals.observing import Event, Observer, observe
 
-AT_ONCE = Retry(Boom, wait_initial=0, wait_jitter=0)
+AT_ONCE = Retry(Boom, wait_initial=0, wait_jitter=0, timeout=None)  # however busy the machine
 LATER = Retry(Boom, wait_initial=3000, wait_max=3000, wait_jitter=0, timeout=None)
 """Much later than a test lasts, unless ``Clock`` says otherwise."""
 
@@ -231,7 +231,7 @@ def test_delivery_is_run_again_until_it_succeeds(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_the_last_failure_is_one(kind: type[Flaky], caplog: pytest.LogCaptureFixture) -> None:
-    retry = Retry(Boom, attempts=3, wait_initial=0, wait_jitter=0)
+    retry = Retry(Boom, attempts=3, wait_initial=0, wait_jitter=0, timeout=None)
     receiver = kind(failures=9)
     with pool_of() as pool, told() as hears:
         [(_, delivery)] = signal_to(receiver, pool, retry=retry).send_async("who", n=1)
@@ -260,7 +260,7 @@ def test_base_exception_is_run_again_only_if_its_type_is_named() -> None:
     with pool_of() as pool, told():
         for on, calls in ((BaseBoom, 2), (Exception, 1), (lambda error: True, 1)):
             receiver = Flaky(error=BaseBoom())
-            retry = Retry(on, wait_initial=0, wait_jitter=0)  # type: ignore[arg-type]
+            retry = Retry(on, wait_initial=0, wait_jitter=0, timeout=None)  # type: ignore[arg-type]
             [(_, delivery)] = signal_to(receiver, pool, retry=retry).send_async(None)
             assert (delivery.exception(TIMEOUT) is None) is (calls == 2)
             assert len(receiver.calls) == calls
@@ -320,7 +320,7 @@ def test_on_runs_in_the_context_of_the_receiver() -> None:
 
     variable.set(10)
     with pool_of() as pool, told():
-        retry = Retry(on, wait_initial=0, wait_jitter=0)
+        retry = Retry(on, wait_initial=0, wait_jitter=0, timeout=None)
         [(_, delivery)] = signal_to(receives, pool, retry=retry).send_async(None)
         assert type(delivery.exception(TIMEOUT)) is Boom
     assert seen == [11, 11, 11]  # each attempt has its own copy of the sender's
@@ -687,7 +687,7 @@ def test_tracked_disconnect_waits_for_what_could_not_enter_at_first(
         return enter(*arguments)
 
     inside.ENTER_GATE.patch(monkeypatch, at_the_end_of_the_stack)
-    retry = Retry(RecursionError, wait_initial=0, wait_jitter=0)
+    retry = Retry(RecursionError, wait_initial=0, wait_jitter=0, timeout=None)
     with pool_of() as pool:
         signal = Signal(executor=pool)
         connection = signal.connect(latch, retry=retry, tracked=True)
@@ -837,7 +837,7 @@ def by_async_for(deliveries: Any) -> Any:
 def test_as_completed_looks_once_at_each_pause_of_what_stands_before() -> None:
     """Where it was told twice, it would have itself told twice as often at each pause."""
     parked, first = list[int](), list[Any]()
-    retry = Retry(Boom, wait_initial=0.001, wait_max=0.001, wait_jitter=0)
+    retry = Retry(Boom, wait_initial=0.001, wait_max=0.001, wait_jitter=0, timeout=None)
 
     def fails(last: bool, **named: Any) -> None:
         if not last and len(parked) < 9:
@@ -871,7 +871,7 @@ def test_workers_that_all_wait_for_it_do_not_hang(
 ) -> None:
     """The next attempt of a sync receiver is run by one that waits."""
     receivers = [kind(2) for _ in range(workers)]
-    retry = Retry(Boom, wait_initial=0.02, wait_jitter=0)
+    retry = Retry(Boom, wait_initial=0.02, wait_jitter=0, timeout=None)
     with pool_of(workers) as pool:
         barrier = threading.Barrier(workers)
 
@@ -885,7 +885,7 @@ def test_workers_that_all_wait_for_it_do_not_hang(
 
 
 def test_lanes_that_workers_wait_for_do_not_hang() -> None:
-    retry = Retry(Boom, wait_initial=0.02, wait_jitter=0)
+    retry = Retry(Boom, wait_initial=0.02, wait_jitter=0, timeout=None)
     with pool_of() as pool:
         signal = signal_to(Flaky(2), pool, retry=retry, ordered=True)
 
@@ -897,7 +897,7 @@ def test_lanes_that_workers_wait_for_do_not_hang() -> None:
 
 
 def test_lane_that_a_coroutine_in_a_worker_awaits_does_not_hang() -> None:
-    retry = Retry(Boom, wait_initial=0.02, wait_jitter=0)
+    retry = Retry(Boom, wait_initial=0.02, wait_jitter=0, timeout=None)
     with pool_of() as pool:
         signal = signal_to(Flaky(2), pool, retry=retry, ordered=True)
 
@@ -992,7 +992,7 @@ def test_finalizer_on_the_timers_thread_that_would_wait_is_refused(
         return time.perf_counter()
 
     inside.CLOCK_OF_TIMER.patch(monkeypatch, now)
-    retry = Retry(Boom, wait_initial=0.1, wait_jitter=0)
+    retry = Retry(Boom, wait_initial=0.1, wait_jitter=0, timeout=None)
     with pool_of() as pool:
         [(_, delivery)] = signal_to(Flaky(2), pool, retry=retry).send_async(None)
         waiting.append(delivery)
@@ -1117,7 +1117,7 @@ class Recorder(Observer):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("failures", [1, 5])
 def test_observers_hear_of_each_attempt(kind: type[Flaky], failures: int) -> None:
-    retry = Retry(Boom, attempts=2, wait_initial=0, wait_jitter=0)
+    retry = Retry(Boom, attempts=2, wait_initial=0, wait_jitter=0, timeout=None)
     recorder = Recorder()
     with pool_of() as pool, told(), observe(recorder):
         signal_to(kind(failures), pool, retry=retry).send_async(None).outcomes(TIMEOUT)
@@ -1205,7 +1205,7 @@ def waiting():
 def test_it_has_its_time_at_exit(sent: str) -> None:
     done = processes.run(
         f"""
-        saved.connect(flaky, retry=Retry(OSError, wait_initial=0.05, wait_jitter=0))
+        saved.connect(flaky, retry=Retry(OSError, wait_initial=0.05, wait_jitter=0, timeout=None))
         saved.{sent}
         """,
         PREAMBLE,
@@ -1270,7 +1270,7 @@ def test_fork_loses_it_in_the_child_only() -> None:
         """
         import logging
         logging.disable()
-        retry = Retry(OSError, wait_initial=0.2, wait_jitter=0)
+        retry = Retry(OSError, wait_initial=0.2, wait_jitter=0, timeout=None)
         saved.connect(flaky, retry=retry)
         [(_, delivery)] = saved.send_async(None)
         waiting()
@@ -1317,7 +1317,7 @@ def test_receiver_that_forks_and_raises_is_run_again_in_the_parent_only() -> Non
             assert pool.drain(60)
             os._exit(7 if pool.stats().submitted == 0 else 1)
 
-        saved.connect(forks, retry=Retry(OSError, wait_initial=0, wait_jitter=0))
+        saved.connect(forks, retry=Retry(OSError, wait_initial=0, wait_jitter=0, timeout=None))
         opened = threading.Event()
         pool.submit(opened.wait)
         [(_, delivery)] = saved.send_async(None)
