@@ -560,7 +560,6 @@ CHECK_WAIT = Seam("_registry.connecting", "check_wait")
 SWEEP = Seam("_registry.registry", "_Sweeper.__call__")
 EPOCH = Seam("_registry.registry", "Registry.snapshot")
 WALK_FOR_NAMES = Seam("_registry.naming", "_walk")
-CLOCK_OF_NAMES = Seam("_registry.naming", "time")
 IN_CHILD = Seam("_base.process", "in_child")
 """Takes what is to be called in the child of a fork."""
 ROOMS_OF_SENDS = {

@@ -5,7 +5,6 @@ import functools
 import importlib
 import pickle
 import sys
-import time
 import weakref
 from collections.abc import Iterator, Mapping
 from types import FrameType, FunctionType, ModuleType
@@ -95,25 +94,23 @@ def _find_in_module(signal: object, name: str) -> tuple[str, str] | None:
     return None if path is None else (name, path)
 
 
-_index: tuple[list[str], float, dict[int, tuple[str, str]]] = ([], 0.0, {})
-"""Which modules there were; until when that is enough; the addresses of signals in them, by id."""
+_index: tuple[list[str], dict[int, tuple[str, str]]] = ([], {})
+"""Which modules there were, and the addresses of the signals in them, by id."""
 
 
 def _look_up(signal: object, kind: type) -> tuple[str, str] | None:
     global _index
-    names, enough_until, addresses = _index
+    names, addresses = _index
     address = addresses.get(id(signal))
     if address is not None and _get(*address) is signal:
         return address
-    # Modules get attributes later, too. For what is in none, a fiftieth of the time may be lost.
-    loaded, began = list(sys.modules), time.monotonic()
-    if loaded == names and began < enough_until:
+    loaded = list(sys.modules)  # one step: imports go on in other threads
+    if loaded == names:
         return None
     addresses = {}
     for name, path, found in find_all(kind):
         addresses.setdefault(id(found), (name, path))
-    ended = time.monotonic()
-    _index = loaded, ended + max(1.0, 50 * (ended - began)), addresses
+    _index = loaded, addresses
     return addresses.get(id(signal))
 
 
