@@ -1086,6 +1086,6 @@ def test_delivery_of_a_background_receiver_has_its_gate_but_not_in_its_context(
     signal = Signal(executor=pool)
     signal.connect(function, tracked=True)
     for verb in ("send", "send_robust"):
-        [(_, delivery)] = getattr(signal, verb)(None)
+        [(_, delivery)] = contextvars.Context().run(getattr(signal, verb), None)
         assert delivery.exception(TIMEOUT) is None
     assert [value for context in contexts for value in context.values() if value] == []
