@@ -39,9 +39,10 @@ class Hearing(dict[type, bool]):
         return found
 
 
-def is_heard(*signals: Signal) -> bool:
+def is_heard(one: Signal, other: Signal) -> bool:
     """Whether anybody hears one of these."""
-    return any(signal.receivers or is_captured(signal) for signal in signals)
+    heard = one.receivers or other.receivers
+    return bool(heard) or is_captured(one) or is_captured(other)
 
 
 def keys_of(new: Iterable[object], dirty: Iterable[object]) -> dict[State, object]:
