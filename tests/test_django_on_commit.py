@@ -768,3 +768,14 @@ def test_database_is_named_by_its_alias(using: Any) -> None:
         on_commit(using=using)(ignore)
     with pytest.raises(TypeError, match="using must be the alias of a database"):
         after_commit(Signal(), None, using=using)
+
+
+def test_on_commit_of_what_is_in_the_background_is_refused() -> None:
+    class Mails:
+        @background
+        def mail(self, **named: Any) -> None: ...
+
+    function = background(ignore)
+    for receiver in (function, functools.partial(function), Mails().mail, on_commit(ignore)):
+        with pytest.raises(TypeError, match=r"runs in the background as it is, .* pass on_commit"):
+            on_commit(receiver)

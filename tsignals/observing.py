@@ -99,7 +99,7 @@ def is_captured(signal: object) -> bool:
 
     Thread safety: from any thread.
     """
-    return bool(_observers.active) and _is_asked_for(signal)
+    return _is_asked_for(signal)
 
 
 def waited_in_queue(event: Event) -> float | None:

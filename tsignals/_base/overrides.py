@@ -85,7 +85,7 @@ def unmuted(
 
 def is_asked_for(signal: object) -> bool:
     """Whether anything here is to see ``signal`` sent, also where nobody hears it."""
-    return any(each.asks_for(signal) for each in here.get())
+    return bool(active) and any(each.asks_for(signal) for each in here.get())
 
 
 def default_here() -> Executor | None:

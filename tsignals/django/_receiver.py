@@ -110,13 +110,9 @@ class OnCommit(Background):
         if not callable(function):
             raise TypeError(f"on_commit needs a callable, not {type(function).__name__!r}")
         check_using(using)
-        if issubclass(type(inner(function)), type(background(print))):
-            raise TypeError(
-                f"{inner(function)!r} runs in a pool as it is; pass the function itself"
-            )
-        super().__init__(localised(function), **arguments)
+        super().__init__(function, **arguments)
         self._using = using
-        self.__wrapped__ = function
+        self.function = localised(function)
 
     def deliver(
         self, receiver: Receiver, arguments: tuple[object, ...], keywords: dict[str, object]

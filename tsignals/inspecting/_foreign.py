@@ -104,23 +104,25 @@ def _django_id(target: object) -> object:
 
 
 def entries(heard: Iterable[Heard], senders: "Senders") -> list[ReceiverEntry]:
-    return [
-        {
-            "name": full_name(each.receiver),
-            "where": where_is(code_of(each.receiver)),
-            "sender": senders.name(each),
-            "weak": each.weak,
-            "priority": 0,
-            "async": each.is_async,
-            "tracked": False,
-            "ordered": agreed(wrapper_of(each.receiver))[0],
-            "once": False,
-            "retry": agreed(wrapper_of(each.receiver))[1],
-            "uid": shown_uid(each.uid),
-            "runs": runs(each.receiver),
-        }
-        for each in heard
-    ]
+    return [_entry_of(each, senders.name(each)) for each in heard]
+
+
+def _entry_of(heard: Heard, sender: str | None) -> ReceiverEntry:
+    ordered, retry = agreed(wrapper_of(heard.receiver))
+    return {
+        "name": full_name(heard.receiver),
+        "where": where_is(code_of(heard.receiver)),
+        "sender": sender,
+        "weak": heard.weak,
+        "priority": 0,
+        "async": heard.is_async,
+        "tracked": False,
+        "ordered": ordered,
+        "once": False,
+        "retry": retry,
+        "uid": shown_uid(heard.uid),
+        "runs": runs(heard.receiver),
+    }
 
 
 def _classes() -> Iterator[type]:
