@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import re
+import signal as signals
 import sys
 import threading
 import time
@@ -248,6 +249,37 @@ class Running(Generic[T]):
             causes.take_back(self._cause)  # it is raised here
             raise self._error
         return self._value
+
+
+@contextlib.contextmanager
+def handled(
+    handle: Callable[[], object], when: Callable[[], object], number: int = signals.SIGINT
+) -> Iterator[None]:
+    """Send this thread, the main one, a signal as soon as ``when()``; ``handle`` is called once.
+
+    It is sent until it is heard: the interpreter does not notice one that comes just before a
+    lock is waited for, and goes on waiting (a person presses Ctrl-C again).
+    """
+
+    def handler(*details: object) -> None:
+        if not heard:
+            heard.append(True)
+            handle()
+
+    def sends() -> None:
+        wait_until(when)
+        wait_until(lambda: heard or signals.pthread_kill(main, number))
+
+    main, heard = threading.get_ident(), list[bool]()
+    before = signals.signal(number, handler)
+    try:
+        sending = Running(sends)
+        try:
+            yield
+        finally:
+            sending.result(2 * TIMEOUT)
+    finally:
+        signals.signal(number, before)
 
 
 def together(*functions: Callable[[], T]) -> list[T]:

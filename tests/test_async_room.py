@@ -1,10 +1,8 @@
 """Async deliveries in a pool that is full: backpressure, and who runs them."""
 
 import contextlib
-import signal as signals
 import sys
 import threading
-import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +11,7 @@ import inside
 import pytest
 from async_pools import held_loop, pool
 from event_loops import AsyncLatch, every_loop, ignores, run, until
-from helpers import TIMEOUT, Boom, Ear, Running, ignore, wait_until
+from helpers import TIMEOUT, Boom, Ear, Running, handled, ignore, raiser, wait_until
 from pools import held, signal_to, told
 
 from tsignals import DeliveryDropped, QueueFull, Signal, WorkerPool
@@ -189,26 +187,11 @@ def test_ctrl_c_while_a_caller_waits_for_the_loop_cancels_what_runs_there() -> N
         running = signal_to(gate, pool).send_async(None)
         assert gate.entered.wait(TIMEOUT)
 
-        def interrupts() -> None:
-            assert waits.entered.wait(TIMEOUT)
-            while not interrupted:  # one that comes just before the wait does not cut it short
-                signals.pthread_kill(threading.main_thread().ident or 0, signals.SIGINT)
-                time.sleep(0.01)
-
-        def handler(*_: object) -> None:
-            if not interrupted:
-                interrupted.append(True)
-                raise KeyboardInterrupt
-
-        interrupted = list[bool]()
-        before = signals.signal(signals.SIGINT, handler)
-        try:
-            thread = Running(interrupts)
-            with pytest.raises(KeyboardInterrupt):
-                signal_to(waits, pool).send_async(None)
-            thread.result()
-        finally:
-            signals.signal(signals.SIGINT, before)
+        with (
+            handled(raiser(KeyboardInterrupt()), waits.entered.is_set),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            signal_to(waits, pool).send_async(None)
         assert waits.cancelled.wait(TIMEOUT)
         gate.opened.set()
         running.results(TIMEOUT)

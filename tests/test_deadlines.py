@@ -25,6 +25,7 @@ from helpers import (
     Running,
     Thing,
     assert_gone,
+    handled,
     ignore,
     raiser,
     together,
@@ -633,14 +634,20 @@ def test_child_forked_while_the_pool_waits_ends_the_wait_there() -> None:
 
         running, pending = pool.submit(hang), pool.submit(int)
         entered.wait(60)
-        pids = []
+        pids, heard = [], threading.Event()
 
         def forks(*details):
-            pids.append(os.fork())
-            opened.set()
+            if not heard.is_set():
+                heard.set()
+                pids.append(os.fork())
+                opened.set()
+
+        def sends():
+            while not heard.wait(0.2):  # again, where one came just before the wait
+                os.kill(os.getpid(), signal.SIGUSR1)
 
         signal.signal(signal.SIGUSR1, forks)
-        threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGUSR1]).start()
+        threading.Thread(target=sends, daemon=True).start()
         pool.shutdown(timeout=60)
         if pids == [0]:
             os.write(1, f"child {type(pending.exception(0)).__name__}\\n".encode())
@@ -659,16 +666,11 @@ needs_main = pytest.mark.skipif(sys.platform == "win32", reason="needs signals o
 def test_interrupt_of_the_wait_has_closed_the_pool_and_lost_nothing(lines: Lines) -> None:
     world = Hung()
     pending = world.pool.submit(int)
-    main = threading.get_ident()
-
-    def interrupts() -> None:
-        wait_until(lambda: inside.waiting_for_quiet(world.pool))
-        signals.pthread_kill(main, signals.SIGINT)
-
-    interrupter = Running(interrupts)
-    with pytest.raises(KeyboardInterrupt):
+    with (
+        handled(raiser(KeyboardInterrupt()), lambda: inside.waiting_for_quiet(world.pool)),
+        pytest.raises(KeyboardInterrupt),
+    ):
         world.pool.shutdown(timeout=TIMEOUT)
-    interrupter.result()
     assert "closing" in repr(world.pool)
     assert not pending.done()
     assert lines() == []

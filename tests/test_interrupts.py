@@ -17,7 +17,18 @@ from typing import Any
 
 import inside
 import pytest
-from helpers import TIMEOUT, Boom, Ear, Latch, Running, Thing, ignore, uncollected, wait_until
+from helpers import (
+    TIMEOUT,
+    Boom,
+    Ear,
+    Latch,
+    Running,
+    Thing,
+    handled,
+    ignore,
+    uncollected,
+    wait_until,
+)
 from points import FIRST, STRIDE, Handler, Interrupter
 from pools import add_up, held
 from processes import run
@@ -800,34 +811,20 @@ def test_handler_that_waits_for_what_it_has_interrupted_is_refused_at_any_point(
 @pytest.mark.parametrize("wait", ["a full queue", "drain"])
 def test_handler_cannot_wait_where_its_own_thread_waits_for_room(wait: str) -> None:
     """It stands behind that thread, which goes on only after it."""
-    entered, answers = list[int](), list[Any]()
+    answers = list[Any]()
 
-    def handler(*_: object) -> None:
-        entered.append(1)
-        if len(entered) == 1:
-            try:
-                answers.append(WAITS[wait](pool, waiting))
-            except Exception as error:
-                answers.append(error)
-
-    def interrupts() -> None:
+    def handle() -> None:
         try:
-            wait_until(lambda: inside.blocked_senders(pool))
-            # One that comes just before the wait does not cut it short.
-            wait_until(lambda: signals.pthread_kill(sender, signals.SIGINT) or answers)
+            answers.append(WAITS[wait](pool, waiting))
+        except Exception as error:
+            answers.append(error)
         finally:
             gate.opened.set()
 
-    sender = threading.get_ident()
     with WorkerPool(1, max_pending=1, block_timeout=TIMEOUT) as pool, held(pool) as gate:
         waiting = pool.submit(int)
-        former = signals.signal(signals.SIGINT, handler)
-        try:
-            thread = Running(interrupts)
+        with handled(handle, lambda: inside.blocked_senders(pool)):
             sent = pool.submit(int)
-            thread.result(2 * TIMEOUT)
-        finally:
-            signals.signal(signals.SIGINT, former)
         assert [type(answer) for answer in answers] == [RuntimeError]
         assert sent.result(TIMEOUT) == waiting.result(TIMEOUT) == 0
         assert pool.stats().submitted == 3

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import signal as signals
+import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from typing import Any
 
 import inside
 import pytest
-from helpers import TIMEOUT, Boom, Latch, Running, assert_linear, raiser, steps, wait_until
+from helpers import TIMEOUT, Boom, Latch, Running, assert_linear, handled, raiser, steps, wait_until
 from pools import add_up, held, signal_to
 
 from tsignals import Deliveries, Delivery, Signal, WorkerPool
@@ -761,14 +761,14 @@ def test_what_is_cancelled_in_its_lane_is_waited_for_no_longer(wait: Wait) -> No
         assert gate.calls == 1
 
 
-@pytest.mark.skipif(not hasattr(signals, "SIGUSR1"), reason="the system has no such signal")
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal can be sent to a thread")
 def test_cycle_through_a_wait_in_which_a_signal_handler_has_waited_is_an_error() -> None:
     """The main thread is a worker here, in which signal handlers run."""
     with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
-        handled, mine = threading.Event(), list[Any]()
+        waited, mine = threading.Event(), list[Any]()
 
         def waits_for_main() -> Any:
-            assert handled.wait(TIMEOUT)
+            assert waited.wait(TIMEOUT)
             wait_until(inside.workers_waiting)
             return mine[0].exception(TIMEOUT)
 
@@ -776,32 +776,18 @@ def test_cycle_through_a_wait_in_which_a_signal_handler_has_waited_is_an_error()
         wait_until(other.running)
         pool.submit(int)
 
-        def handler(*details: Any) -> None:
+        def handle() -> None:
             with pytest.raises(TimeoutError):
                 other.result(0.01)
-            handled.set()
+            waited.set()
 
         def runs_in_main() -> Any:
             mine.extend(task for task in pool.unfinished() if task not in (other, *pending))
-            main = threading.main_thread().ident
-            assert main is not None
-
-            def interrupts() -> None:
-                wait_until(inside.workers_waiting)
-                signals.pthread_kill(main, signals.SIGUSR1)
-
-            interrupting = Running(interrupts)
-            try:
-                return other.exception(TIMEOUT)
-            finally:
-                interrupting.result()
+            return other.exception(TIMEOUT)
 
         pending = [task for task in pool.unfinished() if task is not other]
-        former = signals.signal(signals.SIGUSR1, handler)
-        try:
+        with handled(handle, inside.workers_waiting):
             ended = [pool.submit(runs_in_main).exception(TIMEOUT), other.exception(TIMEOUT)]
-        finally:
-            signals.signal(signals.SIGUSR1, former)
         assert [type(error) for error in ended if error is not None] == [RuntimeError]
 
 

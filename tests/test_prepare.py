@@ -28,7 +28,9 @@ from helpers import (
     Running,
     Thing,
     assert_gone,
+    handled,
     quiet,
+    raiser,
     together,
     uncollected,
     wait_until,
@@ -1424,30 +1426,19 @@ def test_deep_stack_leaves_a_prepared_send_as_it_was() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signal can be sent to a thread")
 def test_what_a_signal_handler_raises_is_no_failure_and_leaves_it_to_be_submitted_again() -> None:
-    def handler(*details: object) -> None:
-        raise Boom
-
-    before = signals.signal(signals.SIGUSR1, handler)
-    try:
-        with WorkerPool(1, max_pending=1) as pool, told() as failures:
-            ear = Ear(response=7)
-            prepared = signal_to(ear, pool).prepare(None)
-
-            def interrupt() -> None:
-                wait_until(lambda: inside.blocked_senders(pool))
-                signals.pthread_kill(threading.main_thread().ident or 0, signals.SIGUSR1)
-
-            with held(pool):
-                pool.submit(int)
-                interrupting = Running(interrupt)
-                with pytest.raises(Boom):
-                    prepared.submit()
-                interrupting.result()
-            prepared.submit()
-            assert prepared.deliveries.results(TIMEOUT) == [(ear, 7)]
-            assert failures.errors == []
-    finally:
-        signals.signal(signals.SIGUSR1, before)
+    with WorkerPool(1, max_pending=1) as pool, told() as failures:
+        ear = Ear(response=7)
+        prepared = signal_to(ear, pool).prepare(None)
+        with held(pool):
+            pool.submit(int)
+            with (
+                handled(raiser(Boom()), lambda: inside.blocked_senders(pool), signals.SIGUSR1),
+                pytest.raises(Boom),
+            ):
+                prepared.submit()
+        prepared.submit()
+        assert prepared.deliveries.results(TIMEOUT) == [(ear, 7)]
+        assert failures.errors == []
 
 
 def test_prepared_that_is_lost_where_the_stack_has_no_room_is_dropped_by_the_next_one() -> None:

@@ -105,6 +105,7 @@ class OnCommit(Background):
     __name__: str
     __qualname__: str
     __wrapped__: Receiver
+    function: Receiver
 
     def __init__(self, function: Receiver, *, using: str | None, arguments: Arguments) -> None:
         if not callable(function):
