@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from helpers import TIMEOUT, BaseBoom, Boom, raiser, wait_until
+from helpers import TIMEOUT, BaseBoom, Boom, Latch, raiser, wait_until
 from requests_heard import SIGNALS, Heard, assert_told_in_full, executor_of_signals, hearing
 
 from tsignals import WorkerPool
 from tsignals.asgi import SignalMiddleware
-from tsignals.http import request_finished, request_started
+from tsignals.http import got_request_exception, request_finished, request_started
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -492,6 +492,53 @@ def test_request_that_is_cancelled_with_its_loop_is_finished_too() -> None:
         assert running[0].cancelled()
         wait_until(lambda: heard.outcomes)  # on a thread that the loop did not wait for
     assert heard.outcomes == ["cancelled"]
+
+
+def test_loop_that_ends_while_a_request_is_told_of_cuts_no_receiver_short() -> None:
+    """It cancels all tasks: that of the request has ended, and the one that tells has not."""
+
+    async def opens() -> None:
+        try:
+            await hang()
+        finally:
+            gate.opened.set()
+
+    async def main() -> None:
+        until = asyncio.Event()
+        opening.append(asyncio.create_task(opens()))
+        await cancelled(Server(SignalMiddleware(hanging(until, START))), until)
+        while not gate.entered.is_set():
+            await asyncio.sleep(0.001)
+
+    async def on_loop(**named: Any) -> None:
+        await asyncio.sleep(0)
+        called.append("async")
+
+    gate, called, opening = Latch(), list[str](), list[asyncio.Task[None]]()
+    with (
+        request_finished.connect(gate, priority=1),
+        request_finished.connect(lambda **named: called.append("sync"), weak=False),
+        request_finished.connect(on_loop),
+        hearing(None, "finished") as heard,
+    ):
+        asyncio.run(main())
+        assert called == ["sync", "async"]
+    assert heard.outcomes == ["cancelled"]
+
+
+def test_async_receiver_that_ends_with_its_loop_keeps_nothing_else_from_being_sent() -> None:
+    async def main() -> None:
+        async def hangs(**named: Any) -> None:
+            until.set()
+            await hang()
+
+        until = asyncio.Event()
+        with got_request_exception.connect(hangs):
+            await cancelled(Server(SignalMiddleware(sending(START, error=Boom()))), until)
+
+    with hearing(None, "finished", "exception") as heard:
+        asyncio.run(main())
+    assert heard.words == ["exception", "finished"]
 
 
 def test_request_whose_coroutine_is_thrown_away_is_finished_once() -> None:

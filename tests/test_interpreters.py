@@ -118,6 +118,58 @@ assert threading.active_count() == 1
 """)
 
 
+def test_slow_receivers_are_not_looked_at_in_a_subinterpreter(within: Callable[[str], None]) -> None:
+    """The thread that looks would be there at its end, which aborts the process."""
+    within("""
+import time
+slow = Signal(slow_after=0.001)
+slow.connect(lambda **named: time.sleep(0.02), weak=False)
+slow.send(None)
+assert threading.active_count() == 1
+""")
+
+
+@pytest.mark.parametrize("isolated", [False, True], ids=["one GIL", "isolated"])
+def test_slow_receivers_are_shown_while_another_interpreter_runs(isolated: bool) -> None:
+    """``sys._current_frames`` reads the threads of that one, too, which have another GIL."""
+    if not interpreters_are_there():
+        pytest.skip("has no subinterpreters")
+    done = processes.run(
+        f"""
+        import logging, threading, time
+        from tsignals import Signal
+
+        def nap(**named):
+            while told < turn:
+                time.sleep(0.001)
+
+        def tell(record):
+            global told
+            told += 1
+            assert ", in nap" in record.getMessage(), record.getMessage()
+            return False
+
+        told = turn = 0
+        logging.getLogger("tsignals").addFilter(tell)
+        interpreter = create({isolated})
+        busy = threading.Thread(
+            target=run_in, args=(interpreter, "n = 0\\nwhile n < 20_000_000: n += 1")
+        )
+        busy.start()
+        signal = Signal(slow_after=0.005)
+        for turn in range(1, 21):
+            def each(**named): nap()  # another one: each is named once in a minute
+            with signal.connect(each):
+                signal.send(None)
+        busy.join()
+        interpreters.destroy(interpreter)
+        print("the end")
+        """,
+        PREAMBLE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")
+
+
 needs_3_13 = pytest.mark.skipif(
     sys.version_info < (3, 13),
     reason="asyncio corrupts memory in an isolated one; one that ends does not wait for threads",

@@ -21,9 +21,13 @@ S = TypeVar("S", bound=HasAddress)
 _HINT = "write def order_placed(sender: Shop, *, order: int) -> None: ..."
 
 
-def check_name(name: object) -> None:
-    if name is not None and not isinstance(name, str):
+def checked_name(name: str | None) -> str | None:
+    """As text alone: a member of an enum would be shown as that."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
         raise TypeError(f"name must be a str or None, not {type(name).__name__!r}")
+    return str.__str__(name)
 
 
 def checked_values(providing_args: Iterable[str] | None) -> tuple[str, ...]:

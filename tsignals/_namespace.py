@@ -40,7 +40,7 @@ class Namespace(Mapping[str, Signal]):
     def __init__(self) -> None:
         self._made: dict[str, tuple[Signal, SignalArguments]] = {}
 
-    def signal(self, name: str, /, **arguments: Unpack[SignalArguments]) -> Signal:
+    def signal(self, name: str, **arguments: Unpack[SignalArguments]) -> Signal:
         """The signal ``name``, made as ``Signal(name=name, **arguments)`` if there is none yet.
 
         Without ``arguments``, whatever it was made with. Raises ``TypeError`` for a name that is no

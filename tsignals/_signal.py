@@ -11,7 +11,7 @@ from tsignals._calling.general import check_names
 from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.sends import send_general, send_robust_general
 from tsignals._calling.types import Ordered, Pairs, Receiver
-from tsignals._declared import check_name, checked_values, declare
+from tsignals._declared import checked_name, checked_values, declare
 from tsignals._default import default_executor
 from tsignals._delivery.deliveries import Deliveries
 from tsignals._delivery.dispatch import deliver_plain
@@ -50,10 +50,9 @@ class Signal:
         slow_after: float | None = None,
     ) -> None:
         check_executor(executor)
-        check_name(name)
+        self.name = checked_name(name)
         self.providing_args = checked_values(providing_args)
         self.use_caching = use_caching
-        self.name = name
         self._executor = executor
         self._registry = Registry(self)
         self._address = naming.Address(self, sys._getframe().f_back)

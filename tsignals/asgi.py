@@ -13,13 +13,14 @@ Have the server run ``SignalMiddleware(app)`` in place of ``app``.
 #         receivers where they are.
 #     A2  What concludes a request is a task of its own, which a cancellation of the request's task
 #         does not reach: after one, an ``await`` may raise again at once. ``_tasks`` refers to it
-#         until it has ended, for an event loop does not.
+#         until it has ended, for an event loop does not. At its end a loop cancels all tasks, this
+#         one too: it goes on, and the loop waits for it.
 #     A3  ``http.disconnect`` is also how servers say that all is said. Some do so while their
 #         ``send`` of the last message has not returned (Hypercorn), so from its call on it is no
 #         news: if the client has gone, a ``send`` that tells raises ``OSError``.
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
 from concurrent.futures import Executor
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -196,7 +197,7 @@ class _Request:
         sends = self._sends
         if sends.background:
             sends.send(request_started, self._named)
-        elif request_started.has_listeners(sends.sender):
+        elif sends.start_is_heard():
             await sends.asend(request_started, self._named)
 
     def conclude(
@@ -241,9 +242,9 @@ class _Request:
         cancelled = False
         while (pair := self._claim()) is not None:
             try:
-                await self._sends.asend(*pair)
+                await _ToItsEnd(self._sends.asend(*pair))
             except asyncio.CancelledError:
-                cancelled = True  # by the end of the loop; that waits for what comes next
+                cancelled = True  # an async receiver, by the end of the loop
         if cancelled:
             raise asyncio.CancelledError
 
@@ -268,6 +269,38 @@ class _Request:
 
     def __del__(self) -> None:
         self._conclude_here()  # nothing, unless the loop was closed before the task had ended
+
+
+class _ToItsEnd:
+    """To be awaited: ``coroutine``, which hears nothing of a cancellation of this task (A2)."""
+
+    def __init__(self, coroutine: Coroutine[Any, None, None]) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[object, None, None]:
+        try:
+            while True:
+                awaited = self._coroutine.send(None)
+                while True:
+                    try:
+                        yield from self._wait(awaited)
+                        break
+                    except asyncio.CancelledError:
+                        if (task := asyncio.current_task()) is not None:
+                            task.uncancel()
+        except StopIteration:
+            return
+        finally:
+            self._coroutine.close()
+
+    def _wait(self, awaited: "asyncio.Future[object] | None") -> Generator[object, None, None]:
+        """Wait for what a cancellation would cancel as well, by a future that it may cancel."""
+        if awaited is None:  # lets others have a turn
+            yield
+            return
+        waiter: asyncio.Future[None] = awaited.get_loop().create_future()
+        awaited.add_done_callback(lambda _: waiter.done() or waiter.set_result(None))
+        yield from waiter
 
 
 def _forget_closed_loops() -> None:

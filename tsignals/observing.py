@@ -16,6 +16,7 @@ from tsignals._pool.pool import WorkerPool as _WorkerPool
 from tsignals._pool.stats import PoolStats as _PoolStats
 from tsignals._registry.naming import plain_name as _plain_name
 from tsignals._registry.receiver import wrapper_of as _wrapper_of
+from tsignals._signal import Signal as _Signal
 
 __all__ = [
     "Event",
@@ -115,7 +116,7 @@ def signal_name(signal: object) -> str:
 
     Thread safety: from any thread.
     """
-    return _plain_name(signal)
+    return _plain_name(signal, _Signal)
 
 
 def receiver_name(receiver: object) -> str:

@@ -102,11 +102,12 @@ class _Response:
         self._exhausted = False
 
     def __iter__(self) -> Iterator[bytes]:
-        try:
-            self._next = iter(self._iterable).__next__
-        except BaseException as error:
-            self._request.failed(error)
-            raise
+        if self._next is None:  # asked again, it goes on: one may look at the first chunk
+            try:
+                self._next = iter(self._iterable).__next__
+            except BaseException as error:
+                self._request.failed(error)
+                raise
         return self
 
     def __next__(self) -> bytes:

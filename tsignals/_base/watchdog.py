@@ -33,6 +33,7 @@ from tsignals._base.identity import identity
 from tsignals._base.inbox import Inbox
 from tsignals._base.interrupts import undisturbed
 from tsignals._base.log import log_in_thread, show
+from tsignals._base.stacks import stack_of
 
 AGAIN = 60.0
 """Seconds after which a receiver that still runs, or does so again, is told of once more."""
@@ -72,8 +73,7 @@ class Call:
         if frames:
             pairs = ((frame, frame.f_lineno) for frame in frames)
             return traceback.StackSummary.extract(pairs).format()
-        frame = sys._current_frames().get(self.event.thread_id)
-        return [] if frame is None else traceback.format_stack(frame)
+        return stack_of(self.event.thread_id)
 
 
 def _current_coroutine() -> object:
@@ -150,8 +150,7 @@ class Watchdog:
             target=self._run,
             args=(claim,),
             name="tsignals-slow",
-            # A subinterpreter that ends with a daemon thread still there aborts the process.
-            daemon=process.in_main_interpreter(),
+            daemon=True,
             **process.empty_context(),
         )
         try:
@@ -240,10 +239,12 @@ _watchdog = Watchdog()
 
 
 def note(event: Event, limit: Limit) -> None:
-    """A call starts."""
+    """A call starts. In a subinterpreter nobody looks: one that ends with a thread still there
+    aborts the process, and some do that with one which has just ended."""
     if not process.page[0]:
         process.notice()
-    _watchdog.note(event, limit)
+    if process.in_main_interpreter():
+        _watchdog.note(event, limit)
 
 
 def forget(event: Event) -> None:

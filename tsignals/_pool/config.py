@@ -71,7 +71,7 @@ def checked(
         max_pending=max_pending,
         overflow=overflow,
         block_timeout=no_less_than_zero(block_timeout, "block_timeout"),
-        name=name,
+        name=str.__str__(name),  # a member of an enum would be shown as that
         initializer=initializer,
         initargs=tuple(initargs),  # every thread gets them
         around=around,

@@ -69,19 +69,29 @@ class Address:
         Where it is found is looked up in an index of all that are: signals that are nowhere to
         be found may come and go by the thousand, and must not cost a search each.
         """
-        found = self._found
-        if found is None or _get(*found) is not signal:
-            found = _find_in_module(signal, self.module) or _look_up(signal, kind)
-            self._found = found
-        return self._label(found)
+        return self._label(self._place(signal, kind))
+
+    def plain_name(self, signal: object, kind: type) -> str:
+        """As ``label``; but a class's attribute with its module, and without quotes."""
+        found = self._place(signal, kind)
+        return self._made_at() if found is None else ".".join(found)
 
     def exact_label(self, signal: object) -> str:
         """The same, looking everywhere."""
         return self._label(self.find(signal))
 
+    def _place(self, signal: object, kind: type) -> tuple[str, str] | None:
+        found = self._found
+        if found is None or _get(*found) is not signal:
+            self._found = found = _find_in_module(signal, self.module) or _look_up(signal, kind)
+        return found
+
+    def _made_at(self) -> str:
+        return f"made at {one_line(self.where)}:{self.line}"
+
     def _label(self, found: tuple[str, str] | None) -> str:
         if found is None:
-            return f"made at {one_line(self.where)}:{self.line}"
+            return self._made_at()
         module, path = found
         return repr(path if "." in path else f"{module}.{path}")
 
@@ -180,20 +190,25 @@ def _get(module: str, path: str) -> object:
     return found
 
 
+def own_name(signal: object) -> str | None:
+    """The name that was given to a signal, in one line; a member of an enum may be it."""
+    name = stored(signal, "name")
+    return one_line(str.__str__(name)) if issubclass(type(name), str) and name != "" else None
+
+
 _names: dict[int, tuple["weakref.ref[object]", str]] = {}
 """Of other libraries' signals, for which all modules are searched; by id."""
 
 
-def plain_name(signal: object) -> str:
-    """What metrics call a signal, ours or another: without quotes, and without an address."""
+def plain_name(signal: object, kind: type) -> str:
+    """What metrics call a signal, of our ``kind`` or another: without quotes or an address."""
     if signal is None:  # a background receiver is not told which of blinker's it hears
         return "unknown"
-    name = stored(signal, "name")
-    if type(name) is str and name:
-        return one_line(name)
-    label = stored(signal, "_label")
-    if isinstance(label, property):  # of ours
-        return str(label.__get__(signal)).strip("'")
+    if (name := own_name(signal)) is not None:
+        return name
+    address = stored(signal, "_address")
+    if type(address) is Address:
+        return address.plain_name(signal, kind)
     known = _names.get(id(signal))
     if known is not None and known[0]() is signal:
         return known[1]

@@ -6,6 +6,7 @@ from tsignals._registry.connection import Connection
 from tsignals._registry.everywhere import registries
 from tsignals._registry.naming import Address
 from tsignals._registry.naming import find_all as find_all
+from tsignals._registry.naming import own_name as own_name
 from tsignals._registry.registry import Registry
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import Executor
 
 from tsignals import Signal
 from tsignals.http import got_request_exception, request_finished, request_started
+from tsignals.observing import is_captured
 
 _log = logging.getLogger("tsignals")
 
@@ -45,7 +46,13 @@ class Sends:
     def heard(self) -> bool:
         """Whether anybody listens to what is sent of a request that starts now."""
         sender = self.sender
-        return _finished_heard(sender) or _started_heard(sender) or _failed_heard(sender)
+        if _finished_heard(sender) or _started_heard(sender) or _failed_heard(sender):
+            return True
+        return any(map(is_captured, _NAMES))
+
+    def start_is_heard(self) -> bool:
+        """Whether anybody listens to its start."""
+        return _started_heard(self.sender) or is_captured(request_started)
 
     def send(self, signal: Signal, named: Mapping[str, object]) -> None:
         """Send; what that raises is logged (Q1). ``named`` has the request's method and path."""

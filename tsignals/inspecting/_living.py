@@ -113,8 +113,7 @@ class Living:
         [library] = [n for n, kind in self._kinds.items() if issubclass(type(signal), kind)]
         attribute = None if place is None else ".".join(place)
         defined = None if file is None else f"{short(file)}:{line}"
-        given = stored(signal, "name")
-        name = given if type(given) is str else attribute
+        name = shown.own_name(signal) or attribute
         if name is None:
             name = f"made at {defined}" if defined else full_name(type(signal))
         own = stored(signal, "__dict__")

@@ -1,16 +1,15 @@
 """``fresh_pool``: a default pool for a test, in which nothing may fail or hang."""
 
 import itertools
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Literal, TypedDict, Unpack
 
 from tsignals import WorkerPool, set_default_executor
 from tsignals._base.overrides import here
+from tsignals._base.stacks import stack_of
 from tsignals._base.timeouts import no_less_than_zero
 from tsignals._default import default_config
 from tsignals.observing import Event
@@ -81,11 +80,9 @@ class _Fresh(Scope):
 
     def running(self) -> list[str]:
         """What runs, for how long, and where it stands."""
-        now, frames = time.monotonic(), sys._current_frames()
-        found = []
+        now, found = time.monotonic(), []
         for event, since in list(self._running.values()):
-            frame = frames.get(event.thread_id)
-            stack = "".join(traceback.format_stack(frame)[-6:]) if frame is not None else ""
+            stack = "".join(stack_of(event.thread_id)[-6:])
             receiver, signal = name_of_receiver(event.receiver), name_of(event.signal)
             found.append(
                 f"receiver {receiver} of signal {signal} has run for {now - since:.1f} seconds in "

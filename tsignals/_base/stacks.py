@@ -1,0 +1,47 @@
+"""Where other threads stand: their stacks, read while they run."""
+
+import re
+import sys
+import sysconfig
+import traceback
+
+_OWN_LOCKS = not sysconfig.get_config_var("Py_GIL_DISABLED") and sys.version_info >= (3, 12)
+"""Whether interpreters hold a GIL each, and none that stops the threads of all."""
+_THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+) .*\n((?:  .*\n)*)", re.MULTILINE)
+_FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
+
+
+def stack_of(thread: int) -> list[str]:
+    """The stack of a thread, by its identifier, as ``traceback`` formats it; empty: not known.
+
+    ``sys._current_frames`` reads the threads of all interpreters. Those that hold another GIL go
+    on meanwhile, and the process may crash: then it is read from what ``faulthandler`` writes,
+    which looks at this interpreter only.
+    """
+    if _OWN_LOCKS and _has_other_interpreters():
+        return _written(thread)
+    frame = sys._current_frames().get(thread)
+    return [] if frame is None else traceback.format_stack(frame)
+
+
+def _has_other_interpreters() -> bool:
+    name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+    try:
+        return len(__import__(name).list_all()) > 1
+    except ImportError:  # pragma: no cover
+        return False  # nothing here makes others
+
+
+def _written(thread: int) -> list[str]:
+    import faulthandler  # which other interpreters cannot import
+    import tempfile
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as file:
+        faulthandler.dump_traceback(file)
+        file.seek(0)
+        text = file.read()
+    for identifier, lines in _THREAD.findall(text):
+        if int(identifier, 16) == thread:
+            frames = [(path, int(line), name, None) for path, line, name in _FRAME.findall(lines)]
+            return traceback.StackSummary.from_list(frames[::-1]).format()
+    return []
