@@ -118,7 +118,9 @@ assert threading.active_count() == 1
 """)
 
 
-def test_slow_receivers_are_not_looked_at_in_a_subinterpreter(within: Callable[[str], None]) -> None:
+def test_slow_receivers_are_not_looked_at_in_a_subinterpreter(
+    within: Callable[[str], None],
+) -> None:
     """The thread that looks would be there at its end, which aborts the process."""
     within("""
 import time

@@ -6,7 +6,7 @@ import sys
 import types
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from tsignals._base.definition import (
     BY_ASYNCIO,
@@ -225,19 +225,26 @@ class BackgroundReceiver(Background):
     @property
     def portable(self) -> Receiver:
         # The function, whose executor need not be: it stays here.
-        return self if self._is_found() else self.function
+        found = self._found()
+        return self if found is self or self._is_bound_by(found) else self.function
 
-    def _is_found(self) -> bool:
-        """Whether its own name leads to it."""
+    def _found(self) -> object:
+        """What its own name leads to."""
         found: object = sys.modules.get(self.__module__)
         for name in self.__qualname__.split("."):
             found = getattr(found, name, None)
-        return found is self
+        return found
+
+    def _is_bound_by(self, found: object) -> bool:
+        """Whether that is the class method which it has been made."""
+        return type(found) is types.MethodType and found.__func__ is cast(object, self)
 
     def __reduce__(self) -> str | tuple[object, ...]:
         """By reference, as functions are, where its own name leads to it; else by what it wraps."""
-        if self._is_found():
+        if (found := self._found()) is self:
             return str(self.__qualname__)
+        if self._is_bound_by(found):
+            return getattr, (found, "__func__")
         make = functools.partial(
             type(self), executor=self.executor, ordered=self.ordered, retry=self.retry
         )

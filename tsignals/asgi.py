@@ -20,7 +20,7 @@ Have the server run ``SignalMiddleware(app)`` in place of ``app``.
 #         news: if the client has gone, a ``send`` that tells raises ``OSError``.
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 from tsignals import Signal
 from tsignals.http import got_request_exception, request_finished, request_started
 from tsignals.http._sends import Sends, check
+from tsignals.http._to_its_end import ToItsEnd
 
 __all__ = ["SignalMiddleware"]
 
@@ -242,7 +243,7 @@ class _Request:
         cancelled = False
         while (pair := self._claim()) is not None:
             try:
-                await _ToItsEnd(self._sends.asend(*pair))
+                await ToItsEnd(self._sends.asend(*pair))
             except asyncio.CancelledError:
                 cancelled = True  # an async receiver, by the end of the loop
         if cancelled:
@@ -269,38 +270,6 @@ class _Request:
 
     def __del__(self) -> None:
         self._conclude_here()  # nothing, unless the loop was closed before the task had ended
-
-
-class _ToItsEnd:
-    """To be awaited: ``coroutine``, which hears nothing of a cancellation of this task (A2)."""
-
-    def __init__(self, coroutine: Coroutine[Any, None, None]) -> None:
-        self._coroutine = coroutine
-
-    def __await__(self) -> Generator[object, None, None]:
-        try:
-            while True:
-                awaited = self._coroutine.send(None)
-                while True:
-                    try:
-                        yield from self._wait(awaited)
-                        break
-                    except asyncio.CancelledError:
-                        if (task := asyncio.current_task()) is not None:
-                            task.uncancel()
-        except StopIteration:
-            return
-        finally:
-            self._coroutine.close()
-
-    def _wait(self, awaited: "asyncio.Future[object] | None") -> Generator[object, None, None]:
-        """Wait for what a cancellation would cancel as well, by a future that it may cancel."""
-        if awaited is None:  # lets others have a turn
-            yield
-            return
-        waiter: asyncio.Future[None] = awaited.get_loop().create_future()
-        awaited.add_done_callback(lambda _: waiter.done() or waiter.set_result(None))
-        yield from waiter
 
 
 def _forget_closed_loops() -> None:

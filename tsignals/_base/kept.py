@@ -42,9 +42,11 @@ def is_made_anew(receiver: object) -> bool:
             return False
         return _is_bound(receiver, [receiver.__self__, function, *_parts(function)])
     else:
-        owner = stored(receiver, "__self__")
-        if owner is not MISSING and owner is not None and type(owner) is not ModuleType:
-            return not _has_attribute(owner, receiver)
+        # Objects of classes in Python may have anything under that name.
+        if type(in_class(kind, "__call__")) is not FunctionType:
+            owner = stored(receiver, "__self__")
+            if owner is not MISSING and owner is not None and type(owner) is not ModuleType:
+                return not _has_attribute(owner, receiver)
         if id(kind) in BUILTIN:
             return False
     return _is_bound(receiver, _parts(receiver))

@@ -97,8 +97,8 @@ def _suspended_in(awaited: object) -> Iterator[FrameType]:
                 frames.append(frame)
                 awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
                 break
-        else:
-            awaited = None  # a future, or what has no frame
+        else:  # a future, or what has no frame of its own
+            awaited = getattr(awaited, "gi_yieldfrom", None)
     yield from frames
 
 

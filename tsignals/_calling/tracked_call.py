@@ -48,6 +48,11 @@ class Enclosed(Generator[object, object, R]):
         self._call = call
         self._coroutine = coroutine
 
+    @property
+    def gi_yieldfrom(self) -> Coroutine[object, object, R]:
+        """What it waits for, as generators say it: for who shows where a task stands."""
+        return self._coroutine
+
     def __await__(self) -> Generator[object, object, R]:
         return self
 

@@ -108,11 +108,11 @@ class Sending(Send):
         context: contextvars.Context,
         receiver: Receiver,
         error: BaseException,
-        queued: float = 0.0,
+        ran: float = 0.0,
     ) -> None:
         """Report, in ``context``, what no worker of a pool has seen fail."""
         of = self.signal, self.sender, receiver
-        context.run(report, *of, error, self.mode, queued, 0.0, self.named)
+        context.run(report, *of, error, self.mode, 0.0, ran, self.named)
 
 
 class Delivery(MayRunAgain):
@@ -241,8 +241,9 @@ class Delivery(MayRunAgain):
             state += f", raised {type(self._exception).__name__}"
         return f"<Delivery of {name_of(self.receiver)}{for_signal(self.signal)}, {state}>"
 
+    @foreign
     def _forget(self) -> None:
-        """Let go of what is needed only to run."""
+        """Let go of what is needed only to run: the last reference to what was sent, perhaps."""
         self._send = None
         self._dequeue()
 

@@ -16,7 +16,6 @@ Invariants
         and any of these may know the ``Prepared``, which then would never be lost.
 """
 
-import time
 import weakref
 from typing import cast
 
@@ -85,8 +84,7 @@ class Held(Delivery):
         """Tell that it could not be queued; in the context in which it would have run."""
         send = cast(Sending | None, self._send)  # as all that is held is made for one
         if send is not None:
-            waited = max(0.0, time.perf_counter() - send.queued_at)
-            send.report_in(send.context.copy(), self.receiver, error, waited)
+            send.report_in(send.context.copy(), self.receiver, error)  # it was in no queue
 
     def _let_go(self) -> None:
         """It is queued: workers that wait for it may run it (H3)."""

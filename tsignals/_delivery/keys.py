@@ -19,6 +19,7 @@ from tsignals._delivery.watched import HandsOver
 from tsignals._pool.core import Core
 from tsignals._pool.lane_ids import LaneId, find
 from tsignals._pool.pool import WorkerPool
+from tsignals._registry.receiver import owner_of_lane
 
 R = TypeVar("R")
 
@@ -43,7 +44,7 @@ def asking(function: HandsOver[R]) -> HandsOver[R]:
 
 def _lane(ordered: Ordered, receiver: Receiver, send: Sending) -> object:
     if isinstance(ordered, bool):
-        return receiver
+        return owner_of_lane(receiver)
     try:
         value = ordered(sender=send.sender, **send.values())
     except TypeError as error:
@@ -75,4 +76,4 @@ def in_pool(core: Core, options: object, receiver: Receiver, send: Sending) -> o
     lane = send.lanes.get(id(options))
     if type(lane) is not LaneId:
         return lane
-    return find(core.backlog.lane_ids, identity(receiver), lane)
+    return find(core.backlog.lane_ids, identity(owner_of_lane(receiver)), lane)

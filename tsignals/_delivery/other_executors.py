@@ -1,91 +1,35 @@
 """Deliveries in an executor that is no ``WorkerPool``: with that executor's own futures.
 
 What follows when one has ended (the gate of a tracked receiver, the telling of a failure) happens
-in this process, in a callback of the future. The context stays in this process, too.
+in this process: see ``remote_call``.
 
 Such futures are made only when the executor is given the work. For a send that is prepared,
 ``StandIn`` stands in until then, and after.
 """
 
-import contextvars
 import functools
-import time
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import Executor, Future
 from typing import cast
 
 from tsignals._base import process
-from tsignals._base.around import Around
 from tsignals._base.definition import for_signal, name_of
 from tsignals._base.errors import DeliveryLost
 from tsignals._base.identity import identity
-from tsignals._base.interrupts import apply_to_all, raised_by
-from tsignals._base.log import came_by_signal, unless_own
+from tsignals._base.interrupts import apply_to_all
+from tsignals._base.log import came_by_signal
 from tsignals._base.overrides import TakesDeliveries, Told
 from tsignals._base.process import notice, page
-from tsignals._calling.general import ignore, target_for
-from tsignals._calling.tracked_call import Call, enclosing
-from tsignals._calling.tracking import Gate
+from tsignals._calling.tracked_call import Call
 from tsignals._calling.types import Receiver
 from tsignals._delivery.deliveries import Deliveries
 from tsignals._delivery.delivery import Delivery, Live, Sending, dropped
 from tsignals._delivery.interpreters import Parcel, for_interpreter
+from tsignals._delivery.remote_call import Ended, RemoteCall
 from tsignals._delivery.stand_in import StandIn
 from tsignals._pool.lane_ids import LaneId
 from tsignals._pool.pool import check_executor
 from tsignals._registry.connection import Options
-from tsignals._registry.receiver import Background, unwrap
-
-
-class RemoteCall:
-    """A receiver's call for an executor of another kind, which may pickle it.
-
-    The sender's context, and the gate of a tracked receiver, stay in this process.
-    """
-
-    def __init__(
-        self, receiver: Receiver, sending: Sending, call: Call | None, is_async: bool
-    ) -> None:
-        # Not the function behind ``background``, which is not found under its own name.
-        self.target = receiver if sending.target is None else sending.target
-        self.is_async = is_async
-        self.arguments = sending.arguments
-        self.keywords = sending.keywords_for(sending)
-        self.context: contextvars.Context | None = sending.context.copy()
-        self.call = call
-        self.watch = sending.watch_for(receiver)
-        self.queued_at = time.perf_counter()
-        self.around: Around | None = None
-        self.void = False  # who made it was interrupted, and may do it again
-
-    def __call__(self) -> object:
-        if self.context is None:
-            return self._call()
-        if self.void:
-            raise CancelledError
-        if self.call is not None:
-            self.call.begin()
-            if self.call.void:
-                raise CancelledError
-            if self.is_async:
-                self.context.run(enclosing.set, (self.call,))
-        target = target_for(self._call, self.watch, self.around, ignore, self.queued_at)
-        return self.context.run(target)
-
-    def _call(self) -> object:
-        if not self.is_async:
-            return unwrap(self.target)(*self.arguments, **self.keywords)
-        from tsignals._calling import asynchronous
-
-        return asynchronous.respond_now(unwrap(self.target), self.arguments, self.keywords)
-
-    def __getstate__(self) -> dict[str, object]:
-        if self.watch is not None:
-            self.watch.is_elsewhere = True
-        target = self.target
-        if issubclass(type(target), Background):
-            target = cast(Background, target).portable
-        here_only = {"context": None, "call": None, "watch": None}
-        return {**self.__dict__, "target": target, **here_only}
+from tsignals._registry.receiver import owner_of_lane
 
 
 def deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deliveries:
@@ -127,7 +71,6 @@ def submit_elsewhere(
             future.set_running_or_notify_cancel()
             return future
         call_there = RemoteCall(receiver, sending, call, options.on_loop)
-        ended = _Ended(receiver, sending, gate, call, call_there.context)
         try:
             future = _submit(executor, call_there, options, receiver, sending)
         except Exception as error:
@@ -138,7 +81,7 @@ def submit_elsewhere(
             future.set_exception(BaseException.with_traceback(error, None))
         if gate is not None:
             gate.enqueue(future)
-        future.add_done_callback(ended)
+        future.add_done_callback(Ended(gate, call, call_there.failed))
         if call_there.watch is not None:
             future.add_done_callback(call_there.watch.done)
         return future
@@ -156,51 +99,11 @@ def _submit(
 ) -> "Future[object]":
     if isinstance(executor, TakesDeliveries):
         call.around = executor.around
-        lane, of = sending.lanes.get(id(options)), identity(receiver)
+        lane, of = sending.lanes.get(id(options)), identity(owner_of_lane(receiver))
         key = None if lane is None else (of, lane.value) if isinstance(lane, LaneId) else of
         told = Told(sending.signal, sending.sender, receiver, options.on_loop, key)
         return executor.take(call, told)
     return executor.submit(Parcel(call, receiver) if for_interpreter(executor) else call)
-
-
-class _Ended:
-    """What follows when a delivery elsewhere has ended: the gate, and the telling."""
-
-    def __init__(
-        self,
-        receiver: Receiver,
-        sending: Sending,
-        gate: Gate | None,
-        call: Call | None,
-        context: contextvars.Context | None,
-    ) -> None:
-        self.receiver = receiver
-        self.sending: Sending | None = sending
-        self.context = context  # of the receiver; in another process it has that one's own
-        self.gate = gate
-        self.call = call
-
-    def __call__(self, future: "Future[object]") -> None:
-        if self.gate is not None and self.call is not None:
-            self.gate.dequeue(future)
-            self.gate.leave(self.call)
-        sending, context = self.sending, self.context
-        self.sending = self.context = None  # the future keeps its callbacks
-        if sending is None or context is None or future.cancelled():
-            return
-        # A copy: an executor may resolve what still runs.
-        raised = raised_by(self._tell, future, sending, context.copy())
-        try:
-            if raised is not None and unless_own(raised) is not None:
-                raise raised
-        finally:
-            del raised  # or the traceback, this frame and the error form a cycle
-
-    def _tell(
-        self, future: "Future[object]", sending: Sending, context: contextvars.Context
-    ) -> None:
-        if (error := future.exception(0)) is not None:
-            sending.report_in(context, self.receiver, error)
 
 
 class HeldElsewhere:

@@ -128,6 +128,18 @@ def _own_call(receiver: object) -> object:
     return own if issubclass(type(own), Background) else function
 
 
+def owner_of_lane(receiver: Receiver) -> Receiver:
+    """Whose lane its deliveries are in: of a ``background`` receiver, what runs in every way to
+    send. Of partials that is what they call; of an object whose ``__call__`` it is, the method."""
+    if type(receiver) is FunctionType or wrapper_of(receiver) is None:
+        return receiver
+    function = behind_partials(receiver)
+    if type(function) is MethodType or issubclass(type(function), (FunctionType, Background)):
+        return cast(Receiver, function)
+    method = in_class(type(function), "__call__").__get__(function)
+    return cast(Receiver, method)
+
+
 def own_options(receiver: Receiver, ordered: object, retry: object) -> tuple[Ordered, Retry | None]:
     """``ordered`` and ``retry`` of what ``background`` wraps; these were given to ``connect``.
 

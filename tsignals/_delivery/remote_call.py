@@ -1,0 +1,158 @@
+"""A receiver's call for an executor that is no ``WorkerPool``, wherever that runs it, and its end.
+
+The sender's context, and the gate of a tracked receiver, stay in this process. A receiver that runs
+here has its failure told before its future shows it; of one that runs in another process, or in
+another interpreter, a callback of the future tells.
+"""
+
+import contextvars
+import functools
+import pickle
+import time
+import traceback
+from concurrent.futures import CancelledError, Future
+from typing import cast
+
+from tsignals._base.around import Around
+from tsignals._base.definition import name_of
+from tsignals._base.interrupts import outcome_of, raised_by
+from tsignals._base.log import show, unless_own
+from tsignals._calling.general import ignore, target_for
+from tsignals._calling.tracked_call import Call, enclosing
+from tsignals._calling.tracking import Gate
+from tsignals._calling.types import Receiver
+from tsignals._delivery.delivery import Sending
+from tsignals._registry.receiver import Background, unwrap
+
+
+class RemoteCall:
+    """A receiver's call, which the executor may pickle."""
+
+    def __init__(
+        self, receiver: Receiver, sending: Sending, call: Call | None, is_async: bool
+    ) -> None:
+        # Not the function behind ``background``, which is not found under its own name.
+        self.target = receiver if sending.target is None else sending.target
+        self.is_async = is_async
+        self.arguments = sending.arguments
+        self.keywords = sending.keywords_for(sending)
+        self.context: contextvars.Context | None = sending.context.copy()
+        self.failed = Failed(receiver, sending, self.context)
+        self.call = call
+        self.watch = sending.watch_for(receiver)
+        self.queued_at = time.perf_counter()
+        self.around: Around | None = None
+        self.void = False  # who made it was interrupted, and may do it again
+
+    def __call__(self) -> object:
+        if self.context is None:
+            return self._call_elsewhere()
+        if self.void:
+            raise CancelledError
+        if self.call is not None:
+            self.call.begin()
+            if self.call.void:
+                raise CancelledError
+            if self.is_async:
+                self.context.run(enclosing.set, (self.call,))
+        target = target_for(self._call, self.watch, self.around, ignore, self.queued_at)
+        began = time.perf_counter()
+        response, error = outcome_of(functools.partial(self.context.run, target))
+        try:
+            if error is not None:
+                self.failed.tell(error, time.perf_counter() - began)
+                raise error
+            return response
+        finally:
+            del error  # or the traceback, this frame and the error form a cycle
+
+    def _call(self) -> object:
+        if not self.is_async:
+            return unwrap(self.target)(*self.arguments, **self.keywords)
+        from tsignals._calling import asynchronous
+
+        return asynchronous.respond_now(unwrap(self.target), self.arguments, self.keywords)
+
+    def _call_elsewhere(self) -> object:
+        try:
+            return self._call()
+        except Exception as error:
+            if (why := _kept_from_travelling(error)) is None:
+                raise
+            instead = RuntimeError(
+                f"receiver {name_of(self.target)} raised {show(error)}, which cannot be sent back "
+                f"to the process or interpreter of the sender: {why}"
+            )
+            instead.add_note("".join(traceback.format_exception(error)))
+        raise instead
+
+    def __getstate__(self) -> dict[str, object]:
+        if self.watch is not None:
+            self.watch.is_elsewhere = True
+        target = self.target
+        if issubclass(type(target), Background):
+            target = cast(Background, target).portable
+        here_only = {"context": None, "failed": None, "call": None, "watch": None}
+        return {**self.__dict__, "target": target, **here_only}
+
+
+def _kept_from_travelling(error: Exception) -> str | None:
+    """What keeps it from being sent back: the executor would break, for all that it was given.
+
+    It is pickled, unpickled, and executors set its traceback and its cause.
+    """
+    try:
+        error.__traceback__ = error.__traceback__
+        pickle.loads(pickle.dumps(error)).__cause__ = None
+    except Exception as why:
+        return show(why)
+    return None
+
+
+class Failed:
+    """Tells that a receiver has failed elsewhere, once: whoever of two hears of it first."""
+
+    def __init__(self, receiver: Receiver, sending: Sending, context: contextvars.Context) -> None:
+        self.receiver = receiver
+        self.sending: Sending | None = sending
+        self.context: contextvars.Context | None = context
+
+    def forget(self) -> None:
+        """There is nothing to tell; the future keeps its callbacks."""
+        self.sending = self.context = None
+
+    def tell(self, error: BaseException, ran: float = 0.0) -> None:
+        sending, context = self.sending, self.context
+        self.forget()
+        if sending is None or context is None:
+            return
+        # A copy: an executor may resolve what still runs.
+        about = context.copy(), self.receiver, error, ran
+        raised = raised_by(sending.report_in, *about)
+        try:
+            if raised is not None and unless_own(raised) is not None:
+                raise raised
+        finally:
+            del raised, about, error  # as above
+
+
+class Ended:
+    """What follows when a delivery elsewhere has ended: the gate, and the telling."""
+
+    def __init__(self, gate: Gate | None, call: Call | None, failed: Failed) -> None:
+        self.gate = gate
+        self.call = call
+        self.failed = failed
+
+    def __call__(self, future: "Future[object]") -> None:
+        if self.gate is not None and self.call is not None:
+            self.gate.dequeue(future)
+            self.gate.leave(self.call)
+        error = None if future.cancelled() else future.exception(0)
+        try:
+            if error is None:
+                self.failed.forget()
+            else:
+                self.failed.tell(error)
+        finally:
+            del error  # as above
