@@ -1,5 +1,6 @@
 """Signals and receivers that other processes can import."""
 
+import dataclasses
 import os
 import signal as signals
 import threading
@@ -24,6 +25,35 @@ def doubles(value: int, **named: Any) -> int:
 
 def fails(**named: Any) -> None:
     raise NeedsTwo("on purpose", os.getpid())
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """An error of which nothing can be set."""
+
+    code: str
+
+
+class NeedsMore(Exception):
+    """An error that is pickled, and cannot be unpickled."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+
+
+def fails_frozen(**named: Any) -> None:
+    raise Frozen("NoSuchBucket")
+
+
+def fails_for_more(**named: Any) -> None:
+    raise NeedsMore(503, "later")
+
+
+class Mailer:
+    @classmethod
+    @background
+    def notify(cls, sender: object, value: int, **named: Any) -> tuple[str, int, int]:
+        return cls.__name__, value, os.getpid()
 
 
 def same_signal(signal: Signal, **named: Any) -> bool:

@@ -16,6 +16,7 @@ from requests_heard import SIGNALS, Heard, assert_told_in_full, executor_of_sign
 from tsignals import WorkerPool
 from tsignals.asgi import SignalMiddleware
 from tsignals.http import got_request_exception, request_finished, request_started
+from tsignals.testing import capture
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -375,6 +376,17 @@ def test_what_is_no_exception_is_told_and_propagates_too() -> None:
         Server(SignalMiddleware(sending(START, error=BaseBoom()))).serve()
     assert heard.words == ["started", "exception", "finished"]
     assert heard.outcomes == ["error"]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_who_captures_sees_requests_that_nobody_hears(background: bool) -> None:
+    server = Server(SignalMiddleware(answering, background=background))
+    with capture(request_started, request_finished) as sent:
+        server.serve()
+    assert [each.signal for each in sent] == [request_started, request_finished]
+    with capture() as sent:
+        server.serve()
+    assert sent == []  # nobody has named them
 
 
 # --- Cancelled requests

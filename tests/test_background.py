@@ -266,6 +266,41 @@ ORDERED: dict[str, Callable[[Lane], Any]] = {
 EVERY_VERB = ["send", "send_robust", "asend", "asend_robust", "send_async"]
 
 
+def calls_itself(lane: Lane, key: Any) -> Any:
+    class Ledger:
+        @background(ordered=key)
+        def __call__(self, *, n: int, **named: Any) -> None:
+            lane.hear(n)
+
+    return Ledger()
+
+
+def partial_of(make: Callable[[Lane, Any], Any]) -> Callable[[Lane, Any], Any]:
+    return lambda lane, key: functools.partial(make(lane, key))
+
+
+def function_of(lane: Lane, key: Any) -> Any:
+    return background(lambda sender, n, **_: lane.hear(n), ordered=key)
+
+
+@pytest.mark.parametrize("key", [True, lambda **named: 1], ids=["ordered", "key"])
+@pytest.mark.parametrize(
+    "make", [calls_itself, partial_of(calls_itself), partial_of(function_of)], ids=range(3)
+)
+def test_what_calls_an_ordered_one_is_in_its_lane_in_every_way_to_send(make: Any, key: Any) -> None:
+    """By a plain send it puts itself into the pool, by ``send_async`` it is put there."""
+    lane = Lane()
+    with WorkerPool(4) as pool:
+        signal = Signal(executor=pool)
+        signal.connect(make(lane, key), weak=False)
+        for n in range(0, 100, 2):
+            signal.send(None, n=n)
+            signal.send_async(None, n=n + 1)
+        assert pool.drain(TIMEOUT)
+    assert lane.heard == list(range(100))
+    assert lane.overlaps == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ORDERED)
 @pytest.mark.parametrize("verbs", [*([verb] for verb in EVERY_VERB), EVERY_VERB], ids=str)

@@ -11,7 +11,7 @@ from unittest import mock
 
 import inside
 import pytest
-from helpers import TIMEOUT, Thing, assert_gone, heard
+from helpers import TIMEOUT, Thing, assert_gone, heard, wait_until
 from test_connect import Shelf, narrow
 
 from tsignals import Signal, background
@@ -566,3 +566,39 @@ def test_whatever_takes_any_keywords_can_be_connected(receiver: Any) -> None:
 def test_whatever_does_not_is_refused(receiver: Any) -> None:
     with pytest.raises(ValueError, match="keyword arguments"):
         Signal().connect(receiver, weak=False)
+
+
+class SaysMethod:
+    __class__ = types.MethodType  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self.__self__, self.__func__ = object(), len
+
+    def __call__(self, **named: Any) -> str:
+        return "heard"
+
+
+class HasSelf:
+    def __init__(self) -> None:
+        self.__self__ = object()
+
+    __call__ = SaysMethod.__call__
+
+
+class HasSelfInASlot:
+    __slots__ = ("__self__", "__weakref__")
+    __init__, __call__ = HasSelf.__init__, SaysMethod.__call__
+
+
+class HasSelfInItsClass:
+    __self__ = 3
+    __call__ = SaysMethod.__call__
+
+
+@pytest.mark.parametrize("kind", [SaysMethod, HasSelf, HasSelfInASlot, HasSelfInItsClass])
+def test_object_that_has_something_called_self_is_no_method(kind: type) -> None:
+    signal, ear = Signal(), kind()
+    signal.connect(ear)
+    assert [response for _, response in signal.send(None)] == ["heard"]
+    del ear
+    wait_until(lambda: not signal.has_listeners())

@@ -280,6 +280,34 @@ def test_errors_come_back_and_are_told_here(processes: ProcessPoolExecutor) -> N
     assert hears.errors == [error]
 
 
+@pytest.mark.parametrize("name", ["fails_frozen", "fails_for_more"])
+def test_error_that_cannot_come_back_is_said_and_does_no_harm_to_others(
+    processes: ProcessPoolExecutor, name: str
+) -> None:
+    """The executor would break for all that it was given, and say nothing of it."""
+    fails = getattr(executor_signals, name)
+    with connected(processes, fails, executor_signals.doubles) as signal, told() as hears:
+        outcomes = signal.send_async(None, value=1).outcomes(TIMEOUT)
+        wait_until(lambda: hears.failures)
+        assert signal.send_async(None, value=2)[1][1].result(TIMEOUT) == 4
+    [(_, error)] = outcomes.errors
+    assert type(error) is RuntimeError
+    assert str(error).startswith(f"receiver {name} raised ")
+    assert "cannot be sent back" in str(error)
+    assert any(f"in {name}" in note for note in error.__notes__)  # its traceback
+    assert hears.errors[0] is error
+    assert outcomes[1][1] == 2
+
+
+def test_background_class_method_runs_in_another_process(processes: ProcessPoolExecutor) -> None:
+    with connected(processes, executor_signals.Mailer.notify) as signal:
+        for verb in ("send", "send_async"):
+            [(_, delivery)] = getattr(signal, verb)(None, value=2)
+            name, value, pid = delivery.result(TIMEOUT)
+            assert (name, value) == ("Mailer", 2)
+            assert pid != os.getpid()
+
+
 def test_background_receiver_runs_in_another_process(processes: ProcessPoolExecutor) -> None:
     """Called by ``send`` as by ``send_async``."""
     with connected(processes, executor_signals.in_background) as signal:

@@ -545,10 +545,41 @@ def test_what_was_asked_for_at_connect_is_shown() -> None:
     signal.connect(hear, once=True, retry=policy, ordered=by_customer)
     signal.connect(later)
     [entry] = connections(signal)
+    shown = repr(policy).replace("on=<class 'OSError'>", "OSError")
     assert [(each["once"], each["retry"], each["ordered"]) for each in entry["receivers"]] == [
-        (True, repr(policy), "by by_customer"),
-        (False, repr(policy), "by by_customer"),
+        (True, shown, "by by_customer"),
+        (False, shown, "by by_customer"),
     ]
+
+
+def test_what_retry_is_about_is_shown_by_name_and_never_asked() -> None:
+    class Transient:
+        def __call__(self, error: Exception) -> bool:
+            return False
+
+        def __repr__(self) -> str:
+            raise RuntimeError("not configured")
+
+    def is_busy(error: Exception) -> bool:
+        return True
+
+    signal = Signal(name="test.retried")
+    for on in (Transient(), is_busy, (OSError, ValueError)):
+        signal.connect(lambda **named: None, weak=False, retry=Retry(on))
+    [entry] = connections(signal)
+    assert [str(each["retry"]).partition(", ")[0] for each in entry["receivers"]] == [
+        "Retry(<Transient>",
+        f"Retry({is_busy.__qualname__}",
+        "Retry(OSError | ValueError",
+    ]
+
+
+def test_sender_that_cannot_be_written_is_shown_all_the_same() -> None:
+    signal = Signal(name="test.long")
+    sender = 10**5000
+    with signal.connect(ignore, sender):
+        [entry] = connections(signal)
+    assert [each["sender"] for each in entry["receivers"]] == ["<int>"]
 
 
 def test_names_and_uids_take_one_line_whatever_they_are() -> None:
@@ -593,3 +624,20 @@ def test_attribute_of_a_background_function_is_no_part_of_it() -> None:
     assert [each["runs"] for each in entries] == ["background", "background"]
     assert entries[0]["ordered"] == entries[1]["ordered"] == "by by_customer"
     assert entries[0]["retry"] == entries[1]["retry"] is not None
+
+
+def test_name_that_a_module_cannot_give_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "lazy.py").write_text(
+        "from tsignals import Signal\n"
+        "paid = Signal()\n"
+        "def __getattr__(name): raise RuntimeError('settings are not configured')\n",
+        "utf-8",
+    )
+    done = processes.command(
+        [sys.executable, "-m", "tsignals", "map", "lazy:piad"], expected=2, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "python -m tsignals map: module 'lazy' has no 'piad': "
+        "RuntimeError('settings are not configured')"
+    ]

@@ -840,3 +840,51 @@ def test_worker_of_another_pool_runs_nothing(pool: WorkerPool) -> None:
         outer = signal_to(lambda **named: inner.send_async(None).results(TIMEOUT), other)
         [(_, responses)] = outer.send_async(None).results(TIMEOUT)
         assert responses[0][1].startswith("one")
+
+
+class Upload:
+    """Closes what it has opened in another pool, and waits for that."""
+
+    def __init__(self, other: WorkerPool, closed: list[int]) -> None:
+        self.other, self.closed = other, closed
+
+    def __del__(self) -> None:
+        self.closed.append(self.other.submit(int).result(TIMEOUT))
+
+
+DROPS: dict[str, Callable[[Signal, WorkerPool, Upload], object]] = {
+    "cancel": lambda signal, pool, upload: signal.send_async(None, upload=upload).cancel(),
+    "prepare, cancel": lambda signal, pool, upload: signal.prepare(
+        None, upload=upload
+    ).deliveries.cancel(),
+    "prepare, drop": lambda signal, pool, upload: signal.prepare(None, upload=upload).drop(),
+    "drop_oldest": lambda signal, pool, upload: (
+        signal.send_async(None, upload=upload),
+        pool.submit(int),
+    ),
+    "shutdown": lambda signal, pool, upload: (
+        signal.send_async(None, upload=upload),
+        pool.shutdown(wait=False, cancel_futures=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("terms", ["", "ordered", "tracked", "once"])
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("how", DROPS)
+def test_finalizer_of_what_was_sent_may_wait_where_that_is_let_go(
+    how: str, is_async: bool, terms: str
+) -> None:
+    """Nobody has interrupted anything: the last reference goes in a step of ours."""
+
+    async def on_loop(**named: Any) -> None: ...
+
+    def here(**named: Any) -> None: ...
+
+    closed = list[int]()
+    with WorkerPool(1) as other, WorkerPool(1, max_pending=1, overflow="drop_oldest") as pool:
+        signal = signal_to(on_loop if is_async else here, pool, **({terms: True} if terms else {}))
+        with held(pool):
+            DROPS[how](signal, pool, Upload(other, closed))
+        wait_until(lambda: closed)
+    assert closed == [0]

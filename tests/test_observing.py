@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import enum
 import functools
 import gc
 import inspect
@@ -51,6 +52,7 @@ from rooms import core, own_imports
 from tsignals import (
     DeliveryDropped,
     DeliveryLost,
+    Namespace,
     PoolClosed,
     QueueFull,
     Signal,
@@ -1209,6 +1211,35 @@ def test_signals_are_called_by_name_or_by_where_they_are_found() -> None:
     assert signal_name(blinker.NamedSignal("stored")) == "stored"
     assert signal_name(blinker.Signal()) == "blinker.base.Signal"
     assert signal_name(None) == "unknown"
+
+
+class Orders:
+    done = Signal()
+
+
+class Names(enum.StrEnum):
+    PAID = "order.paid"
+
+
+class OldNames(str, enum.Enum):  # noqa: UP042 (many programs have such)
+    PAID = "order.paid"
+
+
+def test_attribute_of_a_class_is_called_by_its_module_too() -> None:
+    """Of two modules with the same class, metrics would add up what has nothing in common."""
+    assert signal_name(Orders.done) == f"{__name__}.Orders.done"
+
+
+@pytest.mark.parametrize("name", [Names.PAID, OldNames.PAID])
+def test_member_of_an_enum_is_a_name_as_any_other(name: str) -> None:
+    blinker = pytest.importorskip("blinker")
+    signal = Signal(name=name)
+    assert (type(signal.name), signal.name) == (str, "order.paid")
+    assert repr(signal) == "<Signal 'order.paid'>"
+    assert signal_name(signal) == signal_name(blinker.NamedSignal(name)) == "order.paid"
+    assert Namespace().signal(name=name).name == "order.paid"
+    with WorkerPool(1, thread_name_prefix=name) as pool:
+        assert repr(pool).startswith("<WorkerPool 'order.paid' ")
 
 
 def test_signals_of_other_libraries_are_found_too() -> None:

@@ -598,3 +598,32 @@ def test_instrument_that_fails_may_be_called_again() -> None:
         instrument(tracers, "no provider")  # type: ignore[arg-type]
     with instrument(tracers, meters):
         pass
+
+
+def test_provider_of_the_program_is_instrumented_once_whenever_it_is_set() -> None:
+    """Before that, something else stands for it."""
+    done = processes.run("""
+        from opentelemetry import metrics, trace
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.trace import TracerProvider
+        from tsignals.opentelemetry import instrument
+
+        def refused(*providers):
+            try:
+                instrument(*providers).close()
+            except ValueError as error:
+                return "twice" in str(error)
+            return False
+
+        first, tracers, meters = instrument(), TracerProvider(), MeterProvider()
+        assert not refused(tracers, meters)
+        trace.set_tracer_provider(tracers)
+        metrics.set_meter_provider(meters)
+        assert refused() and refused(tracers, MeterProvider()) and refused(TracerProvider(), meters)
+        first.close()
+        with instrument(tracers, meters):
+            assert refused()
+        assert not refused()
+        print("the end")
+    """)
+    assert (done.returncode, done.stdout) == (0, "the end\n"), done.stderr

@@ -11,6 +11,7 @@ import multiprocessing
 import pickle
 import signal as signals
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -35,6 +36,7 @@ from helpers import (
     uncollected,
     wait_until,
 )
+from pools import held
 
 from tsignals import Failure, Signal, WorkerPool, background, receiver_failed
 
@@ -203,9 +205,48 @@ def test_failure_is_told_before_the_next_receiver_is_called(told: Told) -> None:
     assert counts == [1]
 
 
-def test_failure_is_told_before_the_future_resolves(pool: WorkerPool) -> None:
+class Waits(ThreadPoolExecutor):
+    """Its futures have resolved when ``submit`` returns."""
+
+    def submit(self, /, *arguments: Any, **named: Any) -> Any:
+        future = super().submit(*arguments, **named)
+        future.exception(TIMEOUT)
+        return future
+
+
+@pytest.mark.parametrize("make", [ThreadPoolExecutor, Waits])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_failure_in_threads_of_another_executor_is_told_where_it_ran(
+    make: Any, is_async: bool, told: Told
+) -> None:
+    async def fails_on_a_loop(**named: Any) -> None:
+        fails()
+
+    def fails(**named: Any) -> None:
+        wait_until(lambda: time.perf_counter() - entered > 0.01)
+        raise Boom
+
+    with make(1, thread_name_prefix="theirs") as executor:
+        signal = Signal(executor=executor)
+        signal.connect(fails_on_a_loop if is_async else fails, weak=False)
+        entered = time.perf_counter()
+        signal.send_async(None).wait(TIMEOUT)
+        [failure] = told.failures
+    assert failure.thread_name == "theirs_0"
+    assert failure.ran_seconds > 0.001
+    assert failure.queued_seconds == 0.0
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_failure_is_told_before_the_future_resolves(pool: WorkerPool, other: bool) -> None:
     signal, raising, gate = Signal(executor=pool), raiser(Boom()), Latch()
-    with signal.connect(raising), receiver_failed.connect(gate, sender=signal):
+    with (
+        ThreadPoolExecutor(1) as executor,
+        signal.connect(raising),
+        receiver_failed.connect(gate, sender=signal),
+    ):
+        if other:
+            signal.executor = executor
         [(_, delivery)] = signal.send_async(None)
         assert gate.entered.wait(TIMEOUT)
         assert not delivery.done()
@@ -905,3 +946,31 @@ def test_record_of_a_failure_goes_through_handlers_that_pickle_it() -> None:
     [record] = records
     assert record["failure"].exception == repr(Needs(1, 2))
     assert record["failure"].mode == "send_async"
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_is_not_let_into_a_pool_has_waited_in_none(closed: bool, told: Told) -> None:
+    with WorkerPool(1, max_pending=1, overflow="raise") as pool:
+        signal = Signal(executor=pool)
+        signal.connect(ignore)
+        prepared = signal.prepare(None)
+        entered = time.perf_counter()
+        wait_until(lambda: time.perf_counter() - entered > 0.001)
+        with held(pool):
+            pool.submit(int)
+            if closed:
+                pool.shutdown(wait=False)
+            prepared.submit()
+    [failure] = told.failures
+    assert failure.queued_seconds == 0.0
+
+
+def test_call_that_no_signal_made_is_logged_without_one(log: pytest.LogCaptureFixture) -> None:
+    @background
+    def mail(**named: Any) -> None:
+        raise Boom
+
+    mail().exception(TIMEOUT)
+    [record] = log.records
+    assert record.getMessage().endswith("mail failed in background: Boom()")
+    assert "None" not in record.getMessage()

@@ -316,6 +316,18 @@ def test_failing_and_interrupted_receivers_are_forgotten(warnings: Warnings) -> 
     assert not inside.watched_calls()
 
 
+@pytest.mark.parametrize("terms", ["tracked", "once", "tracked, once"])
+def test_async_receiver_behind_a_gate_is_shown_where_it_stands(
+    terms: str, warnings: Warnings
+) -> None:
+    asked = dict.fromkeys(terms.split(", "), True)
+    with WorkerPool(1) as pool:
+        signal, hear = Signal(slow_after=SOON, executor=pool), async_receiver(warnings)
+        signal.connect(hear, **asked)  # type: ignore[arg-type]
+        signal.send_async(None).results(TIMEOUT)
+    assert ", in stand_here" in warnings.texts[0]
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_pause_before_another_attempt_is_no_time_that_it_runs(is_async: bool) -> None:
     def fail(**named: Any) -> None:

@@ -563,6 +563,13 @@ def test_the_last_of_several_blocks_disconnects() -> None:
     assert not signal.has_listeners()
 
 
+def test_signal_of_blinker_cannot_be_captured_by_name() -> None:
+    """It does not tell the receiver which signal that hears: it would seem not to be sent."""
+    blinker = pytest.importorskip("blinker")
+    with pytest.raises(TypeError, match=r"cannot capture 'paid'.*capture\(\) without arguments"):
+        capture(blinker.NamedSignal("paid"))
+
+
 def test_signals_of_other_libraries_can_be_connected() -> None:
     blinker = pytest.importorskip("blinker")
     signal, sender = blinker.Signal(), Thing()

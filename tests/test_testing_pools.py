@@ -30,6 +30,7 @@ from helpers import (
 
 from tsignals import (
     PoolClosed,
+    Retry,
     Signal,
     WorkerPool,
     background,
@@ -567,6 +568,35 @@ def test_receiver_that_hangs_fails_the_test_and_does_not_hang_it() -> None:
     latch.opened.set()
     assert deliveries.results(TIMEOUT) == [(latch, "through")]
     assert pool.drain(TIMEOUT)
+
+
+def test_receiver_that_hangs_does_not_hold_up_the_end_of_the_process_either() -> None:
+    done = processes.run(
+        """
+        import threading
+        from tsignals import Signal
+        from tsignals.testing import fresh_pool
+
+        paid = Signal(name="paid")
+        paid.connect(lambda **named: threading.Event().wait(), weak=False)
+        try:
+            with fresh_pool(1, timeout=0.05):
+                paid.send_async(None)
+        except AssertionError:
+            print("failed")
+        """,
+        TSIGNALS_EXIT_SECONDS="1000",
+    )
+    assert (done.returncode, done.stdout) == (0, "failed\n")
+
+
+def test_receiver_that_waits_to_be_tried_again_is_named_with_its_error() -> None:
+    retry = Retry(Boom, timeout=None, wait_initial=3600, wait_max=3600)
+    signal = signal_with(failing, name="paid", retry=retry)
+    with quiet(), pytest.raises(AssertionError) as raised, fresh_pool(1, timeout=0.05):
+        signal.send_async(None)
+    assert "of signal 'paid' waits to be tried again after Boom()" in str(raised.value)
+    assert "has run for" not in str(raised.value)
 
 
 def test_error_of_the_test_itself_comes_first() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import io
+import itertools
 import logging
 import threading
 import wsgiref.util
@@ -17,6 +18,7 @@ from requests_heard import SIGNALS, Heard, assert_told_in_full, executor_of_sign
 
 from tsignals import WorkerPool
 from tsignals.http import request_finished, request_started
+from tsignals.testing import capture
 from tsignals.wsgi import SignalMiddleware
 
 Environ = dict[str, Any]
@@ -804,3 +806,42 @@ def test_executor_without_background_is_refused() -> None:
 def test_background_that_is_no_bool_is_refused() -> None:
     with WorkerPool(1) as pool, pytest.raises(TypeError, match="executor=pool"):
         SignalMiddleware(answering([]), background=pool)  # type: ignore[arg-type]
+
+
+# --- Bodies that are looked at
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [b"one", b"two"],
+        (b"one", b"two"),
+        lambda: Body(b"one", b"two"),
+        lambda: iter([b"one", b"two"]),
+    ],
+    ids=["list", "tuple", "iterable", "iterator"],
+)
+def test_who_looks_at_the_first_chunk_and_asks_for_an_iterator_again_gets_the_rest(
+    body: Any,
+) -> None:
+    with hearing() as heard:
+        response = Server(SignalMiddleware(answering(body))).call()
+        chunks = iter(response)
+        first = next(chunks)
+        assert [first, *itertools.chain(response, chunks)] == [b"one", b"two"]
+        close(response)
+    assert heard.outcomes == ["finished"]
+
+
+def test_who_captures_sees_requests_that_nobody_hears() -> None:
+    answers = answering([b"body"])
+    app = SignalMiddleware(answers)
+    with capture(request_finished) as finished:
+        assert Server(app).serve() == b"body"
+    finished.assert_once(sender=answers, status=200, outcome="finished")
+    with capture(request_started) as started:
+        Server(app).serve()
+    started.assert_once(method="GET")
+    with capture() as sent:
+        Server(app).serve()
+    assert sent == []  # nobody has named them

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import operator
 import sys
 import types
 from collections.abc import Callable
@@ -226,7 +227,7 @@ class BackgroundReceiver(Background):
     def portable(self) -> Receiver:
         # The function, whose executor need not be: it stays here.
         found = self._found()
-        return self if found is self or self._is_bound_by(found) else self.function
+        return self if found is self or self._is_bound_in(found) else self.function
 
     def _found(self) -> object:
         """What its own name leads to."""
@@ -235,16 +236,19 @@ class BackgroundReceiver(Background):
             found = getattr(found, name, None)
         return found
 
-    def _is_bound_by(self, found: object) -> bool:
+    def _is_bound_in(self, found: object) -> bool:
         """Whether that is the class method which it has been made."""
-        return type(found) is types.MethodType and found.__func__ is cast(object, self)
+        own = found.__func__ if type(found) is types.MethodType else None
+        return isinstance(own, Background) and _whole(own) is self
 
     def __reduce__(self) -> str | tuple[object, ...]:
         """By reference, as functions are, where its own name leads to it; else by what it wraps."""
         if (found := self._found()) is self:
             return str(self.__qualname__)
-        if self._is_bound_by(found):
-            return getattr, (found, "__func__")
+        if self._is_bound_in(found):  # before 3.13 as a method of ours
+            own = cast(types.MethodType, found).__func__
+            path = "__func__" if own is cast(object, self) else "__func__.whole"
+            return operator.attrgetter(path), (found,)
         make = functools.partial(
             type(self), executor=self.executor, ordered=self.ordered, retry=self.retry
         )

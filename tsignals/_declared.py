@@ -37,6 +37,9 @@ def checked_values(providing_args: Iterable[str] | None) -> tuple[str, ...]:
             f"providing_args must be an iterable of names, not {providing_args!r} itself; "
             f"pass [{providing_args!r}], or name={providing_args!r} to name the signal"
         )
+    if providing_args is not None and not isinstance(providing_args, Iterable):
+        kind = type(providing_args).__name__
+        raise TypeError(f"providing_args must be an iterable of names, not {kind!r}")
     return tuple(providing_args or ())
 
 

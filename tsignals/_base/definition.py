@@ -129,6 +129,11 @@ def for_signal(signal: object) -> str:
     return "" if signal is None else f" for {name_signal(signal)}"
 
 
+def of_signal(signal: object) -> str:
+    """Likewise, `` of signal`` and its name."""
+    return "" if signal is None else f" of signal {name_signal(signal)}"
+
+
 def name_signal(signal: object) -> str:
     """How logs call a signal: ours, or another one that a ``background`` receiver hears."""
     try:

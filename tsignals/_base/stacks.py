@@ -2,11 +2,10 @@
 
 import re
 import sys
-import sysconfig
 import traceback
 
-_OWN_LOCKS = not sysconfig.get_config_var("Py_GIL_DISABLED") and sys.version_info >= (3, 12)
-"""Whether interpreters hold a GIL each, and none that stops the threads of all."""
+_OWN_LOCKS = getattr(sys, "_is_gil_enabled", lambda: True)() and sys.version_info >= (3, 12)
+"""Whether interpreters may hold a GIL each; without any, the threads of all are stopped."""
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+) .*\n((?:  .*\n)*)", re.MULTILINE)
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 

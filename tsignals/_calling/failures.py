@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from tsignals._base.definition import name_of, name_signal
+from tsignals._base.definition import name_of, of_signal
 from tsignals._base.log import log_safely, show, unless_own
 from tsignals._calling.outcomes import Failure
 from tsignals._calling.types import Receiver
@@ -82,9 +82,9 @@ def report_retry(
     """Log an attempt that has failed, and is no failure yet: another one follows."""
     log_safely(
         logging.WARNING,
-        "receiver %s of signal %s failed in %s, attempt %d; the next one in %.3f seconds: %s",
+        "receiver %s%s failed in %s, attempt %d; the next one in %.3f seconds: %s",
         name_of(receiver),
-        name_signal(signal),
+        of_signal(signal),
         mode,
         attempts,
         max(0.0, pause),
@@ -97,9 +97,9 @@ def write_log(failure: Failure) -> None:
     """Log one failure; an error of the logging itself goes to standard error."""
     log_safely(
         logging.ERROR,
-        "receiver %s of signal %s failed in %s: %s",
+        "receiver %s%s failed in %s: %s",
         name_of(failure.receiver),
-        name_signal(failure.signal),
+        of_signal(failure.signal),
         failure.mode,
         show(failure.exception),
         exc_info=failure.exception,

@@ -233,7 +233,8 @@ class Delivery(MayRunAgain):
         return send.queued_at if pause is None else pause.due
 
     def _about(self) -> str:
-        return f"{name_signal(self.signal)} to {name_of(self.receiver)}"
+        receiver = name_of(self.receiver)
+        return receiver if self.signal is None else f"{name_signal(self.signal)} to {receiver}"
 
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else self._phase.lower()

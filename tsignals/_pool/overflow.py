@@ -55,8 +55,8 @@ def find_room(core: Core, entries: Sequence[Entry], admitted: int) -> bool:
             raise _refusal(
                 core,
                 count,
-                f"cannot deliver: {core.state.value.pending} deliveries wait in pool "
-                f"{core.config.name!r} (max_pending={core.config.max_pending})",
+                f"cannot deliver: pool {core.config.name!r} has no room for {count} deliveries "
+                f"(max_pending={core.config.max_pending})",
             )
         elif policy in ("block", "caller_runs"):
             run_here(core, entries)

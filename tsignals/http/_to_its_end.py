@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Generator
+from typing import cast
 
 
 class ToItsEnd:
@@ -13,7 +14,7 @@ class ToItsEnd:
     def __await__(self) -> Generator[object, None, None]:
         try:
             while True:
-                awaited = self._coroutine.send(None)
+                awaited = cast("asyncio.Future[object] | None", self._coroutine.send(None))
                 while True:
                     try:
                         yield from _wait(awaited)

@@ -9,6 +9,7 @@ from typing import cast
 
 from tsignals import Namespace, Signal
 from tsignals._base.definition import namespace_of, stored
+from tsignals._base.log import show
 from tsignals.inspecting import _foreign
 
 
@@ -50,6 +51,8 @@ class Chosen:
                 found = getattr(found, name)
             except AttributeError:
                 raise AttributeError(f"module {module!r} has no {path!r}") from None
+            except Exception as error:  # of a module's own __getattr__, or of a property
+                raise AttributeError(f"module {module!r} has no {path!r}: {show(error)}") from error
         inside = [found] if is_signal(found) else [s for s in held_by(found) if is_signal(s)]
         if not inside:
             raise ValueError(f"{text} is no signal and holds none, but {type(found).__name__!r}")

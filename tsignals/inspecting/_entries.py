@@ -4,10 +4,11 @@ import enum
 import functools
 import os
 import sys
+from dataclasses import fields
 from types import CodeType, MethodType
 from typing import TypedDict
 
-from tsignals import Signal
+from tsignals import Retry, Signal
 from tsignals._base.definition import (
     DEEPEST,
     MISSING,
@@ -138,7 +139,7 @@ def sender_name(sender: object) -> str | None:
     if issubclass(kind, enum.Enum):
         return one_line(f"{full_name(kind)}.{stored(sender, '_name_')}")
     if kind in _SAID_AS_THEY_ARE:
-        text = repr(sender)
+        text = show(sender)  # an int may be too long to be written
         return text if len(text) <= 60 else text[:57] + "..."
     return f"<{full_name(kind)}>"
 
@@ -147,7 +148,14 @@ def agreed(of: object) -> tuple[bool | str, str | None]:
     """``ordered`` and ``retry`` of a connection or a wrapper, in words."""
     ordered, retry = getattr(of, "ordered", False), getattr(of, "retry", None)
     by = f"by {name_of(ordered)}" if callable(ordered) else bool(ordered)
-    return by, None if retry is None else repr(retry)
+    return by, None if retry is None else _shown_retry(retry)
+
+
+def _shown_retry(retry: Retry) -> str:
+    """As its ``repr``, but what it is about by name."""
+    on = retry.on if isinstance(retry.on, tuple) else (retry.on,)
+    numbers = [f"{each.name}={getattr(retry, each.name)!r}" for each in fields(retry)[1:]]
+    return f"Retry({', '.join([' | '.join(map(name_of, on)), *numbers])})"
 
 
 def shown_uid(uid: object) -> str | None:

@@ -37,7 +37,14 @@ class Instrumentation:
         raise TypeError("cannot make an Instrumentation; instrument() does")
 
     _deliveries: Deliveries
-    _providers: tuple[TracerProvider, MeterProvider]
+    _given: tuple[TracerProvider | None, MeterProvider | None]
+
+    def _providers(self) -> tuple[TracerProvider, MeterProvider]:
+        tracers, meters = self._given
+        return (
+            trace.get_tracer_provider() if tracers is None else tracers,
+            metrics.get_meter_provider() if meters is None else meters,
+        )
 
     def close(self) -> None:
         """Start no more spans, count and show nothing more; twice does no harm.
@@ -61,7 +68,10 @@ class Instrumentation:
 
 _traced: dict[int, Instrumentation] = {}
 _metered: dict[int, Instrumentation] = {}
-"""By the id of a provider, which is held by it: whose that is."""
+"""By the id of the provider that was given, which is held by it: whose that is.
+
+That of ``None`` stands for the program's own, which may be another object later.
+"""
 
 
 def _is_open(meters: int) -> bool:
@@ -89,17 +99,14 @@ def instrument(
 
     Thread safety: from any thread.
     """
-    tracers = trace.get_tracer_provider() if tracer_provider is None else tracer_provider
-    meters = metrics.get_meter_provider() if meter_provider is None else meter_provider
     made = object.__new__(Instrumentation)
-    made._providers = tracers, meters
+    made._given = tracer_provider, meter_provider
+    tracers, meters = made._providers()
     done = False
     try:
-        if _traced.setdefault(id(tracers), made) is not made:
-            raise ValueError(_twice("tracer_provider", tracers))
-        if _metered.setdefault(id(meters), made) is not made:
-            raise ValueError(_twice("meter_provider", meters))
-        shown = Metrics(meters, functools.partial(_is_open, id(meters)))
+        _claim(_traced, made, 0)
+        _claim(_metered, made, 1)
+        shown = Metrics(meters, functools.partial(_is_open, id(meter_provider)))
         made._deliveries = deliveries = Deliveries(tracers, shown, links)
         deliveries.close = observe(deliveries).close
         done = True
@@ -109,14 +116,20 @@ def instrument(
             _forget(made)
 
 
+def _claim(open_ones: dict[int, Instrumentation], made: Instrumentation, place: int) -> None:
+    provider = made._providers()[place]
+    open_ones.setdefault(id(made._given[place]), made)
+    for other in list(open_ones.values()):
+        if other is not made and other._providers()[place] is provider:
+            what = ("tracer_provider", "meter_provider")[place]
+            raise ValueError(
+                f"cannot instrument twice: the {what}, a {type(provider).__name__}, has tsignals' "
+                "deliveries already; close the former Instrumentation first, or pass another "
+                f"{what}"
+            )
+
+
 def _forget(made: Instrumentation) -> None:
-    for of, provider in zip((_traced, _metered), made._providers, strict=True):
-        if of.get(id(provider)) is made:
-            del of[id(provider)]
-
-
-def _twice(what: str, provider: object) -> str:
-    return (
-        f"cannot instrument twice: the {what}, a {type(provider).__name__}, has tsignals' "
-        f"deliveries already; close the former Instrumentation first, or pass another {what}"
-    )
+    for open_ones, given in zip((_traced, _metered), made._given, strict=True):
+        if open_ones.get(id(given)) is made:
+            del open_ones[id(given)]

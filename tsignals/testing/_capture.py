@@ -207,8 +207,16 @@ def capture(*signals: object) -> Captured:
     receiver hears them. What the library itself sends only where somebody hears it (as
     ``receiver_failed``, and the signals of ``tsignals.sqlalchemy``) is sent to who names it here.
 
-    Raises ``TypeError`` for what is no signal.
+    Raises ``TypeError`` for what is no signal, and for one of blinker: that does not tell its
+    receivers which signal they hear.
 
     Thread safety: any number of blocks at once; each sees the sends of its own context.
     """
-    return Captured(OfSignals("capture", signals))
+    captured = OfSignals("capture", signals)
+    for signal in captured.signals:
+        if type(signal).__module__.partition(".")[0] == "blinker":
+            raise TypeError(
+                f"cannot capture {name_of(signal)}: blinker does not tell a background receiver "
+                "which signal it hears; capture() without arguments captures all"
+            )
+    return Captured(captured)

@@ -56,11 +56,13 @@ class _Fresh(Scope):
         self._failures = pool.failures
         self._sends: set[int] = set()
         self._running: dict[tuple[int, int | None], tuple[Event, float]] = {}
+        self._paused: dict[tuple[int, int | None], Event] = {}  # until the next attempt
         super().__init__()
 
     def _let_go(self) -> None:
         self.default = None
         self._running.clear()
+        self._paused.clear()
 
     def _is_mine(self, event: Event) -> bool:
         _, mine, thread = event.thread_name.rpartition(self._prefix)
@@ -70,16 +72,22 @@ class _Fresh(Scope):
         self._sends.add(event.send)
 
     def started(self, event: Event) -> None:
+        self._paused.pop((event.send, event.place), None)
         if self._is_mine(event):
             self._running[event.send, event.place] = event, time.monotonic()
 
+    def retried(self, event: Event) -> None:
+        if self._running.pop((event.send, event.place), None) is not None:
+            self._paused[event.send, event.place] = event
+
     def _ended(self, event: Event) -> None:
         self._running.pop((event.send, event.place), None)
+        self._paused.pop((event.send, event.place), None)
         if event.outcome == "failed" and event.mode in TOLD and self._is_mine(event):
             self._failures.append((event.receiver, event.exception))
 
-    def running(self) -> list[str]:
-        """What runs, for how long, and where it stands."""
+    def left(self) -> list[str]:
+        """What runs, for how long, and where it stands; and what waits to be tried again."""
         now, found = time.monotonic(), []
         for event, since in list(self._running.values()):
             stack = "".join(stack_of(event.thread_id)[-6:])
@@ -87,6 +95,12 @@ class _Fresh(Scope):
             found.append(
                 f"receiver {receiver} of signal {signal} has run for {now - since:.1f} seconds in "
                 f"thread {event.thread_name!r}:\n{stack}"
+            )
+        for event in list(self._paused.values()):
+            receiver, signal = name_of_receiver(event.receiver), name_of(event.signal)
+            found.append(
+                f"receiver {receiver} of signal {signal} waits to be tried again after "
+                f"{event.exception!r}"
             )
         return found
 
@@ -140,7 +154,10 @@ class Fresh:
             scope.default = None
             if self._is_everybodys:
                 self._give_back()
-            pool.shutdown(wait=False, cancel_futures=True)
+            if told:  # what hangs is not to be waited for at the end of the process, either
+                pool.shutdown(cancel_futures=True, timeout=0)
+            else:
+                pool.shutdown(wait=False, cancel_futures=True)
             scope.end()
         failures = list(pool.failures)
         told += [f"receiver {name_of_receiver(who)} raised {raised!r}" for who, raised in failures]
@@ -166,7 +183,7 @@ def _hanging(pool: WorkerPool, scope: _Fresh, timeout: float) -> list[str]:
     if pool.drain(timeout):
         return []
     left = f"not all deliveries have ended within {timeout} seconds: {pool!r}"
-    return [left, *scope.running()]
+    return [left, *scope.left()]
 
 
 def _fail(
