@@ -175,10 +175,10 @@ class AsyncDelivery(SingleDelivery):
             self._task = None  # the next attempt has another
         super()._release(claim, pause)
 
-    def _forget(self) -> None:
-        super()._forget()
+    def _forget(self) -> object:
         if self._task is not None and self._task.done():
             self._task = None  # one that still runs, after an interruption, is to be cancelled
+        return super()._forget()
 
 
 def _judged(result: Result) -> Ended:

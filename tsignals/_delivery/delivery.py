@@ -242,11 +242,11 @@ class Delivery(MayRunAgain):
             state += f", raised {type(self._exception).__name__}"
         return f"<Delivery of {name_of(self.receiver)}{for_signal(self.signal)}, {state}>"
 
-    @foreign
-    def _forget(self) -> None:
-        """Let go of what is needed only to run: the last reference to what was sent, perhaps."""
-        self._send = None
+    def _forget(self) -> object:
+        """Let go of what is needed only to run, and return it."""
+        send, self._send = self._send, None
         self._dequeue()
+        return send
 
     def _dequeue(self) -> None:
         """It has started, or will not: its gate need not cancel it any more."""
@@ -282,9 +282,9 @@ class SingleDelivery(Delivery):
                 return entry
         return None
 
-    def _forget(self) -> None:
-        super()._forget()
+    def _forget(self) -> object:
         self._ordered_by = None  # its turn, if it has one, keeps the lane
+        return super()._forget()
 
 
 def _call(function: Callable[..., R], /, *arguments: object) -> R:

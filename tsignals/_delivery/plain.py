@@ -58,14 +58,16 @@ class PlainDelivery(BatchDelivery):
             # See drop_frame; and this frame may live as long as what a receiver has raised.
             del self, send, context, named
 
-    @foreign
-    def _forget(self) -> None:
+    def _forget(self) -> object:
         send = self._send
         if send._stack:
-            return
+            return None
         if send.asked is None:
             last = send.deliveries.count(None) == len(send.deliveries) - 1
         else:
             last = all(each is self or each.done() for each in send._tasks())
-        if last:  # all others have ended
-            send.named = send.context = None  # type: ignore[assignment]
+        if not last:  # others have not ended
+            return None
+        kept = send.named, send.context
+        send.named = send.context = None  # type: ignore[assignment]
+        return kept

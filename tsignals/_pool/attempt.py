@@ -33,6 +33,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from tsignals._base.errors import SKIPPED
+from tsignals._base.interrupts import foreign
 from tsignals._base.retry import Pause
 from tsignals._pool import state
 from tsignals._pool.backlog import Backlog
@@ -96,6 +97,7 @@ class Attempt:
         "ends_as",
         "idle",
         "idle_again",
+        "kept",
         "outcome",
         "phase",
         "stage",
@@ -117,6 +119,7 @@ class Attempt:
         self.stays_queued = False  # for nothing: no worker has taken it from the queue
         self.idle = 0  # IDLE in a worker that has nothing else to do
         self.idle_again = 0  # IDLE once that is counted, before the task is done
+        self.kept: object = None  # of what was not run: what was sent, until all else is done
 
     def carry_out(self) -> bool:
         """Go all the way; whether the task was this thread's."""
@@ -145,7 +148,13 @@ class Attempt:
             if self.idle and not self.idle_again:
                 self.core.count(IDLE)
             self.outcome = (None, None)
+            self._let_go()
             del self.task, self, interrupt  # see drop_frame
+
+    @foreign
+    def _let_go(self) -> None:
+        """Finalizers of what was sent may wait for anything: nothing is half done any more."""
+        self.kept = None
 
     def _take_steps(self) -> None:
         """Go on to the call, or from that to the end."""
@@ -195,7 +204,10 @@ class Attempt:
         # Before it is done: who waits for that may send again, and should find this worker instead
         # of starting another. Callbacks may take long: then it is the last step.
         early = 0 if task._has_callbacks() else self.idle
-        task._forget()
+        kept = task._forget()
+        if self.ends_as is not None:
+            self.kept = kept
+        del kept
         if change + early:
             self.core.count(change + early)
         self.idle_again = early

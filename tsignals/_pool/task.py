@@ -106,8 +106,11 @@ class Task(PoolFuture, Entry):
         """Do the work and return its result, or what it raised."""
         raise NotImplementedError
 
-    def _forget(self) -> None:
-        """Let go of what is needed only to run; it is about to be resolved."""
+    def _forget(self) -> object:
+        """Let go of what is needed only to run; it is about to be resolved.
+
+        Returns it: with the last reference finalizers run.
+        """
         raise NotImplementedError
 
     def _let_go(self) -> None:
@@ -140,8 +143,9 @@ class Submitted(Task):
             return outcome_of(function)
         return surrounded(around, drop_frame, defer, function, (), {})
 
-    def _forget(self) -> None:
-        self._function = None
+    def _forget(self) -> object:
+        function, self._function = self._function, None
+        return function
 
     def _about(self) -> str:
         return "submit()"
