@@ -49,6 +49,15 @@ def fails_for_more(**named: Any) -> None:
     raise NeedsMore(503, "later")
 
 
+class Abort(BaseException):
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+
+
+def aborts(**named: Any) -> None:
+    raise Abort(503, "later")
+
+
 class Mailer:
     @classmethod
     @background

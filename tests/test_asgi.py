@@ -6,14 +6,14 @@ import contextvars
 import gc
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from helpers import TIMEOUT, BaseBoom, Boom, Latch, raiser, wait_until
 from requests_heard import SIGNALS, Heard, assert_told_in_full, executor_of_signals, hearing
 
-from tsignals import WorkerPool
+from tsignals import WorkerPool, set_sync_runner
 from tsignals.asgi import SignalMiddleware
 from tsignals.http import got_request_exception, request_finished, request_started
 from tsignals.testing import capture
@@ -553,6 +553,53 @@ def test_async_receiver_that_ends_with_its_loop_keeps_nothing_else_from_being_se
     assert heard.words == ["exception", "finished"]
 
 
+@contextlib.contextmanager
+def syncing(runner: Any) -> Iterator[None]:
+    former = set_sync_runner(runner)
+    try:
+        yield
+    finally:
+        set_sync_runner(former)
+
+
+def test_time_limit_of_a_frameworks_runner_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """It cancels the task that concludes the request, as the end of a loop does."""
+
+    async def runner(call: Callable[[], None]) -> None:
+        async with asyncio.timeout(0.001):
+            await hang()
+
+    with hearing(None, "finished") as heard, syncing(runner):
+        Server(SignalMiddleware(answering)).serve()
+    assert heard == []
+    [record] = caplog.records
+    assert record.getMessage().startswith("cannot send request_finished for GET /")
+    assert record.exc_info is not None
+    assert record.exc_info[0] is TimeoutError
+
+
+def test_runners_of_several_requests_may_wait_for_one_future() -> None:
+    async def runner(call: Callable[[], None]) -> None:
+        waiting.append(None)
+        await ready
+        call()
+
+    async def main() -> None:
+        nonlocal ready
+        ready = asyncio.get_running_loop().create_future()
+        servers = [asyncio.create_task(Server(SignalMiddleware(answering))()) for _ in range(3)]
+        while len(waiting) < 3:
+            await asyncio.sleep(0.001)
+        ready.set_result(None)
+        await asyncio.wait_for(asyncio.gather(*servers), TIMEOUT)
+
+    ready: asyncio.Future[None]
+    waiting = list[None]()
+    with hearing(None, "finished") as heard, syncing(runner):
+        asyncio.run(main())
+    assert heard.outcomes == ["finished"] * 3
+
+
 def test_request_whose_coroutine_is_thrown_away_is_finished_once() -> None:
     class Pause:
         def __await__(self) -> Any:
@@ -572,23 +619,29 @@ def test_request_whose_coroutine_is_thrown_away_is_finished_once() -> None:
 
 
 def test_conclusion_that_is_cancelled_before_it_began_is_made_all_the_same() -> None:
-    cancelled_at_once: list[asyncio.Task[None]] = []
+    cancelled_at_once: list[bool] = []
 
-    def factory(loop: asyncio.AbstractEventLoop, coro: Any, **named: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **named)
-        if coro.__name__ == "_conclude":
-            task.cancel()
-            cancelled_at_once.append(task)
-        return task
+    def cancel_it() -> None:
+        for task in asyncio.all_tasks():
+            coroutine: Any = task.get_coro()
+            if coroutine.__name__ == "_conclude":
+                cancelled_at_once.append(task.cancel())
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        until.set()
+        try:
+            await hang()
+        finally:  # this comes before the task that is about to be made
+            asyncio.get_running_loop().call_soon(cancel_it)
 
     async def main() -> None:
-        asyncio.get_running_loop().set_task_factory(factory)
-        until = asyncio.Event()
-        await cancelled(Server(SignalMiddleware(hanging(until, START))), until)
+        await cancelled(Server(SignalMiddleware(app)), until)
 
+    until = asyncio.Event()
     with hearing() as heard:
         asyncio.run(main())
-    assert len(cancelled_at_once) == 1
+    assert cancelled_at_once == [True]
     assert heard.words == ["started", "finished"]
     assert heard.outcomes == ["cancelled"]
 

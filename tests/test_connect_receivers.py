@@ -98,12 +98,29 @@ class Decorated:
     partial_method = functools.partialmethod(plain, size=3)
 
 
+class BoundByHand:
+    def __init__(self, function: Any, owner: object) -> None:
+        self.function, self.__self__ = function, owner
+
+    def __call__(self, **named: Any) -> Any:
+        return self.function(self.__self__, **named)
+
+
+class HasProperty:
+    @property
+    def hear(self) -> BoundByHand:
+        return BoundByHand(HasProperty.heard, self)
+
+    def heard(self, **named: Any) -> None: ...
+
+
 MADE_ANEW: dict[str, Callable[[], Any]] = {
     **{
         name: functools.partial(getattr, Decorated(), name)
         for name in vars(Decorated)
         if name.startswith(("as_", "partial_", "single_"))
     },
+    "method of a property": lambda: HasProperty().hear,
     "method of a built-in type": lambda: {}.update,
     "class method of a built-in type": lambda: dict.fromkeys,
 }

@@ -280,7 +280,7 @@ def test_errors_come_back_and_are_told_here(processes: ProcessPoolExecutor) -> N
     assert hears.errors == [error]
 
 
-@pytest.mark.parametrize("name", ["fails_frozen", "fails_for_more"])
+@pytest.mark.parametrize("name", ["fails_frozen", "fails_for_more", "aborts"])
 def test_error_that_cannot_come_back_is_said_and_does_no_harm_to_others(
     processes: ProcessPoolExecutor, name: str
 ) -> None:

@@ -32,13 +32,15 @@ from helpers import (
     Thing,
     awaited,
     ignore,
+    quiet,
     raiser,
     uncollected,
     wait_until,
 )
-from pools import held
+from pools import held, signal_to
 
 from tsignals import Failure, Signal, WorkerPool, background, receiver_failed
+from tsignals.testing import Steps, inline
 
 
 class Told:
@@ -235,6 +237,45 @@ def test_failure_in_threads_of_another_executor_is_told_where_it_ran(
     assert failure.thread_name == "theirs_0"
     assert failure.ran_seconds > 0.001
     assert failure.queued_seconds == 0.0
+
+
+ANYWHERE: dict[str, Callable[[], Any]] = {
+    "pool": lambda: contextlib.nullcontext(),
+    "inline": inline,
+    "steps": Steps,
+}
+
+
+@pytest.mark.parametrize("where", ANYWHERE)
+def test_failure_is_told_inside_of_what_is_around_the_receiver(where: str, told: Told) -> None:
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        inside.append(True)
+        yield
+        inside.pop()
+
+    inside, seen = list[bool](), list[bool]()
+    with WorkerPool(1, around=around) as pool, ANYWHERE[where]() as steps:
+        signal = signal_to(raiser(Boom()), pool)
+        with receiver_failed.connect(lambda **named: seen.extend(inside), signal, weak=False):
+            deliveries = signal.send_async(None)
+            if where == "steps":
+                steps.run_all()
+            deliveries.wait(TIMEOUT)
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("where", [*ANYWHERE, "threads"])
+def test_what_telling_raises_does_not_take_the_place_of_the_failure(where: str) -> None:
+    with ThreadPoolExecutor(1) as threads, WorkerPool(1) as pool:
+        with quiet(), ANYWHERE.get(where, contextlib.nullcontext)() as steps:
+            signal = signal_to(raiser(Boom()), threads if where == "threads" else pool)
+            with receiver_failed.connect(raiser(SystemExit(3)), signal, weak=False):
+                deliveries = signal.send_async(None)
+                if where == "steps":
+                    steps.run_all()
+                [(_, error)] = deliveries.outcomes(TIMEOUT).errors
+    assert type(error) is Boom
 
 
 @pytest.mark.parametrize("other", [False, True])

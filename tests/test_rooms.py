@@ -176,6 +176,7 @@ OPENS = {
     ("observing", "_registry.receiver"),
     ("observing", "_signal"),
     ("testing", "_base.inbox"),
+    ("testing", "_base.log"),
     ("testing", "_base.overrides"),
     ("testing", "_base.stacks"),
     ("testing", "_base.events"),

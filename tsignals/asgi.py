@@ -13,8 +13,8 @@ Have the server run ``SignalMiddleware(app)`` in place of ``app``.
 #         receivers where they are.
 #     A2  What concludes a request is a task of its own, which a cancellation of the request's task
 #         does not reach: after one, an ``await`` may raise again at once. ``_tasks`` refers to it
-#         until it has ended, for an event loop does not. At its end a loop cancels all tasks, this
-#         one too: it goes on, and the loop waits for it.
+#         until it has ended, for an event loop does not. At its end a loop cancels all tasks, and
+#         waits for them: this one goes on.
 #     A3  ``http.disconnect`` is also how servers say that all is said. Some do so while their
 #         ``send`` of the last message has not returned (Hypercorn), so from its call on it is no
 #         news: if the client has gone, a ``send`` that tells raises ``OSError``.
@@ -28,7 +28,6 @@ from typing import Any, TypeAlias
 from tsignals import Signal
 from tsignals.http import got_request_exception, request_finished, request_started
 from tsignals.http._sends import Sends, check
-from tsignals.http._to_its_end import ToItsEnd
 
 __all__ = ["SignalMiddleware"]
 
@@ -234,7 +233,7 @@ class _Request:
             return None
         if _tasks:
             _forget_closed_loops()
-        task = loop.create_task(self._conclude())
+        task = _Conclusion(self._conclude(), loop=loop)
         _tasks.setdefault(loop, set()).add(task)
         task.add_done_callback(self._concluded)
         return task
@@ -243,9 +242,9 @@ class _Request:
         cancelled = False
         while (pair := self._claim()) is not None:
             try:
-                await ToItsEnd(self._sends.asend(*pair))
+                await self._sends.asend(*pair)
             except asyncio.CancelledError:
-                cancelled = True  # an async receiver, by the end of the loop
+                cancelled = True  # what was to be sent besides is sent all the same
         if cancelled:
             raise asyncio.CancelledError
 
@@ -270,6 +269,14 @@ class _Request:
 
     def __del__(self) -> None:
         self._conclude_here()  # nothing, unless the loop was closed before the task had ended
+
+
+class _Conclusion(asyncio.Task[None]):
+    """The task that concludes a request; the end of its event loop does not cancel it (A2)."""
+
+    def cancel(self, msg: object = None) -> bool:
+        # Loops that end are not running while they cancel what is left; time limits' are.
+        return self.get_loop().is_running() and super().cancel(msg)
 
 
 def _forget_closed_loops() -> None:

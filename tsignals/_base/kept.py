@@ -5,7 +5,7 @@ Read as ``definition`` reads, without running anything of the receiver's.
 
 import gc
 from collections.abc import Iterator
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType, WrapperDescriptorType
 
 from tsignals._base.definition import (
     BIND_IN_CLASS,
@@ -42,14 +42,22 @@ def is_made_anew(receiver: object) -> bool:
             return False
         return _is_bound(receiver, [receiver.__self__, function, *_parts(function)])
     else:
-        # Objects of classes in Python may have anything under that name.
-        if type(in_class(kind, "__call__")) is not FunctionType:
-            owner = stored(receiver, "__self__")
-            if owner is not MISSING and owner is not None and type(owner) is not ModuleType:
+        owner = stored(receiver, "__self__")
+        if owner is not MISSING and owner is not None and type(owner) is not ModuleType:
+            # Objects of classes in Python may have anything under that name.
+            in_c = type(in_class(kind, "__call__")) is WrapperDescriptorType
+            if in_c or _knows_function_of(receiver, owner):
                 return not _has_attribute(owner, receiver)
         if id(kind) in BUILTIN:
             return False
     return _is_bound(receiver, _parts(receiver))
+
+
+def _knows_function_of(receiver: object, owner: object) -> bool:
+    """Whether ``receiver`` refers to a function in the class of ``owner``, as methods do."""
+    return any(
+        type(part) is FunctionType and is_kept_by_class(owner, part) for part in _parts(receiver)
+    )
 
 
 def _is_bound(receiver: object, parts: list[object]) -> bool:

@@ -69,6 +69,14 @@ def unless_own(error: BaseException) -> BaseException | None:
     return None
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it is Ctrl-C, or what a signal handler has raised; if neither, it is logged."""
+    if issubclass(type(error), KeyboardInterrupt) or came_by_signal(error):
+        return True
+    log_safely(logging.ERROR, "tsignals could not tell of a failure", exc_info=error)
+    return False
+
+
 def came_by_signal(error: BaseException) -> bool:
     """Whether one of the program's signal handlers has raised ``error``."""
     import signal

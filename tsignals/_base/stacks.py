@@ -6,7 +6,10 @@ import traceback
 
 _OWN_LOCKS = getattr(sys, "_is_gil_enabled", lambda: True)() and sys.version_info >= (3, 12)
 """Whether interpreters may hold a GIL each; without any, the threads of all are stopped."""
-_THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+) .*\n((?:  .*\n)*)", re.MULTILINE)
+_THREAD = re.compile(  # a name may stand in between, and have lines of its own
+    r"^(?:Current thread|Thread) 0x([0-9a-f]+) [^(]*?\(most recent call first\):\n((?:  .*\n)*)",
+    re.MULTILINE,
+)
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
 
 
@@ -15,7 +18,7 @@ def stack_of(thread: int) -> list[str]:
 
     ``sys._current_frames`` reads the threads of all interpreters. Those that hold another GIL go
     on meanwhile, and the process may crash: then it is read from what ``faulthandler`` writes,
-    which looks at this interpreter only.
+    which looks at this interpreter only, and at no more than a hundred threads.
     """
     if _OWN_LOCKS and _has_other_interpreters():
         return _written(thread)

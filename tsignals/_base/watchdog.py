@@ -213,7 +213,7 @@ class Watchdog:
     def _tell(self, key: Key, call: Call) -> bool:
         """Log where it stands; whether it still runs."""
         try:
-            stack = "".join(call.stack())
+            stack = "".join(call.stack()) or "  (its stack is not known)\n"
         except Exception as error:  # it goes on while we look
             stack = f"  (its stack cannot be read: {show(error)})\n"
         if self.calls.get(key) is not call:  # S3

@@ -5,6 +5,7 @@ here has its failure told before its future shows it; of one that runs in anothe
 another interpreter, a callback of the future tells.
 """
 
+import contextlib
 import contextvars
 import functools
 import pickle
@@ -13,10 +14,10 @@ import traceback
 from concurrent.futures import CancelledError, Future
 from typing import cast
 
-from tsignals._base.around import Around
+from tsignals._base.around import Around, surrounded
 from tsignals._base.definition import name_of
 from tsignals._base.interrupts import outcome_of, raised_by
-from tsignals._base.log import show, unless_own
+from tsignals._base.log import is_interrupt, show, unless_own
 from tsignals._calling.general import ignore, target_for
 from tsignals._calling.tracked_call import Call, enclosing
 from tsignals._calling.tracking import Gate
@@ -43,6 +44,7 @@ class RemoteCall:
         self.queued_at = time.perf_counter()
         self.around: Around | None = None
         self.void = False  # who made it was interrupted, and may do it again
+        self.interrupts: list[BaseException] = []  # of the telling
 
     def __call__(self) -> object:
         if self.context is None:
@@ -55,16 +57,33 @@ class RemoteCall:
                 raise CancelledError
             if self.is_async:
                 self.context.run(enclosing.set, (self.call,))
-        target = target_for(self._call, self.watch, self.around, ignore, self.queued_at)
-        began = time.perf_counter()
+        target = target_for(self._surrounded, self.watch, None, ignore, self.queued_at)
         response, error = outcome_of(functools.partial(self.context.run, target))
         try:
+            if error is None:
+                return response
+            self.failed.tell(error)  # of who observes, if it was not told of inside
+            if self.interrupts and is_interrupt(self.interrupts[0]):
+                raise self.interrupts[0]
+            raise error
+        finally:
+            self.interrupts.clear()
+            del error  # or the traceback, this frame and the error form a cycle
+
+    def _surrounded(self) -> object:
+        """Call it inside of ``around``, and have its failure told there: see ``around``."""
+        tell = functools.partial(self._tell, time.perf_counter())
+        around = self.around or contextlib.nullcontext
+        response, error = surrounded(around, tell, self.interrupts.append, self._call, (), {})
+        try:
             if error is not None:
-                self.failed.tell(error, time.perf_counter() - began)
                 raise error
             return response
         finally:
-            del error  # or the traceback, this frame and the error form a cycle
+            del error  # as above
+
+    def _tell(self, began: float, error: BaseException) -> None:
+        self.failed.tell(error, time.perf_counter() - began)
 
     def _call(self) -> object:
         if not self.is_async:
@@ -74,16 +93,16 @@ class RemoteCall:
         return asynchronous.respond_now(unwrap(self.target), self.arguments, self.keywords)
 
     def _call_elsewhere(self) -> object:
-        try:
-            return self._call()
-        except Exception as error:
-            if (why := _kept_from_travelling(error)) is None:
-                raise
-            instead = RuntimeError(
-                f"receiver {name_of(self.target)} raised {show(error)}, which cannot be sent back "
-                f"to the process or interpreter of the sender: {why}"
-            )
-            instead.add_note("".join(traceback.format_exception(error)))
+        response, error = outcome_of(self._call)
+        if error is None:
+            return response
+        if (why := _kept_from_travelling(error)) is None:
+            raise error
+        instead = RuntimeError(
+            f"receiver {name_of(self.target)} raised {show(error)}, which cannot be sent back "
+            f"to the process or interpreter of the sender: {why}"
+        )
+        instead.add_note("".join(traceback.format_exception(error)))
         raise instead
 
     def __getstate__(self) -> dict[str, object]:
@@ -96,7 +115,7 @@ class RemoteCall:
         return {**self.__dict__, "target": target, **here_only}
 
 
-def _kept_from_travelling(error: Exception) -> str | None:
+def _kept_from_travelling(error: BaseException) -> str | None:
     """What keeps it from being sent back: the executor would break, for all that it was given.
 
     It is pickled, unpickled, and executors set its traceback and its cause.
@@ -110,21 +129,20 @@ def _kept_from_travelling(error: Exception) -> str | None:
 
 
 class Failed:
-    """Tells that a receiver has failed elsewhere, once: whoever of two hears of it first."""
+    """Tells that a receiver has failed elsewhere: whoever hears of it first, and nobody else."""
 
     def __init__(self, receiver: Receiver, sending: Sending, context: contextvars.Context) -> None:
         self.receiver = receiver
-        self.sending: Sending | None = sending
-        self.context: contextvars.Context | None = context
+        self.untold = [(sending, context)]  # whoever takes it out tells, in one step
 
     def forget(self) -> None:
         """There is nothing to tell; the future keeps its callbacks."""
-        self.sending = self.context = None
+        self.untold.clear()
 
     def tell(self, error: BaseException, ran: float = 0.0) -> None:
-        sending, context = self.sending, self.context
-        self.forget()
-        if sending is None or context is None:
+        try:
+            sending, context = self.untold.pop()
+        except IndexError:
             return
         # A copy: an executor may resolve what still runs.
         about = context.copy(), self.receiver, error, ran
@@ -133,7 +151,7 @@ class Failed:
             if raised is not None and unless_own(raised) is not None:
                 raise raised
         finally:
-            del raised, about, error  # as above
+            del raised, about, error  # or the traceback, this frame and the error form a cycle
 
 
 class Ended:

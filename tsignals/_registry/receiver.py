@@ -130,7 +130,8 @@ def _own_call(receiver: object) -> object:
 
 def owner_of_lane(receiver: Receiver) -> Receiver:
     """Whose lane its deliveries are in: of a ``background`` receiver, what runs in every way to
-    send. Of partials that is what they call; of an object whose ``__call__`` it is, the method."""
+    send. Of partials that is what they call (but for a function of a class that is given its object
+    as an argument); of an object whose ``__call__`` it is, the method."""
     if type(receiver) is FunctionType or wrapper_of(receiver) is None:
         return receiver
     function = behind_partials(receiver)

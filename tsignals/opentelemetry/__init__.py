@@ -15,6 +15,8 @@ Spans are of kind INTERNAL, called ``SIGNAL RECEIVER``, with the attributes ``co
 """
 
 import functools
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
@@ -25,6 +27,47 @@ from tsignals.opentelemetry._metrics import Metrics
 from tsignals.opentelemetry._spans import Deliveries
 
 __all__ = ["Instrumentation", "instrument"]
+
+
+Provider = TypeVar("Provider")
+
+
+class _Instrumented(Generic[Provider]):
+    """Which providers of one kind have our deliveries, and whose that is."""
+
+    def __init__(self, name: str, current: Callable[[], Provider]) -> None:
+        self._name = name
+        self._current = current
+        # By the id of what was given, which is held by it.
+        self._open: dict[int, tuple[Provider | None, Instrumentation]] = {}
+
+    def provider(self, given: Provider | None) -> Provider:
+        """``None``: the program's own, which may be another one later."""
+        return self._current() if given is None else given
+
+    def claim(self, given: Provider | None, made: "Instrumentation") -> Provider:
+        """Have the provider for ``made``; raises ``ValueError`` where another one has it."""
+        provider = self.provider(given)
+        self._open.setdefault(id(given), (given, made))
+        for other, whose in list(self._open.values()):
+            if whose is not made and self.provider(other) is provider:
+                raise ValueError(
+                    f"cannot instrument twice: the {self._name}, a {type(provider).__name__}, has "
+                    "tsignals' deliveries already; close the former Instrumentation first, or pass "
+                    f"another {self._name}"
+                )
+        return provider
+
+    def is_open(self, given: int) -> bool:
+        return given in self._open
+
+    def forget(self, given: Provider | None, made: "Instrumentation") -> None:
+        if self._open.get(id(given), (None, None))[1] is made:
+            del self._open[id(given)]
+
+
+_tracers = _Instrumented("tracer_provider", trace.get_tracer_provider)
+_meters = _Instrumented("meter_provider", metrics.get_meter_provider)
 
 
 class Instrumentation:
@@ -38,13 +81,6 @@ class Instrumentation:
 
     _deliveries: Deliveries
     _given: tuple[TracerProvider | None, MeterProvider | None]
-
-    def _providers(self) -> tuple[TracerProvider, MeterProvider]:
-        tracers, meters = self._given
-        return (
-            trace.get_tracer_provider() if tracers is None else tracers,
-            metrics.get_meter_provider() if meters is None else meters,
-        )
 
     def close(self) -> None:
         """Start no more spans, count and show nothing more; twice does no harm.
@@ -64,18 +100,6 @@ class Instrumentation:
     def __repr__(self) -> str:
         state = "closed" if self._deliveries.is_closed else "open"
         return f"<Instrumentation for OpenTelemetry, {state}>"
-
-
-_traced: dict[int, Instrumentation] = {}
-_metered: dict[int, Instrumentation] = {}
-"""By the id of the provider that was given, which is held by it: whose that is.
-
-That of ``None`` stands for the program's own, which may be another object later.
-"""
-
-
-def _is_open(meters: int) -> bool:
-    return meters in _metered
 
 
 def instrument(
@@ -101,12 +125,11 @@ def instrument(
     """
     made = object.__new__(Instrumentation)
     made._given = tracer_provider, meter_provider
-    tracers, meters = made._providers()
     done = False
     try:
-        _claim(_traced, made, 0)
-        _claim(_metered, made, 1)
-        shown = Metrics(meters, functools.partial(_is_open, id(meter_provider)))
+        tracers = _tracers.claim(tracer_provider, made)
+        meters = _meters.claim(meter_provider, made)
+        shown = Metrics(meters, functools.partial(_meters.is_open, id(meter_provider)))
         made._deliveries = deliveries = Deliveries(tracers, shown, links)
         deliveries.close = observe(deliveries).close
         done = True
@@ -116,20 +139,7 @@ def instrument(
             _forget(made)
 
 
-def _claim(open_ones: dict[int, Instrumentation], made: Instrumentation, place: int) -> None:
-    provider = made._providers()[place]
-    open_ones.setdefault(id(made._given[place]), made)
-    for other in list(open_ones.values()):
-        if other is not made and other._providers()[place] is provider:
-            what = ("tracer_provider", "meter_provider")[place]
-            raise ValueError(
-                f"cannot instrument twice: the {what}, a {type(provider).__name__}, has tsignals' "
-                "deliveries already; close the former Instrumentation first, or pass another "
-                f"{what}"
-            )
-
-
 def _forget(made: Instrumentation) -> None:
-    for open_ones, given in zip((_traced, _metered), made._given, strict=True):
-        if open_ones.get(id(given)) is made:
-            del open_ones[id(given)]
+    tracers, meters = made._given
+    _tracers.forget(tracers, made)
+    _meters.forget(meters, made)

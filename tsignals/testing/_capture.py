@@ -214,7 +214,7 @@ def capture(*signals: object) -> Captured:
     """
     captured = OfSignals("capture", signals)
     for signal in captured.signals:
-        if type(signal).__module__.partition(".")[0] == "blinker":
+        if any(each.__module__.partition(".")[0] == "blinker" for each in type(signal).__mro__):
             raise TypeError(
                 f"cannot capture {name_of(signal)}: blinker does not tell a background receiver "
                 "which signal it hears; capture() without arguments captures all"

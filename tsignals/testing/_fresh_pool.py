@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Literal, TypedDict, Unpack
 
 from tsignals import WorkerPool, set_default_executor
+from tsignals._base.log import show
 from tsignals._base.overrides import here
 from tsignals._base.stacks import stack_of
 from tsignals._base.timeouts import no_less_than_zero
@@ -90,7 +91,10 @@ class _Fresh(Scope):
         """What runs, for how long, and where it stands; and what waits to be tried again."""
         now, found = time.monotonic(), []
         for event, since in list(self._running.values()):
-            stack = "".join(stack_of(event.thread_id)[-6:])
+            try:
+                stack = "".join(stack_of(event.thread_id)[-6:])
+            except Exception as error:  # as it goes on
+                stack = f"  (its stack cannot be read: {show(error)})\n"
             receiver, signal = name_of_receiver(event.receiver), name_of(event.signal)
             found.append(
                 f"receiver {receiver} of signal {signal} has run for {now - since:.1f} seconds in "
@@ -100,7 +104,7 @@ class _Fresh(Scope):
             receiver, signal = name_of_receiver(event.receiver), name_of(event.signal)
             found.append(
                 f"receiver {receiver} of signal {signal} waits to be tried again after "
-                f"{event.exception!r}"
+                f"{show(event.exception)}"
             )
         return found
 
@@ -160,7 +164,9 @@ class Fresh:
                 pool.shutdown(wait=False, cancel_futures=True)
             scope.end()
         failures = list(pool.failures)
-        told += [f"receiver {name_of_receiver(who)} raised {raised!r}" for who, raised in failures]
+        told += [
+            f"receiver {name_of_receiver(who)} raised {show(raised)}" for who, raised in failures
+        ]
         if told:
             _fail("\n".join(told), error, failures)
 
