@@ -65,16 +65,18 @@ def unless_own(error: BaseException) -> BaseException | None:
     """
     if not issubclass(type(error), Exception) or came_by_signal(error):
         return error
-    log_safely(logging.ERROR, "tsignals could not tell of a failure", exc_info=error)
+    log_untold(error)
     return None
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether it is Ctrl-C, or what a signal handler has raised; if neither, it is logged."""
-    if issubclass(type(error), KeyboardInterrupt) or came_by_signal(error):
-        return True
+    """Whether it is Ctrl-C, or what a signal handler has raised."""
+    return issubclass(type(error), KeyboardInterrupt) or came_by_signal(error)
+
+
+def log_untold(error: BaseException) -> None:
+    """Say what has kept a failure from being told."""
     log_safely(logging.ERROR, "tsignals could not tell of a failure", exc_info=error)
-    return False
 
 
 def came_by_signal(error: BaseException) -> bool:

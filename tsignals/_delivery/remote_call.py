@@ -17,7 +17,7 @@ from typing import cast
 from tsignals._base.around import Around, surrounded
 from tsignals._base.definition import name_of
 from tsignals._base.interrupts import outcome_of, raised_by
-from tsignals._base.log import is_interrupt, show, unless_own
+from tsignals._base.log import is_interrupt, log_untold, show, unless_own
 from tsignals._calling.general import ignore, target_for
 from tsignals._calling.tracked_call import Call, enclosing
 from tsignals._calling.tracking import Gate
@@ -63,11 +63,9 @@ class RemoteCall:
             if error is None:
                 return response
             self.failed.tell(error)  # of who observes, if it was not told of inside
-            if self.interrupts and is_interrupt(self.interrupts[0]):
-                raise self.interrupts[0]
+            self._raise_interrupt()
             raise error
         finally:
-            self.interrupts.clear()
             del error  # or the traceback, this frame and the error form a cycle
 
     def _surrounded(self) -> object:
@@ -82,6 +80,17 @@ class RemoteCall:
         finally:
             del error  # as above
 
+    def _raise_interrupt(self) -> None:
+        """Raise what has interrupted the telling; if that is nobody's wish, it is logged."""
+        while self.interrupts:
+            error = self.interrupts.pop()
+            try:
+                if is_interrupt(error):
+                    raise error
+                log_untold(error)
+            finally:
+                del error  # as above
+
     def _tell(self, began: float, error: BaseException) -> None:
         self.failed.tell(error, time.perf_counter() - began)
 
@@ -94,16 +103,19 @@ class RemoteCall:
 
     def _call_elsewhere(self) -> object:
         response, error = outcome_of(self._call)
-        if error is None:
-            return response
-        if (why := _kept_from_travelling(error)) is None:
+        try:
+            if error is None:
+                return response
+            if (why := _kept_from_travelling(error)) is not None:
+                note = "".join(traceback.format_exception(error))
+                error = RuntimeError(
+                    f"receiver {name_of(self.target)} raised {show(error)}, which cannot be sent "
+                    f"back to the process or interpreter of the sender: {why}"
+                )
+                error.add_note(note)
             raise error
-        instead = RuntimeError(
-            f"receiver {name_of(self.target)} raised {show(error)}, which cannot be sent back "
-            f"to the process or interpreter of the sender: {why}"
-        )
-        instead.add_note("".join(traceback.format_exception(error)))
-        raise instead
+        finally:
+            del error  # as above
 
     def __getstate__(self) -> dict[str, object]:
         if self.watch is not None:
