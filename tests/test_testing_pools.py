@@ -594,7 +594,8 @@ def test_receiver_that_waits_to_be_tried_again_is_named_with_its_error() -> None
     retry = Retry(Boom, timeout=None, wait_initial=3600, wait_max=3600)
     signal = signal_with(failing, name="paid", retry=retry)
     with quiet(), pytest.raises(AssertionError) as raised, fresh_pool(1, timeout=0.05):
-        signal.send_async(None)
+        [(_, delivery)] = signal.send_async(None)
+        wait_until(lambda: inside.is_paused(delivery))
     assert "of signal 'paid' waits to be tried again after Boom()" in str(raised.value)
     assert "has run for" not in str(raised.value)
 
