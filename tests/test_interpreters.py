@@ -155,7 +155,7 @@ def test_slow_receivers_are_shown_while_another_interpreter_runs(isolated: bool)
         logging.getLogger("tsignals").addFilter(tell)
         interpreter = create({isolated})
         busy = threading.Thread(
-            target=run_in, args=(interpreter, "n = 0\\nwhile n < 20_000_000: n += 1")
+            target=run_in, args=(interpreter, "n = 0\\nwhile n < 5_000_000: n += 1")
         )
         busy.start()
         signal = Signal(slow_after=0.005)
