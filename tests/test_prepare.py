@@ -405,7 +405,8 @@ def test_transient_prepared_sends_leave_nothing_behind() -> None:
         assert pool.drain(TIMEOUT)
         gc.collect()
         assert len(gc.get_objects()) - before < 60
-        assert not inside.prepared_of(pool) and not inside.unresolved(pool)
+        assert not inside.prepared_of(pool)
+        wait_until(lambda: not inside.unresolved(pool))
 
 
 def test_delivery_may_be_cancelled_from_the_moment_it_is_queued(
