@@ -1,7 +1,8 @@
 """Who waits for whom in a pool, and whether a wait could ever end.
 
 Whoever waits for what others run says so in ``waiting`` and then looks for a cycle in the wait-for
-graph: of those who wait in a cycle, the last to say so sees it whole, and raises.
+graph: of those who wait in a cycle, the last to say so sees it whole, and raises. Of those who say
+so at once several may: each looks after it has said so.
 
 What stands in a lane waits, in that graph, for the one that runs there.
 """
