@@ -3,6 +3,9 @@
 import re
 import sys
 import traceback
+from collections.abc import Callable
+
+from tsignals._base.log import show
 
 _OWN_LOCKS = getattr(sys, "_is_gil_enabled", lambda: True)() and sys.version_info >= (3, 12)
 """Whether interpreters may hold a GIL each; without any, the threads of all are stopped."""
@@ -24,6 +27,14 @@ def stack_of(thread: int) -> list[str]:
         return _written(thread)
     frame = sys._current_frames().get(thread)
     return [] if frame is None else traceback.format_stack(frame)
+
+
+def text_of(read: Callable[[], list[str]]) -> str:
+    """The stack that ``read()`` gives, or why it cannot be read: the thread goes on meanwhile."""
+    try:
+        return "".join(read())
+    except Exception as error:
+        return f"  (its stack cannot be read: {show(error)})\n"
 
 
 def _has_other_interpreters() -> bool:

@@ -32,8 +32,8 @@ from tsignals._base.events import Event
 from tsignals._base.identity import identity
 from tsignals._base.inbox import Inbox
 from tsignals._base.interrupts import undisturbed
-from tsignals._base.log import log_in_thread, show
-from tsignals._base.stacks import stack_of
+from tsignals._base.log import log_in_thread
+from tsignals._base.stacks import stack_of, text_of
 
 AGAIN = 60.0
 """Seconds after which a receiver that still runs, or does so again, is told of once more."""
@@ -212,10 +212,7 @@ class Watchdog:
 
     def _tell(self, key: Key, call: Call) -> bool:
         """Log where it stands; whether it still runs."""
-        try:
-            stack = "".join(call.stack()) or "  (its stack is not known)\n"
-        except Exception as error:  # it goes on while we look
-            stack = f"  (its stack cannot be read: {show(error)})\n"
+        stack = text_of(call.stack) or "  (its stack is not known)\n"
         if self.calls.get(key) is not call:  # S3
             return False
         event = call.event

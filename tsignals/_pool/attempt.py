@@ -148,7 +148,8 @@ class Attempt:
             if self.idle and not self.idle_again:
                 self.core.count(IDLE)
             self.outcome = (None, None)
-            self._let_go()
+            if self.kept is not None:
+                self._let_go()
             del self.task, self, interrupt  # see drop_frame
 
     @foreign

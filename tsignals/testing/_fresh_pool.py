@@ -1,5 +1,6 @@
 """``fresh_pool``: a default pool for a test, in which nothing may fail or hang."""
 
+import functools
 import itertools
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import Literal, TypedDict, Unpack
 from tsignals import WorkerPool, set_default_executor
 from tsignals._base.log import show
 from tsignals._base.overrides import here
-from tsignals._base.stacks import stack_of
+from tsignals._base.stacks import stack_of, text_of
 from tsignals._base.timeouts import no_less_than_zero
 from tsignals._default import default_config
 from tsignals.observing import Event
@@ -91,10 +92,7 @@ class _Fresh(Scope):
         """What runs, for how long, and where it stands; and what waits to be tried again."""
         now, found = time.monotonic(), []
         for event, since in list(self._running.values()):
-            try:
-                stack = "".join(stack_of(event.thread_id)[-6:])
-            except Exception as error:  # as it goes on
-                stack = f"  (its stack cannot be read: {show(error)})\n"
+            stack = text_of(functools.partial(_innermost, event.thread_id))
             receiver, signal = name_of_receiver(event.receiver), name_of(event.signal)
             found.append(
                 f"receiver {receiver} of signal {signal} has run for {now - since:.1f} seconds in "
@@ -182,6 +180,10 @@ class Fresh:
 
 _everybodys: list[Fresh] = []
 """The blocks on the main thread, whose pools are the default of all; the last one's is."""
+
+
+def _innermost(thread: int) -> list[str]:
+    return stack_of(thread)[-6:]
 
 
 def _hanging(pool: WorkerPool, scope: _Fresh, timeout: float) -> list[str]:
