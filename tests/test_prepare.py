@@ -453,6 +453,7 @@ def test_full_queue_is_the_failure_of_each_delivery_and_is_told(is_async: bool) 
         }
         took = time.perf_counter() - before
         assert all(0 <= failure.queued_seconds <= took for failure in failures.failures)
+        assert pool.drain(TIMEOUT)
         assert numbers(pool) == (2, 2, 0, 0, 0)
         assert not inside.prepared_of(pool)
 
@@ -592,6 +593,7 @@ def test_submit_that_finds_no_room_in_time_fails() -> None:
             prepared.submit()
         assert isinstance(error_of(prepared.deliveries[0][1]), QueueFull)
         assert len(failures.failures) == 1
+        assert pool.drain(TIMEOUT)
         assert numbers(pool) == (2, 2, 0, 0, 0)
 
 
