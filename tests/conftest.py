@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import causes
 import inside
 import pytest
+from helpers import gil_is_on
 
 import tsignals
 
@@ -37,10 +38,6 @@ SLOW = """
     testing_plugin timeouts tracked typing web_servers wsgi
 """.split()
 """Files whose tests start processes or servers, or try many points or ways: marked ``slow``."""
-
-
-def gil_is_on() -> bool:
-    return getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def pytest_report_header() -> str:

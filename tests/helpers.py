@@ -31,6 +31,10 @@ VOLUME = int(os.environ.get("TSIGNALS_TEST_VOLUME", "10000"))
 """How many requests, or saves, a test tries; where time is short, say less."""
 
 
+def gil_is_on() -> bool:
+    return getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
 def without_address(value: object) -> str:
     """How a test is named for what it is about; the same in each process."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -4,7 +4,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
-import sys
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
@@ -12,7 +11,17 @@ from typing import Any
 import pytest
 from async_pools import held_loop, pool
 from event_loops import CANCELLED, STRAYS, AsyncLatch, async_raiser, every_loop, ignores
-from helpers import TIMEOUT, Boom, Ear, Thing, assert_gone, raiser, uncollected, wait_until
+from helpers import (
+    TIMEOUT,
+    Boom,
+    Ear,
+    Thing,
+    assert_gone,
+    gil_is_on,
+    raiser,
+    uncollected,
+    wait_until,
+)
 from pools import signal_to, told
 
 from tsignals import Signal, WorkerPool, background
@@ -181,7 +190,7 @@ def test_failed_cancellation_keeps_nothing_alive(
         delivery = weakref.ref(deliveries[0][1])
         del deliveries, thing
         wait_until(lambda: delivery() is None)
-        if getattr(sys, "_is_gil_enabled", lambda: True)():  # else frames are left to the collector
+        if gil_is_on():  # else frames are left to the collector
             wait_until(lambda: sent() is None)
     assert_gone(sent)
 

@@ -6,7 +6,6 @@ import contextlib
 import contextvars
 import functools
 import logging
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from helpers import (
     Running,
     Thing,
     assert_gone,
+    gil_is_on,
     uncollected,
     wait_until,
 )
@@ -236,9 +236,7 @@ def test_nothing_of_a_delivery_is_kept_once_it_has_ended(pool: WorkerPool) -> No
     assert pool.drain(TIMEOUT)
 
 
-@pytest.mark.skipif(
-    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="frames are left to the collector"
-)
+@pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
 @pytest.mark.parametrize("terms", ["", "tracked", "ordered"])
 def test_error_of_a_receiver_leaves_no_cycle(
     terms: str, pool: WorkerPool, caplog: pytest.LogCaptureFixture

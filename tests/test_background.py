@@ -293,9 +293,11 @@ def test_what_calls_an_ordered_one_is_in_its_lane_in_every_way_to_send(make: Any
     with WorkerPool(4) as pool:
         signal = Signal(executor=pool)
         signal.connect(make(lane, key), weak=False)
-        for n in range(0, 100, 2):
-            signal.send(None, n=n)
-            signal.send_async(None, n=n + 1)
+        with held(pool, workers=4):
+            for n in range(0, 100, 2):
+                signal.send(None, n=n)
+                signal.send_async(None, n=n + 1)
+            assert len(inside.lanes_of(pool)) == 1
         assert pool.drain(TIMEOUT)
     assert lane.heard == list(range(100))
     assert lane.overlaps == 0
