@@ -355,7 +355,7 @@ def lets_others_connect(peer: Peer) -> bool:
 
     def hear(*_: object, **named: object) -> None:
         thread.start()
-        answers.append(connected.wait(0.5))
+        answers.append(connected.wait(3))
 
     peer.connect(hear)
     peer.send()

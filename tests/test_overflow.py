@@ -403,7 +403,7 @@ def test_nobody_passes_those_who_wait_even_if_there_were_room_for_one() -> None:
 
 
 def test_those_behind_one_who_gives_up_move_on() -> None:
-    with WorkerPool(1, max_pending=2, block_timeout=0.3) as pool:
+    with WorkerPool(1, max_pending=2, block_timeout=2) as pool:
         large, small = fan_out(pool, Ear(), Ear()), signal_to(Ear(), pool)
         with held(pool):
             small.send_async(None)
@@ -512,7 +512,7 @@ def test_cancelling_makes_room_for_those_who_wait() -> None:
 def test_disconnecting_a_tracked_receiver_touches_only_what_was_admitted() -> None:
     """The sender that still waits for room is not counted, whatever becomes of its delivery."""
     ear = Ear()
-    with WorkerPool(1, max_pending=1, block_timeout=0.3) as pool, held(pool) as gate:
+    with WorkerPool(1, max_pending=1, block_timeout=2) as pool, held(pool) as gate:
         signal = Signal(executor=pool)
         connection = signal.connect(ear, tracked=True)
         pool.submit(int)
