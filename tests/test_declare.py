@@ -47,6 +47,22 @@ def test_declared_signal_is_pickled_by_its_place() -> None:
     assert pickle.loads(pickle.dumps(pizza_done)) is pizza_done
 
 
+class Doors:
+    @Signal.declare
+    @staticmethod
+    def opened(sender: "Oven", *, degrees: int) -> None:
+        """Sent when a door opens."""
+
+
+def test_declared_in_a_class_it_may_be_a_static_method() -> None:
+    assert Doors.opened.name == "opened"
+    assert Doors.opened.providing_args == ("degrees",)
+    assert Doors.opened.__doc__ == "Sent when a door opens."
+    assert pickle.loads(pickle.dumps(Doors.opened)) is Doors.opened
+    with pytest.raises(TypeError, match="plain function, not <int>"):
+        Signal.declare(staticmethod(3))  # type: ignore[arg-type]
+
+
 def test_doc_of_the_definition_may_be_missing() -> None:
     @Signal.declare
     def silent(sender: object) -> None: ...

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 
 from tsignals.__main__ import main
@@ -103,6 +104,18 @@ def test_reader_that_is_gone_ends_it_without_a_word(arguments: list[str]) -> Non
         )
     assert done.stderr == b""
     assert done.returncode in ((0, 141) if "--help" in arguments else (141,))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell as POSIX has it")
+@pytest.mark.parametrize(
+    "arguments", [["demo", "--requests", "1"], ["map", "helpers"]], ids=" ".join
+)
+def test_nobody_need_have_given_it_an_output(arguments: list[str]) -> None:
+    done = processes.command(
+        ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "tsignals", *arguments],
+        env=processes.environment(),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes as POSIX has them")

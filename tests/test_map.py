@@ -458,6 +458,19 @@ def test_django_project_is_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "ImproperlyConfigured" in said
 
 
+@pytest.mark.once
+def test_django_project_without_apps_of_its_own_shows_what_is_heard(tmp_path: Path) -> None:
+    pytest.importorskip("django")
+    (tmp_path / "bare.py").write_text(
+        "INSTALLED_APPS = ['django.contrib.contenttypes', 'django.contrib.auth']\n"
+    )
+    map = [sys.executable, "-m", "tsignals", "map", "--django-settings", "bare"]
+    done = processes.command(map, cwd=tmp_path, env=processes.environment())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "django.contrib.auth.management.create_permissions" in done.stdout
+    assert "nobody hears it" not in done.stdout
+
+
 # -- Graphs, and colours --
 
 
@@ -509,6 +522,26 @@ def on_a_terminal(*what: str) -> str:
     with contextlib.redirect_stdout(Terminal()) as out:
         assert main(["map", *what]) == 0
     return out.getvalue()
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_terminal_gets_utf_8_whatever_it_says_of_itself(
+    program: Path, monkeypatch: pytest.MonkeyPatch, rich: bool
+) -> None:
+    if rich:
+        pytest.importorskip("rich")
+    else:
+        monkeypatch.setitem(sys.modules, "rich", None)
+
+    class Ascii(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    written = io.BytesIO()
+    with contextlib.redirect_stdout(Ascii(written, encoding="ascii")) as out:
+        assert main(["map", "mapped.receivers"]) == 0
+        out.flush()
+    assert "└─ " in written.getvalue().decode("utf-8")
 
 
 def test_tree_has_colours_on_a_terminal_where_rich_is(
@@ -580,6 +613,25 @@ def test_sender_that_cannot_be_written_is_shown_all_the_same() -> None:
     with signal.connect(ignore, sender):
         [entry] = connections(signal)
     assert [each["sender"] for each in entry["receivers"]] == ["<int>"]
+
+
+@pytest.mark.parametrize("format", ["tree", "mermaid", "dot", "json", "html"])
+def test_values_and_docs_take_one_line_and_may_have_what_no_encoding_has(
+    format: str, tmp_path: Path
+) -> None:
+    (tmp_path / "odd.py").write_text(
+        "from tsignals import Signal\n\n"
+        "odd = Signal(['two\\nlines', 'half\\ud800'])\n"
+        "odd.__doc__ = 'Half a letter: \\ud800'\n"
+    )
+    map = [sys.executable, "-m", "tsignals", "map", "odd", "--format", format]
+    done = processes.command(map, cwd=tmp_path, env=processes.environment())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lines" in done.stdout
+    assert "two\nlines" not in done.stdout
+    if format == "json":
+        [entry] = json.loads(done.stdout)
+        assert entry["providing_args"] == ["two\\nlines", "half\\ud800"]
 
 
 def test_names_and_uids_take_one_line_whatever_they_are() -> None:

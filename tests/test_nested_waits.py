@@ -25,7 +25,7 @@ from helpers import (
 )
 from pools import add_up, held, signal_to
 
-from tsignals import Deliveries, Delivery, Signal, WorkerPool
+from tsignals import Deliveries, Delivery, Retry, Signal, WorkerPool
 
 Wait = Callable[[Deliveries], object]
 
@@ -289,23 +289,37 @@ def test_finalizer_of_what_a_worker_lets_go_may_wait_for_another(what: str) -> N
     assert answers == [7]
 
 
-def test_finalizer_that_waits_for_what_its_worker_has_just_taken_is_refused() -> None:
+@pytest.mark.parametrize("batch", [False, True])
+def test_finalizer_that_waits_for_what_its_worker_has_just_taken_is_refused(batch: bool) -> None:
     """It runs where the worker knows of it and nobody else does."""
     answers = list[Any]()
 
-    class Stack(list[int]):
-        def pop(self, *place: Any) -> int:
-            taken = super().pop(*place)
+    def interrupts() -> None:
+        if not answers:
             try:  # as a finalizer would that the collector calls now
                 answers.append(delivery.result(TIMEOUT))
             except RuntimeError as error:
                 answers.append(error)
+
+    class Stack(list[int]):
+        def pop(self, *place: Any) -> int:
+            taken = super().pop(*place)
+            interrupts()
             return taken
+
+    class Claims(list[Any]):
+        def append(self, claim: object) -> None:
+            super().append(claim)
+            interrupts()
 
     with WorkerPool(1) as pool:
         with held(pool):
-            [delivery] = signal_to(lambda **named: "ran", pool).send_async(None).futures
-            inside.replace_untaken(delivery, Stack)
+            terms = {"retry": Retry(OSError)} if batch else {}
+            [delivery] = signal_to(lambda **named: "ran", pool, **terms).send_async(None).futures
+            if batch:
+                inside.replace_untaken(delivery, Stack)
+            else:
+                inside.replace_claims(delivery, Claims)
         assert delivery.result(TIMEOUT) == "ran"
         assert "finalizer" in str(answers[0])
 
@@ -887,9 +901,9 @@ def test_finalizer_of_what_was_sent_may_wait_where_that_is_let_go(
     how: str, is_async: bool, terms: str
 ) -> None:
     """Nobody has interrupted anything: the last reference goes in a step of ours."""
-    if how == "drop_oldest" and is_async and not gil_is_on():
-        # The loop lets go of it. Its finalizer then runs in the thread that made it, wherever that
-        # is: here in our wait for room, where nothing may wait.
+    if is_async and not how.startswith("prepare") and not gil_is_on():
+        # The loop may let go of it. Its finalizer then runs in the thread that made it, wherever
+        # that is: here in our wait for room, say, where nothing may wait.
         pytest.skip("without the GIL this finalizer interrupts the sender")
 
     async def on_loop(**named: Any) -> None: ...

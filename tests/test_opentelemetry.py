@@ -420,6 +420,32 @@ def test_receiver_that_leaves_a_span_current_does_not_leave_it_to_the_sender(
         assert trace.get_current_span() is request
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_receiver_that_detaches_what_another_attached_leaves_no_span_that_has_ended(
+    instrumented: Collected, together: bool
+) -> None:
+    """As one does that opens a span for a request, and one that closes it."""
+    tokens = list[Any]()
+
+    def begins(**named: Any) -> None:
+        span = instrumented.tracer.start_span("theirs")
+        tokens.append(context.attach(trace.set_span_in_context(span)))
+
+    def ends(**named: Any) -> None:
+        context.detach(tokens.pop())
+
+    began = signal_with(begins)
+    ended = began if together else signal_with(ends)
+    if together:
+        began.connect(ends, weak=False)
+    with instrumented.tracer.start_as_current_span("request") as request:
+        began.send(None)
+        ended.send(None) if not together else None
+        assert trace.get_current_span() is request
+    assert not trace.get_current_span().is_recording()
+    assert not trace.get_current_span().get_span_context().is_valid
+
+
 def test_processes_are_counted_and_have_no_span(instrumented: Collected) -> None:
     with ProcessPoolExecutor(1) as executor, elsewhere.connect(doubles):
         elsewhere.via(executor).send_async(None, value=1).results(TIMEOUT)

@@ -710,7 +710,7 @@ def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room(way: str
         assert pool.stats().dropped == 0
 
 
-def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room_for_plain_ones() -> None:
+def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room_for_a_batch() -> None:
     taken = Latch()
 
     class Slow(list[int]):
@@ -720,7 +720,7 @@ def test_drop_oldest_drops_nothing_while_a_worker_is_about_to_make_room_for_plai
             return place
 
     with WorkerPool(1, max_pending=1, overflow="drop_oldest") as pool:
-        signal = signal_to(Ear(response="heard"), pool)
+        signal = signal_to(Ear(response="heard"), pool, retry=Retry(OSError))
         with held(pool):
             first: Any = signal.send_async(None)[0][1]
             inside.replace_untaken(first, Slow)

@@ -357,7 +357,7 @@ def test_what_stands_here_is_all_of_the_package() -> None:
 # What CPython 3.13 leaves out of a ``try`` and matters to nobody: its ``finally`` only lets go of
 # references, or it runs in a thread in which no signal handler does.
 HALF_PROTECTED = {
-    "_base.watchdog._suspended_in",
+    "_base.stacks._suspended_in",
     "_calling.group.Group.run",
     "_pool.atomic_state.AtomicState._look",
     "_pool.atomic_state.AtomicState.add",

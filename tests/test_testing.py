@@ -350,6 +350,15 @@ def test_wait_gives_up_and_says_what_was_sent() -> None:
         assert waiting.result() is sent
 
 
+def test_value_may_have_the_name_of_any_argument() -> None:
+    paid = Signal(name="paid")
+    with capture(paid) as sent:
+        paid.send(None, self=1, named=2)
+    sent.assert_once(self=1, named=2)
+    with pytest.raises(AssertionError, match="self=2"):
+        sent.assert_once(self=2)
+
+
 def test_assertions_say_what_was_sent_instead() -> None:
     paid, shipped = Signal(name="paid"), Signal(name="shipped")
     with capture(paid) as sent:

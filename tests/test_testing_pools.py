@@ -15,6 +15,7 @@ from typing import Any
 import inside
 import processes
 import pytest
+from event_loops import AsyncLatch
 from helpers import (
     TIMEOUT,
     Boom,
@@ -551,6 +552,32 @@ def test_test_takes_the_failures_that_it_expects() -> None:
         [(receiver, error)] = pool.failures
         assert (receiver, type(error)) == (failing, Boom)
         pool.failures.clear()
+
+
+def test_list_of_failures_may_be_replaced() -> None:
+    signal = signal_with(failing)
+    with quiet(), pytest.raises(AssertionError, match="raised Boom"), fresh_pool() as pool:
+        signal.send_async(None).wait(TIMEOUT)
+        pool.failures = []
+        signal.send_async(None).wait(TIMEOUT)
+        assert len(pool.failures) == 1
+
+
+def test_async_receiver_that_hangs_is_shown_where_it_stands_and_not_its_loop() -> None:
+    bank = AsyncLatch()
+
+    async def pays(**named: Any) -> None:
+        await bank()
+
+    signal = signal_with(pays)
+    with pytest.raises(AssertionError) as raised, fresh_pool(1, timeout=0.05) as pool:
+        signal.send_async(None)
+        assert bank.entered.wait(TIMEOUT)
+    [told] = str(raised.value).split("has run for")[1:]
+    assert told.index("await bank()") < told.index("in __call__")
+    assert "run_forever" not in told
+    bank.opened.set()
+    assert pool.drain(TIMEOUT)
 
 
 def test_receiver_that_hangs_fails_the_test_and_does_not_hang_it() -> None:

@@ -9,12 +9,13 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import chrome_traces
 import pytest
+from executor_signals import doubles, elsewhere
 from helpers import TIMEOUT, Boom, Ear, Latch, Thing, awaited, together, wait_until
 from inside import observers_now, pauses_of
 from pools import held
@@ -262,6 +263,13 @@ def test_close_ends_it_at_once() -> None:
         latch.opened.set()
     assert t.sends[0].calls[0].outcome is None
     assert "under way" in str(t)
+
+
+def test_what_ran_in_another_process_says_how_it_ended() -> None:
+    with ProcessPoolExecutor(1) as executor, elsewhere.connect(doubles), trace() as t:
+        elsewhere.via(executor).send_async(None, value=1).results(TIMEOUT)
+        wait_until(lambda: t.sends[0].calls[0].outcome is not None)
+    assert str(t).endswith("executor_signals.doubles  completed elsewhere")
 
 
 def test_what_never_ran_says_why() -> None:

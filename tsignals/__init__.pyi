@@ -55,6 +55,9 @@ class _HearsSignal(Protocol[_SenderIn, _Values]):
         self, signal: Any, sender: _SenderIn, *args: _Values.args, **named: _Values.kwargs
     ) -> object: ...
 
+class _HearsNoSender(Protocol[_Values]):
+    def __call__(self, signal: Any, *args: _Values.args, **named: _Values.kwargs) -> object: ...
+
 class _HearsBoth(Protocol[_SenderIn, _Values]):
     def __call__(
         self, sender: _SenderIn, signal: Any, *args: _Values.args, **named: _Values.kwargs
@@ -64,6 +67,7 @@ _Fits: TypeAlias = (
     _HearsSender[_Sender, _Values]
     | _HearsSignal[_Sender, _Values]
     | _HearsBoth[_Sender, _Values]
+    | _HearsNoSender[_Values]
     | Callable[_Values, object]
 )
 _Pairs: TypeAlias = list[tuple[Callable[..., Any], Any]]
@@ -143,8 +147,13 @@ class Signal(Generic[_Of, _Named]):
     @property
     def here(self) -> _View[_Of, _Named]: ...
 
-# What `receiver` knows of: only there it matters whether a signal was declared.
-class _Declared(Signal[_Of, _Named]): ...
+# What `receiver` knows of: only there it matters whether a signal was declared. Nothing is both,
+# by a method that they have otherwise: or mypy could not say what `receiver` gives.
+class _IsNotDeclared(HasConnect, Protocol):
+    def __sizeof__(self) -> int: ...
+
+class _Declared(Signal[_Of, _Named]):
+    def __sizeof__(self, declared: None) -> int: ...  # type: ignore[override]
 
 class _Connects(Generic[_Sender, _Values]):
     def __call__(self, function: _Fits[_Sender, _Values], /) -> Callable[..., Any]: ...
@@ -164,7 +173,7 @@ def receiver(
 ) -> _Connects[_Sender, _Values]: ...
 @overload
 def receiver(
-    signal: HasConnect | Iterable[HasConnect], **connect_arguments: object
+    signal: _IsNotDeclared | Iterable[HasConnect], **connect_arguments: object
 ) -> Callable[[_F], _F]: ...
 
 class _Background(Generic[_P, _R_co]):
@@ -241,7 +250,6 @@ class Namespace(Mapping[str, Signal[Any, ...]]):
     def signal(
         self,
         name: str,
-        /,
         *,
         providing_args: Iterable[str] | None = None,
         use_caching: bool = False,

@@ -49,6 +49,8 @@ def run_demo(chosen: argparse.Namespace) -> int:
 
 def program() -> int:
     """``main``, for a process of its own: one whose reader has gone ends without a word."""
+    if sys.stdout is None:  # it was closed before
+        sys.stdout = open(os.devnull, "w")
     try:
         try:
             return main()

@@ -45,6 +45,8 @@ def checked_values(providing_args: Iterable[str] | None) -> tuple[str, ...]:
 
 def declare(make: Callable[[list[str], str], S], stub: object) -> S:
     """What ``make`` makes of the values and the name that ``stub`` declares; with its doc."""
+    if type(stub) is staticmethod:  # in a class, where checkers would take a sender for its object
+        stub = stub.__func__
     if type(stub) is not FunctionType or inspect.iscoroutinefunction(stub):
         raise TypeError(f"declare needs a plain function, not {name_of(stub)}: {_HINT}")
     signal = make(_values(stub), stub.__name__)

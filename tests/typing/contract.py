@@ -261,7 +261,8 @@ def by_name() -> None:
     shop = Namespace()
     assert_type(shop.signal("paid", providing_args=["order"], executor=WorkerPool()), Signal)
     assert_type(shop["paid"], Signal)
-    shop.signal("paid", name="paid")  # type: ignore[call-arg]
+    assert_type(shop.signal(name="paid"), Signal)
+    shop.signal("paid", name="paid")  # type: ignore[misc]
     shop.signal(3)  # type: ignore[arg-type]
 
 

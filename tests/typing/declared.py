@@ -59,6 +59,7 @@ def hears_sender(sender: Oven, **named: Any) -> None: ...
 def hears_any_sender(sender: object, toppings: list[str], **named: Any) -> None: ...
 def hears_signal(signal: Signal, sender: Oven, size: int, **named: Any) -> None: ...
 def hears_both(sender: Oven, signal: Signal, size: int, **named: Any) -> None: ...
+def hears_signal_alone(signal: Signal, **named: Any) -> None: ...
 def hears_value(size: int, **named: Any) -> None: ...
 def hears_by_name(sender: Oven, *, size: float, **named: Any) -> None: ...
 def hears_what_is_there(sender: Oven, size: int = 0, price: int = 3, **named: Any) -> None: ...
@@ -85,6 +86,7 @@ def connects(kitchen: Kitchen) -> None:
     pizza_done.connect(hears_any_sender)
     pizza_done.connect(hears_signal)
     pizza_done.connect(hears_both)
+    pizza_done.connect(hears_signal_alone)
     pizza_done.connect(hears_value, once=True)
     pizza_done.connect(hears_by_name)
     pizza_done.connect(hears_what_is_there)
@@ -184,6 +186,45 @@ def hears(signal: Signal) -> None:
 
 announces(pizza_done, Oven())
 hears(pizza_done)
+
+
+# With ``Any``, which fits everything, and may so hide what does not
+
+
+@Signal.declare
+def noted(sender: Any, *, data: dict[str, Any]) -> None: ...
+
+
+def customer(sender: Oven, **named: Any) -> Any: ...
+
+
+@receiver(noted)
+def notes(sender: Oven, data: dict[str, Any], **named: Any) -> None: ...
+
+
+@receiver(noted)  # error
+def notes_what_it_is_not(sender: Oven, data: str, **named: Any) -> None: ...
+
+
+@receiver(pizza_done, ordered=customer)
+def in_order(sender: Oven, size: int, **named: Any) -> None: ...
+
+
+@receiver(pizza_done, ordered=customer)  # error
+def not_in_order(sender: Oven, size: str, **named: Any) -> None: ...
+
+
+# In a class
+
+
+class Doors:
+    @Signal.declare
+    @staticmethod
+    def opened(sender: Oven, *, degrees: int) -> None: ...
+
+
+Doors.opened.send(Oven(), degrees=200)
+Doors.opened.send(Oven(), degrees="hot")  # error
 
 
 # Stubs

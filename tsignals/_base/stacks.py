@@ -1,9 +1,10 @@
-"""Where other threads stand: their stacks, read while they run."""
+"""Where other threads and tasks stand: their stacks, read while they run."""
 
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 from tsignals._base.log import show
 
@@ -14,6 +15,50 @@ _THREAD = re.compile(  # a name may stand in between, and have lines of its own
     re.MULTILINE,
 )
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
+
+
+class Standing:
+    """Where that stands which starts here and now: in its thread, or suspended in its task."""
+
+    __slots__ = ("_coroutine", "_thread")
+
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
+        self._coroutine = _current_coroutine()
+
+    def stack(self) -> list[str]:
+        """Where it stands now, as ``traceback`` formats it; the innermost call last."""
+        frames = [*_suspended_in(self._coroutine)]
+        if frames:
+            pairs = ((frame, frame.f_lineno) for frame in frames)
+            return traceback.StackSummary.extract(pairs).format()
+        return stack_of(self._thread)
+
+
+def _current_coroutine() -> object:
+    """That of the task that runs here, if it is asyncio's; which need not be imported for this."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    task = asyncio.current_task()
+    return None if task is None else task.get_coro()
+
+
+def _suspended_in(awaited: object) -> Iterator[FrameType]:
+    """The frames of a coroutine that waits, the innermost last; none if it runs just now."""
+    frames = []
+    while awaited is not None:
+        for kind in ("cr", "gi", "ag"):
+            frame = getattr(awaited, f"{kind}_frame", None)
+            if frame is not None:
+                if getattr(awaited, f"{kind}_running", False) and kind != "ag":
+                    return
+                frames.append(frame)
+                awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+                break
+        else:  # a future, or what has no frame of its own
+            awaited = getattr(awaited, "gi_yieldfrom", None)
+    yield from frames
 
 
 def stack_of(thread: int) -> list[str]:

@@ -18,13 +18,11 @@ import contextlib
 import contextvars
 import logging
 import queue
-import sys
 import threading
-import traceback
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from time import monotonic
-from types import FrameType, MethodType
+from types import MethodType
 
 from tsignals._base import process
 from tsignals._base.definition import for_signal, name_of
@@ -33,7 +31,7 @@ from tsignals._base.identity import identity
 from tsignals._base.inbox import Inbox
 from tsignals._base.interrupts import undisturbed
 from tsignals._base.log import log_in_thread
-from tsignals._base.stacks import stack_of, text_of
+from tsignals._base.stacks import Standing, text_of
 
 AGAIN = 60.0
 """Seconds after which a receiver that still runs, or does so again, is told of once more."""
@@ -57,49 +55,15 @@ class Limit:
 class Call:
     """A receiver that runs."""
 
-    __slots__ = ("context", "coroutine", "due", "event", "limit", "started_at")
+    __slots__ = ("context", "due", "event", "limit", "standing", "started_at")
 
     def __init__(self, event: Event, limit: Limit) -> None:
         self.event = event
         self.limit = limit
         self.started_at = monotonic()
         self.due = self.started_at + limit.seconds
-        self.coroutine = _current_coroutine()
+        self.standing = Standing(event.thread_id)
         self.context = contextvars.copy_context()  # for the log: with the request's id
-
-    def stack(self) -> list[str]:
-        """Where it stands now; the innermost call last."""
-        frames = [*_suspended_in(self.coroutine)]
-        if frames:
-            pairs = ((frame, frame.f_lineno) for frame in frames)
-            return traceback.StackSummary.extract(pairs).format()
-        return stack_of(self.event.thread_id)
-
-
-def _current_coroutine() -> object:
-    """That of the task that runs here, if it is asyncio's; which need not be imported for this."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
-        return None
-    task = asyncio.current_task()
-    return None if task is None else task.get_coro()
-
-
-def _suspended_in(awaited: object) -> Iterator[FrameType]:
-    """The frames of a coroutine that waits, the innermost last; none if it runs just now."""
-    frames = []
-    while awaited is not None:
-        for kind in ("cr", "gi", "ag"):
-            frame = getattr(awaited, f"{kind}_frame", None)
-            if frame is not None:
-                if getattr(awaited, f"{kind}_running", False) and kind != "ag":
-                    return
-                frames.append(frame)
-                awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
-                break
-        else:  # a future, or what has no frame of its own
-            awaited = getattr(awaited, "gi_yieldfrom", None)
-    yield from frames
 
 
 class Warned:
@@ -212,7 +176,7 @@ class Watchdog:
 
     def _tell(self, key: Key, call: Call) -> bool:
         """Log where it stands; whether it still runs."""
-        stack = text_of(call.stack) or "  (its stack is not known)\n"
+        stack = text_of(call.standing.stack) or "  (its stack is not known)\n"
         if self.calls.get(key) is not call:  # S3
             return False
         event = call.event

@@ -123,7 +123,7 @@ class Batch(Entry):
 class BatchDelivery(Delivery):
     """One that shares what it can with the others of its batch."""
 
-    __slots__ = ("_index", "_taken_by")
+    __slots__ = ("_index", "_send", "_taken_by")
     _index: int  # among them
     _taken_by: Claim  # of the worker that has taken it without asking who else wants it
     _batch: Batch

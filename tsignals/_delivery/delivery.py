@@ -122,7 +122,7 @@ class Delivery(MayRunAgain):
     what the receiver raised; a worker of the same pool that waits runs it if it has not started.
     """
 
-    __slots__ = ("_send", "receiver", "sender", "signal")
+    __slots__ = ("receiver", "sender", "signal")
 
     _gate: Gate | None = None  # of a tracked receiver, until it is inside
     _core: Core
@@ -257,7 +257,7 @@ class Delivery(MayRunAgain):
 class SingleDelivery(Delivery):
     """One that stands in the queue by itself: an ordered one, an async one, one that is held."""
 
-    __slots__ = ("_claims", "_gate", "_ordered_by", "_retry", "_turn")
+    __slots__ = ("_claims", "_gate", "_ordered_by", "_retry", "_send", "_turn")
 
     def __init__(
         self, core: Core, receiver: Receiver, send: Sending, lane: object, options: Options

@@ -13,7 +13,7 @@ from tsignals._delivery.delivery import Delivery, Live, Sending, SingleDelivery,
 from tsignals._delivery.general import GeneralBatch, GeneralDelivery
 from tsignals._delivery.keys import asking, in_pool
 from tsignals._delivery.other_executors import deliver_elsewhere
-from tsignals._delivery.plain import PlainDelivery, PlainSend
+from tsignals._delivery.plain import PlainDelivery, PlainSend, SoleDelivery
 from tsignals._delivery.watched import is_taken
 from tsignals._pool.admission import take
 from tsignals._pool.core import Core
@@ -104,9 +104,13 @@ def deliver_plain(
     named: Named,
 ) -> Deliveries:
     """Have ``core``, which has no ``around``, call plain receivers: all of them, or none."""
-    send = PlainSend()
     _, only, call = plan.background
-    send.call = call if only in named and len(named) == 1 else _caller(plan, named)
+    if only not in named or len(named) > 1:
+        call = _caller(plan, named)
+    if len(receivers) == 1 and not plan.retries:
+        return _deliver_to_one(core, call, receivers[0], signal, sender, named)
+    send = PlainSend()
+    send.call = call
     send.named = named
     send.retries = plan.retries
     send.context = context_of_sender()
@@ -126,10 +130,9 @@ def deliver_plain(
         index += 1
         batch.append(delivery)
         deliveries.append((receiver, delivery))
-    send._stack = [0] if index == 1 else [*range(index - 1, -1, -1)]
+    send._stack = [*range(index - 1, -1, -1)]
     send.asked = None
-    # This last: until here, an interrupt leaves no cycle. One that has grown keeps room for more.
-    send.deliveries = batch[:] if index == 1 else batch
+    send.deliveries = batch  # this last: until here, an interrupt leaves no cycle
     admitted_here = False
     try:
         take(core, [send], index * ADMITTED, find_room)
@@ -141,6 +144,33 @@ def deliver_plain(
         core.drops.log_now_and_then()
     if send.retries:
         core.timer.be_ready(core)
+    return deliveries
+
+
+def _deliver_to_one(
+    core: Core,
+    call: BackgroundCaller,
+    receiver: Receiver,
+    signal: object,
+    sender: object,
+    named: Named,
+) -> Deliveries:
+    """The same for one that is not tried again: shorter, as most sends have one receiver."""
+    delivery = SoleDelivery()
+    delivery._phase = PENDING
+    delivery._claims = []
+    delivery._core = core
+    delivery.signal = signal
+    delivery.sender = sender
+    delivery.receiver = receiver
+    delivery.call = call
+    delivery.named = named
+    delivery.context = context_of_sender()
+    deliveries = Deliveries()
+    deliveries.append((receiver, delivery))
+    take(core, [delivery], ADMITTED, find_room)
+    if core.drops.dropped or core.drops.lost:
+        core.drops.log_now_and_then()
     return deliveries
 
 

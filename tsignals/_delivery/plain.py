@@ -1,4 +1,7 @@
-"""The batch of receivers that are called as they are: with no options, and nothing around them."""
+"""A send to receivers that are called as they are: with no options, and nothing around them.
+
+To several it is a batch; to one, the delivery is all there is of it.
+"""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -11,38 +14,15 @@ from tsignals._delivery.delivery import Delivery, Send
 from tsignals._pool.seam import Result
 
 
-class PlainSend(Send, Batch):
-    """A send to receivers that have no options, into a pool that has nothing around them."""
-
-    __slots__ = ("call", "context", "named", "queued_at", "retries")
-    call: BackgroundCaller  # calls one receiver with what was sent; see compiled.BACKGROUND
-    retries: tuple[Retry | None, ...]  # of the deliveries, by index; empty: of none
-
-    __init__ = object.__init__  # filled in by dispatch: to have a constructor called takes longer
-
-    def _mark_queued(self, now: float) -> None:
-        self.queued_at = now
-
-    @foreign
-    def forget_sent(self) -> None:
-        self.named = self.context = None  # type: ignore[assignment]
-
-
-class PlainDelivery(BatchDelivery):
-    """One receiver's call, without anything to keep but the call."""
+class Plain(Delivery):
+    """A delivery without anything to keep but the call."""
 
     __slots__ = ()
     # Dispatch sets it, and nobody another.
-    _send: PlainSend  # pyright: ignore[reportIncompatibleVariableOverride]
+    _send: "PlainSend | SoleDelivery"  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    __init__: Callable[..., None] = object.__init__  # as above
-
-    _batch = Delivery.__dict__["_send"]  # the same slot: a property would take a call each time
-
-    @property
-    def _retry(self) -> Retry | None:  # type: ignore[override]
-        retries = self._send.retries
-        return retries[self._index] if retries else None
+    __init__: Callable[..., None] = object.__init__
+    """Dispatch fills it in: to have a constructor called takes longer."""
 
     @foreign
     def _perform(self) -> Result:
@@ -58,6 +38,38 @@ class PlainDelivery(BatchDelivery):
             # See drop_frame; and this frame may live as long as what a receiver has raised.
             del self, send, context, named
 
+
+class PlainSend(Send, Batch):
+    """A send to receivers that have no options, into a pool that has nothing around them."""
+
+    __slots__ = ("call", "context", "named", "queued_at", "retries")
+    call: BackgroundCaller  # calls one receiver with what was sent; see compiled.BACKGROUND
+    retries: tuple[Retry | None, ...]  # of the deliveries, by index; empty: of none
+
+    __init__ = object.__init__  # as above
+
+    def _mark_queued(self, now: float) -> None:
+        self.queued_at = now
+
+    @foreign
+    def forget_sent(self) -> None:
+        _forget_sent(self)
+
+
+class PlainDelivery(Plain, BatchDelivery):
+    """One of several."""
+
+    __slots__ = ()
+    _send: PlainSend  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    # The same slot: a property would take a call each time.
+    _batch = BatchDelivery.__dict__["_send"]
+
+    @property
+    def _retry(self) -> Retry | None:  # type: ignore[override]
+        retries = self._send.retries
+        return retries[self._index] if retries else None
+
     def _forget(self) -> object:
         send = self._send
         if send._stack:
@@ -66,8 +78,28 @@ class PlainDelivery(BatchDelivery):
             last = send.deliveries.count(None) == len(send.deliveries) - 1
         else:
             last = all(each is self or each.done() for each in send._tasks())
-        if not last:  # others have not ended
-            return None
-        kept = send.named, send.context
-        send.named = send.context = None  # type: ignore[assignment]
-        return kept
+        return _forget_sent(send) if last else None  # others have not ended
+
+
+class SoleDelivery(Send, Plain):
+    """The only one of a send, and all that there is of that."""
+
+    __slots__ = ("_claims", "call", "context", "named", "queued_at")
+    call: BackgroundCaller
+
+    @property
+    def _send(self) -> "SoleDelivery":  # type: ignore[override]
+        return self
+
+    def _mark_queued(self, now: float) -> None:
+        self.queued_at = now
+
+    def _forget(self) -> object:
+        return _forget_sent(self)
+
+
+def _forget_sent(send: PlainSend | SoleDelivery) -> object:
+    """Let go of what was sent, and return it."""
+    kept = send.named, send.context
+    send.named = send.context = None  # type: ignore[assignment]
+    return kept

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from tsignals._base.around import drop_frame, surrounded
-from tsignals._base.interrupts import foreign, outcome_of
+from tsignals._base.interrupts import critical, foreign, outcome_of
 from tsignals._base.retry import Pause
 from tsignals._pool.future import PoolFuture
 from tsignals._pool.lanes import Turn, joined, standing_before
@@ -53,9 +53,11 @@ class Task(PoolFuture, Entry):
     def _entry(self) -> Entry:
         return self
 
+    @critical
     def _take(self, claim: Claim) -> "Task | None":
         # It may be queued twice (E1 in backlog), and a worker has but one claim for all it takes.
-        if self._claimed_by is None and self._claim(claim):
+        # Most have no claims when they are taken.
+        if (not self._claims or self._claimed_by is None) and self._claim(claim):
             return self
         if self._ended_unrun():
             self._core.pass_on(self)  # its turn came after that
@@ -97,7 +99,8 @@ class Task(PoolFuture, Entry):
 
     def _leave_unless_asked(self) -> bool:
         """As ``_leave``, unless somebody waits for it, or wants to be told of its end."""
-        if self._find_waiters() is not None:
+        # Most have but the claim of the worker. Copied, for the order: see ``future``.
+        if len(self._claims.copy()) > 1 and self._find_waiters() is not None:
             return False
         self._leave()
         return True

@@ -63,12 +63,11 @@ def run(chosen: argparse.Namespace) -> int:
     except Failed as error:
         print(f"python -m tsignals map: {error}", file=sys.stderr)
         return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     if chosen.format == "tree" and sys.stdout.isatty() and print_tree(signals):
         return 0
-    text = FORMATS[chosen.format](signals)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")
-    sys.stdout.write(text)
+    sys.stdout.write(FORMATS[chosen.format](signals))
     return 0
 
 
@@ -77,15 +76,17 @@ def _find(chosen: argparse.Namespace) -> list[SignalEntry]:
     if chosen.django_settings is not None:
         apps = _set_django_up(chosen.django_settings)
         modules = modules or apps
-    if not modules:
+    if not modules and chosen.django_settings is None:
         raise Failed("name a module, or give --django-settings")
     for each in modules:  # one by one: the error names it
         module = each.partition(":")[0]
         _trying(f"cannot import {module}", functools.partial(importlib.import_module, module))
     try:
-        return connections(*modules, unheard=chosen.unheard)
+        found = connections(*modules, unheard=chosen.unheard)
     except (AttributeError, ValueError) as error:
         raise Failed(str(error)) from error
+    # No module: of a project that has but Django's apps, what is heard.
+    return found if modules else [each for each in found if each["receivers"]]
 
 
 def _set_django_up(settings: str) -> list[str]:

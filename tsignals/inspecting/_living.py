@@ -124,8 +124,8 @@ class Living:
             "library": library,
             "attribute": attribute,
             "defined": defined,
-            "providing_args": [str(each) for each in args],
-            "doc": first_line(said) if isinstance(said, str) and said.strip() else doc,
+            "providing_args": [one_line(str(each)) for each in args],
+            "doc": one_line(first_line(said) if isinstance(said, str) and said.strip() else doc),
             "receivers": receivers,
         }
 

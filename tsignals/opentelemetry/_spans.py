@@ -1,7 +1,6 @@
 """The spans of deliveries."""
 
 from collections.abc import Callable
-from contextvars import Token
 
 from opentelemetry import context, trace
 from opentelemetry.context import Context
@@ -18,17 +17,23 @@ OWN = context.create_key("tsignals-delivery")
 class _Delivery:
     """A receiver that runs, with its span."""
 
-    __slots__ = ("span", "token")
+    __slots__ = ("before", "has_ended", "span")
 
     def __init__(self, span: Span, within: Context) -> None:
         self.span = span
-        within = context.set_value(OWN, self, trace.set_span_in_context(span, within))
-        self.token: Token[Context] = context.attach(within)
+        self.has_ended = False
+        self.before = context.get_current()
+        context.attach(context.set_value(OWN, self, trace.set_span_in_context(span, within)))
 
     def leave(self) -> None:
         """Take the span back, in the context where it is current; there alone that can be."""
-        if context.get_value(OWN) is self:
-            context.detach(self.token)
+        self.has_ended = True
+        now = found = context.get_current()
+        # A receiver may have gone back to the context of an earlier one, by a token from there.
+        while isinstance(own := context.get_value(OWN, now), _Delivery) and own.has_ended:
+            now = own.before
+        if now is not found:
+            context.attach(now)
 
 
 class Deliveries(Observer):

@@ -53,7 +53,7 @@ class Captured(Block, list[Sent]):
         self._under_way: dict[int, tuple[Sent, int, dict[tuple[bool, int], Pair]]] = {}
         self._waiting: list[Inbox[None]] = []
 
-    def assert_once(self, **named: object) -> Sent:
+    def assert_once(self, /, **named: object) -> Sent:
         """Fail unless one send was captured, and has these values; return it.
 
         It may have others, too. ``sender`` and ``signal`` are compared by identity. Raises

@@ -11,7 +11,7 @@ from typing import Literal, TypedDict, Unpack
 from tsignals import WorkerPool, set_default_executor
 from tsignals._base.log import show
 from tsignals._base.overrides import here
-from tsignals._base.stacks import stack_of, text_of
+from tsignals._base.stacks import Standing, text_of
 from tsignals._base.timeouts import no_less_than_zero
 from tsignals._default import default_config
 from tsignals.observing import Event
@@ -55,9 +55,9 @@ class _Fresh(Scope):
     def __init__(self, pool: FreshPool, prefix: str) -> None:
         self.default = pool
         self._prefix = prefix
-        self._failures = pool.failures
+        self._pool = pool  # its list of failures may be replaced
         self._sends: set[int] = set()
-        self._running: dict[tuple[int, int | None], tuple[Event, float]] = {}
+        self._running: dict[tuple[int, int | None], tuple[Event, float, Standing]] = {}
         self._paused: dict[tuple[int, int | None], Event] = {}  # until the next attempt
         super().__init__()
 
@@ -76,7 +76,8 @@ class _Fresh(Scope):
     def started(self, event: Event) -> None:
         self._paused.pop((event.send, event.place), None)
         if self._is_mine(event):
-            self._running[event.send, event.place] = event, time.monotonic()
+            standing = Standing(event.thread_id)
+            self._running[event.send, event.place] = event, time.monotonic(), standing
 
     def retried(self, event: Event) -> None:
         if self._running.pop((event.send, event.place), None) is not None:
@@ -86,13 +87,13 @@ class _Fresh(Scope):
         self._running.pop((event.send, event.place), None)
         self._paused.pop((event.send, event.place), None)
         if event.outcome == "failed" and event.mode in TOLD and self._is_mine(event):
-            self._failures.append((event.receiver, event.exception))
+            self._pool.failures.append((event.receiver, event.exception))
 
     def left(self) -> list[str]:
         """What runs, for how long, and where it stands; and what waits to be tried again."""
         now, found = time.monotonic(), []
-        for event, since in list(self._running.values()):
-            stack = text_of(functools.partial(_innermost, event.thread_id))
+        for event, since, standing in list(self._running.values()):
+            stack = text_of(functools.partial(_innermost, standing))
             receiver, signal = name_of_receiver(event.receiver), name_of(event.signal)
             found.append(
                 f"receiver {receiver} of signal {signal} has run for {now - since:.1f} seconds in "
@@ -182,8 +183,8 @@ _everybodys: list[Fresh] = []
 """The blocks on the main thread, whose pools are the default of all; the last one's is."""
 
 
-def _innermost(thread: int) -> list[str]:
-    return stack_of(thread)[-6:]
+def _innermost(standing: Standing) -> list[str]:
+    return standing.stack()[-6:]
 
 
 def _hanging(pool: WorkerPool, scope: _Fresh, timeout: float) -> list[str]:

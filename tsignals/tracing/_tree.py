@@ -65,6 +65,8 @@ def _say_call(call: Call, over: bool) -> str:
         parts.append(f"attempt {call.attempts}")
     if call.outcome not in (None, "completed"):
         parts.append(f"{call.outcome}{f': {call.error}' if call.error else ''}")
+    elif len(parts) == 1:
+        parts.append("completed" if call.thread_name else "completed elsewhere")
     return "  ".join([parts[0], ", ".join(parts[1:])])
 
 
