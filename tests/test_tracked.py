@@ -632,12 +632,13 @@ def test_async_receivers_that_wait_for_each_other_do_not_deadlock(
 
 def test_circle_that_closes_late_lets_the_first_go_on() -> None:
     """The first waits while there is no circle yet; the second closes it."""
-    signals, close = [Signal(), Signal()], threading.Event()
+    signals, runs, close = [Signal(), Signal()], threading.Event(), threading.Event()
 
     def first(**named: Any) -> bool:
         return connections[1].disconnect(wait=True)
 
     def second(**named: Any) -> bool:
+        runs.set()
         assert close.wait(TIMEOUT)
         return connections[0].disconnect(wait=True)
 
@@ -646,6 +647,7 @@ def test_circle_that_closes_late_lets_the_first_go_on() -> None:
         signals[1].connect(second, tracked=True),
     ]
     later = Running(signals[1].send, None)
+    assert runs.wait(TIMEOUT)
     earlier = Running(signals[0].send, None)
     wait_until(lambda: not connections[1].connected)
     assert not earlier.done
