@@ -696,7 +696,7 @@ def test_deliveries_and_futures_of_others_are_waited_for_together(pool: WorkerPo
         ours = signal_of(pool, gate, Ear()).send_async(None).futures
         theirs = other.submit(gate)
         futures = [*ours, theirs]
-        assert concurrent.futures.wait(futures, 0.01).done == {ours[1]}
+        wait_until(lambda: concurrent.futures.wait(futures, 0.01).done == {ours[1]})
         waiting = [Running(concurrent.futures.wait, futures, TIMEOUT) for _ in range(3)]
         completing = Running(lambda: list(concurrent.futures.as_completed(futures, TIMEOUT)))
         gate.opened.set()
