@@ -6,9 +6,11 @@ import contextvars
 import gc
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import inside
 import pytest
 from helpers import TIMEOUT, BaseBoom, Boom, Latch, raiser, wait_until
 from requests_heard import SIGNALS, Heard, assert_told_in_full, executor_of_signals, hearing
@@ -492,18 +494,50 @@ def test_cancelling_a_request_while_it_is_told_of_cuts_no_receiver_short() -> No
     asyncio.run(main())
 
 
-def test_request_that_is_cancelled_with_its_loop_is_finished_too() -> None:
-    async def main() -> None:
-        until = asyncio.Event()
-        running.append(asyncio.create_task(Server(SignalMiddleware(hanging(until)))()))
-        await asyncio.wait_for(until.wait(), TIMEOUT)
+def test_loop_that_ends_waits_for_what_is_told_of_the_requests_that_it_cancels() -> None:
+    """It cancels them, and waits for the tasks that it has cancelled; others begin meanwhile."""
 
-    running: list[asyncio.Task[None]] = []
+    async def main() -> None:
+        for _ in range(3):
+            until = asyncio.Event()
+            running.append(asyncio.create_task(Server(SignalMiddleware(hanging(until)))()))
+            await asyncio.wait_for(until.wait(), TIMEOUT)
+
+    def takes_its_time(**named: Any) -> None:
+        time.sleep(0.01)
+        called.append("sync")
+
+    async def on_loop(**named: Any) -> None:
+        await asyncio.sleep(0.01)
+        called.append("async")
+
+    running, called = list[asyncio.Task[None]](), list[str]()
+    with (
+        request_finished.connect(takes_its_time),
+        request_finished.connect(on_loop),
+        hearing() as heard,
+    ):
+        for number in (3, 6):
+            asyncio.run(main())
+            assert all(task.cancelled() for task in running)
+            assert heard.outcomes == ["cancelled"] * number
+            assert sorted(called) == ["async"] * number + ["sync"] * number
+    assert not inside.loops_of_asgi()
+
+
+def test_loop_that_is_closed_without_its_generators_is_forgotten() -> None:
+    async def main() -> None:
+        await Server(SignalMiddleware(answering))()
+
     with hearing() as heard:
+        for _ in range(3):
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(main())
+            loop.close()
+        assert heard.outcomes == ["finished"] * 3
+        assert len(inside.loops_of_asgi()) == 1  # that is seen when another one comes
         asyncio.run(main())
-        assert running[0].cancelled()
-        wait_until(lambda: heard.outcomes)  # on a thread that the loop did not wait for
-    assert heard.outcomes == ["cancelled"]
+    assert not inside.loops_of_asgi()
 
 
 def test_loop_that_ends_while_a_request_is_told_of_cuts_no_receiver_short() -> None:

@@ -468,6 +468,38 @@ def test_orphans_that_a_cascade_deletes_are_announced_with_what_is_below_them(
     ]
 
 
+@pytest.mark.parametrize("whose", ["a cascade", "the program"])
+@pytest.mark.parametrize("new", [False, True])
+def test_what_another_parent_takes_in_is_deleted_when_the_flush_does_it_and_not_before(
+    session: Session, heard: Heard, whose: str, new: bool
+) -> None:
+    """SQLAlchemy spares it in the flush that saves the other, and deletes it in the next."""
+    ann = User(name="ann", posts=[Post(name="hello", remarks=[Remark(name="hm")])])
+    session.add_all([ann, eve := User(name="eve")])
+    session.commit()
+    [post], other = ann.posts, User(name="zoe", posts=[]) if new else eve
+    assert other.posts == []
+    heard.clear()
+    with session.no_autoflush:
+        session.delete(ann if whose == "a cascade" else post)
+        if new:
+            session.add(other)
+        other.posts.append(post)
+    deleted = list[list[str]]()
+    for _ in range(2):
+        session.flush()
+        events = heard.taken()
+        pre, post_ = (
+            [name for event, name, *_ in events if event == f"{when}_delete"]
+            for when in ("pre", "post")
+        )
+        assert pre == post_
+        deleted.append(pre)
+        left = session.connection().execute(sa.select(Post.name)).scalars().all()
+        assert left == ([] if "hello" in pre else ["hello"])
+    assert ["hello" in names for names in deleted] == [False, True]
+
+
 def test_orphan_of_a_collection_that_is_not_loaded_is_announced(
     session: Session, heard: Heard
 ) -> None:

@@ -14,13 +14,14 @@ Have the server run ``SignalMiddleware(app)`` in place of ``app``.
 #     A2  What concludes a request is a task of its own, which a cancellation of the request's task
 #         does not reach: after one, an ``await`` may raise again at once. ``_tasks`` refers to it
 #         until it has ended, for an event loop does not. At its end a loop cancels all tasks, and
-#         waits for them: this one goes on.
+#         waits for them: this one goes on. It would not wait for those that begin as it cancels the
+#         requests. But then it closes its asynchronous generators, and ours, in ``_ends``, waits.
 #     A3  ``http.disconnect`` is also how servers say that all is said. Some do so while their
 #         ``send`` of the last message has not returned (Hypercorn), so from its call on it is no
 #         news: if the client has gone, a ``send`` that tells raises ``OSError``.
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -40,6 +41,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 # By their event loops, which are few (A2). A loop's entry is changed on its own thread only, but
 # for one that is closed: who comes upon that takes it out, in one step.
 _tasks: dict[asyncio.AbstractEventLoop, set[asyncio.Task[None]]] = {}
+_ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
 
 
 class SignalMiddleware:
@@ -239,6 +241,11 @@ class _Request:
         return task
 
     async def _conclude(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop not in _ends:
+            _forget_closed_loops()
+            _ends[loop] = _wait_at_the_end_of(loop)
+            await anext(_ends[loop])  # with this the loop knows it
         cancelled = False
         while (pair := self._claim()) is not None:
             try:
@@ -279,8 +286,18 @@ class _Conclusion(asyncio.Task[None]):
         return self.get_loop().is_running() and super().cancel(msg)
 
 
+async def _wait_at_the_end_of(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
+    try:
+        yield
+    finally:
+        _ends.pop(loop, None)
+        while tasks := _tasks.get(loop):
+            await asyncio.wait(tasks)
+
+
 def _forget_closed_loops() -> None:
     """Let go of tasks that will never run, so that their requests' finalizers do their part."""
-    for loop in list(_tasks):
+    for loop in [*_tasks, *_ends]:
         if loop.is_closed():
             _tasks.pop(loop, None)
+            _ends.pop(loop, None)

@@ -52,11 +52,8 @@ def keys_of(new: Iterable[object], dirty: Iterable[object]) -> dict[State, objec
     """
     given: dict[State, dict[object, object]] = {}
     for parent in (*dirty, *new):
-        for one in instance_state(parent).mapper.relationships:
-            if one.direction is RelationshipDirection.ONETOMANY and not one.viewonly:
-                for child in get_history(parent, one.key, AS_A_FLUSH).added or ():
-                    if child is not None:
-                        given.setdefault(instance_state(child), {}).update(_copied(one, parent))
+        for one, child in taken_in(parent):
+            given.setdefault(child, {}).update(_copied(one, parent))
     keys: dict[State, object] = {}
     for instance in new:
         state = instance_state(instance)
@@ -74,6 +71,18 @@ def keys_of(new: Iterable[object], dirty: Iterable[object]) -> dict[State, objec
             )
         keys[state] = mapper.identity_key_from_primary_key(values)
     return keys
+
+
+def taken_in(parent: object) -> Iterator[tuple[RelationshipProperty[object], State]]:
+    """What was put into the collections of ``parent``, and in which.
+
+    A flush saves that, though it was to be deleted, as long as ``parent`` is saved itself.
+    """
+    for one in instance_state(parent).mapper.relationships:
+        if one.direction is RelationshipDirection.ONETOMANY and not one.viewonly:
+            for child in get_history(parent, one.key, AS_A_FLUSH).added or ():
+                if child is not None:
+                    yield one, instance_state(child)
 
 
 def _copied(relationship: RelationshipProperty[object], source: object) -> dict[object, object]:

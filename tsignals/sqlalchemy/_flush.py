@@ -39,6 +39,7 @@ from tsignals.sqlalchemy._changes import (
     keys_of,
     may_orphan,
     orphans_of,
+    taken_in,
 )
 from tsignals.sqlalchemy._signals import post_delete, post_save, pre_delete, pre_save, send
 
@@ -209,6 +210,11 @@ class Flush:
                 for one, _, below, _ in child.mapper.cascade_iterator("delete", child):
                     if below.key is not None and one in session:
                         found[below] = one
+        if found:
+            for instance in (*dirty, *new):
+                if _state(instance) not in found:
+                    for _, child in taken_in(instance):
+                        found.pop(child, None)
         return found
 
 
