@@ -251,6 +251,16 @@ def of_a_class(lane: Lane) -> Any:
     return Mine.hear_all
 
 
+def of_no_object(lane: Lane) -> Any:
+    class Mine:
+        @background(ordered=True)
+        @staticmethod
+        def hear(sender: Any, *, n: int, **named: Any) -> None:
+            lane.hear(n)
+
+    return Mine().hear
+
+
 ORDERED: dict[str, Callable[[Lane], Any]] = {
     "function": lambda lane: background(lambda sender, n, **_: lane.hear(n), ordered=True),
     "partial": lambda lane: background(
@@ -260,10 +270,37 @@ ORDERED: dict[str, Callable[[Lane], Any]] = {
     "method": lambda lane: Shop(lane).hear,
     "method by another name": lambda lane: Shop(lane).alias,
     "class method": of_a_class,
+    "static method": of_no_object,
     "method bound by hand": lambda lane: types.MethodType(Shop.hear, Shop(lane)),
     "async function": lambda lane: background(in_async_lane(lane), ordered=True),
 }
 EVERY_VERB = ["send", "send_robust", "asend", "asend_robust", "send_async"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_decorator_of_a_static_method_is_one_wherever_it_is_found(is_async: bool) -> None:
+    class Shop:
+        if is_async:
+
+            @background
+            @staticmethod
+            async def mail(order: int, **named: Any) -> int:
+                return order
+
+        else:
+
+            @background
+            @staticmethod
+            def mail(order: int, **named: Any) -> int:
+                return order
+
+    with WorkerPool(1) as pool:
+        signal = Signal(executor=pool)
+        connection = signal.connect(Shop.mail)
+        assert signal.connect(Shop().mail) is connection
+        assert Shop().mail is Shop.mail
+        assert [each.result(TIMEOUT) for _, each in signal.send(None, order=7)] == [7]
+        assert signal.send_async(None, order=7).results(TIMEOUT) == [(Shop.mail, 7)]
 
 
 def calls_itself(lane: Lane, key: Any) -> Any:

@@ -110,6 +110,9 @@ class BackgroundReceiver(Background):
         ordered: Ordered = False,
         retry: Retry | None = None,
     ) -> None:
+        is_static = isinstance(function, staticmethod)
+        if is_static:
+            function = cast("staticmethod[..., object]", function).__func__
         if not callable(function):
             raise TypeError(f"background needs a callable, not {type(function).__name__!r}")
         if (inner := wrapper_of(function)) is not None:
@@ -128,6 +131,7 @@ class BackgroundReceiver(Background):
                 del self.__dict__[name]
         # Only now: an object's attributes were copied, whatever they are called.
         self.function = function
+        self._is_static = is_static
         self.executor = executor
         self.ordered = ordered
         self.retry = retry
@@ -138,7 +142,7 @@ class BackgroundReceiver(Background):
         self._method: list[BackgroundMethod] = []  # the first counts
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        if instance is None:
+        if instance is None or self._is_static:
             return self
         if not self._method:
             self._method.append(BackgroundMethod(self))

@@ -113,7 +113,7 @@ class OnCommit(Background):
         check_using(using)
         super().__init__(function, **arguments)
         self._using = using
-        self.function = localised(function)
+        self.function = localised(self.function)
 
     def deliver(
         self, receiver: Receiver, arguments: tuple[object, ...], keywords: dict[str, object]
