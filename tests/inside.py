@@ -234,7 +234,8 @@ def complete_as_cancelled(future: Any) -> None:
 
 def listeners_of(future: Any) -> int:
     """How many of ``concurrent.futures``'s waits would be told."""
-    return len(future._find_waiters().installed)
+    waiters = future._find_waiters()  # None: nobody has come yet
+    return 0 if waiters is None else len(waiters.installed)
 
 
 def is_paused(future: Any) -> bool:

@@ -1,5 +1,6 @@
 """Growth: what n and ten times n cost, counted in instructions that the library runs."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import inside
 import pytest
 from helpers import TIMEOUT, Ear, Thing, heard, ignore, steps
 
-from tsignals import Connection, Signal
+from tsignals import Connection, Signal, WorkerPool
 
 pytestmark = pytest.mark.unmeasured  # this traces by itself
 
@@ -64,6 +65,8 @@ def test_plans_of_many_senders_do_not_keep_those_who_hear_all_for_each() -> None
 def test_sender_that_sends_again_finds_its_plan() -> None:
     signal, sender = Signal(), Thing()
     signal.connect(ignore, sender)
+    for _ in range(2):  # until the connections are sorted by their senders
+        assert heard(signal, sender) == [ignore]
     found = []
     for _ in range(2):
         assert heard(signal, sender) == [ignore]
@@ -72,6 +75,31 @@ def test_sender_that_sends_again_finds_its_plan() -> None:
         found.append(plans[id(sender)])
     assert found[0] is found[1]
     assert len(found[0].connections) == 1
+
+
+@pytest.mark.parametrize("verb", ["send", "send_robust", "send_async", "asend", "prepare"])
+@pytest.mark.parametrize(
+    "terms", [{}, {"once": True}, {"tracked": True}, {"ordered": True}], ids=str
+)
+@pytest.mark.parametrize("own", [True, False])
+def test_connections_are_not_sorted_where_each_send_is_followed_by_a_change(
+    verb: str, terms: dict[str, bool], own: bool
+) -> None:
+    """For one look at them that takes long; and no send looks more than twice."""
+    with WorkerPool(1) as pool:
+        signal, senders = Signal(executor=pool), [Thing() for _ in range(3)]
+        for sender in senders:
+            signal.connect(ignore, sender)
+        for _ in range(3):
+            sender = Thing()
+            connection = signal.connect(ignore, sender, **terms)
+            sent = getattr(signal, verb)(sender if own else None)
+            if verb == "asend":
+                asyncio.run(sent)
+            assert inside.plans_of(signal) is None
+            connection.disconnect()
+            if verb == "prepare":
+                sent.drop()
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ class Signal:
             check_names(named)
         registry = self._registry
         snapshot = registry.snapshot
-        plan = snapshot if snapshot.built and snapshot.plans is None else registry.plan(sender)
+        plan = snapshot if snapshot.common else registry.plan(sender)
         if plan.simple:
             if not plan.connections:
                 return Deliveries()

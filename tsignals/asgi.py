@@ -14,8 +14,8 @@ Have the server run ``SignalMiddleware(app)`` in place of ``app``.
 #     A2  What concludes a request is a task of its own, which a cancellation of the request's task
 #         does not reach: after one, an ``await`` may raise again at once. ``_tasks`` refers to it
 #         until it has ended, for an event loop does not. At its end a loop cancels all tasks, and
-#         waits for them: this one goes on. It would not wait for those that begin as it cancels the
-#         requests. But then it closes its asynchronous generators, and ours, in ``_ends``, waits.
+#         waits for them: this one goes on. For those that begin as it cancels the requests it waits
+#         as it closes its asynchronous generators: ours, in ``_ends``, does that.
 #     A3  ``http.disconnect`` is also how servers say that all is said. Some do so while their
 #         ``send`` of the last message has not returned (Hypercorn), so from its call on it is no
 #         news: if the client has gone, a ``send`` that tells raises ``OSError``.
@@ -152,8 +152,7 @@ class _Request:
     async def send(self, message: Message) -> None:
         kind = message["type"]
         if self._is_last(kind, message):
-            await self._send_last(message)
-            return
+            return await self._send_last(message)
         try:
             await self._send(message)
         except OSError:
@@ -196,11 +195,10 @@ class _Request:
     # -- What is sent --
 
     async def start(self) -> None:
-        sends = self._sends
-        if sends.background:
-            sends.send(request_started, self._named)
-        elif sends.start_is_heard():
-            await sends.asend(request_started, self._named)
+        if self._sends.background:
+            self._sends.send(request_started, self._named)
+        elif self._sends.start_is_heard():
+            await self._sends.asend(request_started, self._named)
 
     def conclude(
         self, outcome: str, exception: BaseException | None = None, here: bool = False
@@ -267,11 +265,10 @@ class _Request:
             return None
 
     def _concluded(self, task: "asyncio.Task[None]") -> None:
-        loop = task.get_loop()
-        tasks = _tasks.get(loop, set())
+        tasks = _tasks.get(task.get_loop(), set())
         tasks.discard(task)
         if not tasks:
-            _tasks.pop(loop, None)
+            _tasks.pop(task.get_loop(), None)
         self._conclude_here()  # nothing, unless the task was cancelled before it began
 
     def __del__(self) -> None:

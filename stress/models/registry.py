@@ -190,12 +190,51 @@ def send_send_after_change() -> None:
     require(found == [[hear, hear_too]] * 2, f"the sends reached {found}")
 
 
+Plans = dict[int, Plan]
+
+
 def show_common_first(self: Snapshot, connections: Connections, hearers: Hearers = ()) -> None:
     """Let the common plan be found before it is known which senders have their own."""
-    self._index = Index(*self._shown.setdefault(0, (connections, hearers)))
-    self.fill(self._index.for_all, ())
-    self.plans = dict.fromkeys(self._index.own, UNBUILT)
+    self._shown.setdefault(0, (connections, hearers))
+    sort_common_first(self)
     self.built = True
+
+
+# -- send / send, the first that sort the connections by senders --
+
+
+def send_send_sorting() -> None:
+    """Two sends after others have looked: who sorts, and who meets that, see what they should."""
+    signal, sender = Signal(), Thing()
+    signal.connect(hear)
+    signal.connect(hear_too, sender=sender)
+    require([heard(signal), heard(signal)] == [[hear]] * 2, "they do not hear what all do")
+    own, common = list[Heard](), list[Heard]()
+    at_once(
+        lambda: own.append(heard(signal, sender)),
+        lambda: common.append(heard(signal)),
+    )
+    require(own == [[hear, hear_too]], f"the send by the sender reached {own}")
+    require(common == [[hear]], f"the other send reached {common}")
+
+
+def sort_common_first(self: Snapshot) -> Plans:
+    """Let the common plan be found before it is known which senders have their own."""
+    connections, hearers = self._shown[0]
+    self._index = Index(connections, hearers)
+    self.fill(self._index.for_all, hearers)
+    self.plans = plans = dict.fromkeys(self._index.own, UNBUILT)
+    self._sorted = True
+    return plans
+
+
+def sort_unfilled(self: Snapshot) -> Plans:
+    """Say that it is done before it is."""
+    self._sorted = True
+    return sort(self)
+
+
+sort = Snapshot._sort
 
 
 # -- send / send, while one builds --
@@ -575,6 +614,14 @@ MODELS = (
         "send/send after a change",
         send_send_after_change,
         (Mutant("common plan first", wrong(Snapshot, "show", show_common_first)),),
+    ),
+    Model(
+        "send/send that sort",
+        send_send_sorting,
+        (
+            Mutant("common plan first", wrong(Snapshot, "_sort", sort_common_first)),
+            Mutant("sorted, then sort", wrong(Snapshot, "_sort", sort_unfilled)),
+        ),
     ),
     Model(
         "send/building send",

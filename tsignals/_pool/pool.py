@@ -201,8 +201,8 @@ class WorkerPool(Executor):
 
         May be called again, to wait for what still runs, to cancel, or to give up earlier. Raises
         ``ValueError`` for ``timeout`` with ``wait=False``, or NaN, ``TypeError`` for what is no
-        real number, and for a ``wait`` that is no bool, and ``RuntimeError`` where it would wait in a finalizer or signal handler that
-        has interrupted tsignals; then nothing has changed.
+        real number, and for a ``wait`` that is no bool, and ``RuntimeError`` where it would wait in
+        a finalizer or signal handler that has interrupted tsignals; then nothing has changed.
         """
         if not isinstance(wait, bool):
             raise TypeError(f"wait must be True or False, not {wait!r}; seconds are timeout=")

@@ -96,6 +96,13 @@ class Plan:
             self.call = call_first if connections else None
             self.call_robust = call_first_robust if connections else None
 
+    def is_of(self, sender: object) -> bool:
+        """Whether this was made for ``sender``, and not for one that died and had its address.
+
+        For who has no connection of its own, that makes no difference.
+        """
+        return self.sender is NOBODY or self.sender() is sender
+
     def resolve(self) -> Live:
         """The connections whose receivers live, with these, which do so from now on."""
         return [(each, r) for each in self.connections if (r := each._hold()) is not None]
@@ -124,6 +131,22 @@ def _arrange(connections: Connections) -> tuple[str, tuple[object, ...]]:
         if isinstance(hold, WeakMethod) and hold.function is first.function
     )
     return ("siblings", objects) if len(objects) == len(holds) else ("many", holds)
+
+
+def plan_of(sender: object, shown: Connections, hearers: Hearers) -> Plan:
+    """The plan of one sender, for which all connections are gone through."""
+    sender_id, hold = id(sender), NOBODY
+    connections = list[Connection]()
+    for each in shown:
+        options = each._options
+        if not options.sender_id:
+            connections.append(each)
+        elif options.sender_id == sender_id and each.sender is sender:
+            connections.append(each)
+            hold = options.sender or NOBODY
+    plan = Plan(hold)
+    plan.fill(tuple(connections), hearers)
+    return plan
 
 
 class Index:

@@ -1,12 +1,13 @@
 """What sends see of the connections, from one change to the next.
 
 What a snapshot shows is decided once (R3 in ``registry``), and the plans of single senders are made
-when these first send.
+when these first send. The first one goes through all connections for its plan; they are sorted by
+their senders when another sender comes: where each send is followed by a change, none does.
 """
 
 from tsignals._base.observers import Hearers
 from tsignals._registry.connection import Connection
-from tsignals._registry.plan import UNBUILT, Connections, Index, Plan
+from tsignals._registry.plan import UNBUILT, Connections, Index, Plan, plan_of
 
 MOST_KEPT = 32
 """Places in plans of single senders that are kept, for each connection."""
@@ -18,13 +19,30 @@ class Snapshot(Plan):
     It is the plan of all senders, but for those that have connections of their own.
     """
 
-    __slots__ = ("_index", "_kept", "_members", "_shown", "built", "empty", "plans")
+    __slots__ = (
+        "_first",
+        "_index",
+        "_kept",
+        "_members",
+        "_shown",
+        "_sorted",
+        "built",
+        "common",
+        "empty",
+        "plans",
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self.built = False
         self.empty = False  # it shows nothing
-        self.plans: dict[int, Plan] | None = None  # by id of a connected sender; None: no such
+        self.common = False  # it is the plan of all senders: none has connections of its own
+        # By id of a connected sender, once the connections are sorted; never None again.
+        self.plans: dict[int, Plan] | None = None
+        self._sorted = False  # and this is the plan of who has none there
+        # The plan that was made first, with the id of its sender, for a second look: some sends
+        # look twice. Who comes after that sorts; None: nobody has come.
+        self._first: list[tuple[int, Plan]] | None = None
         # Decided by the first setdefault (R3): the connections, in call order, and who observes.
         self._shown: dict[int, tuple[Connections, Hearers]] = {}
         self._members: set[int] = set()  # the ids of the connections, once somebody has asked
@@ -49,31 +67,55 @@ class Snapshot(Plan):
         """Decide what this snapshot shows, unless that is decided already; see ``Plan.fill``."""
         connections, hearers = self._shown.setdefault(0, (connections, hearers))
         self.empty = not connections
-        if any(each._options.sender_id for each in connections):
-            self._index = index = Index(connections, hearers)
-            self.plans = dict.fromkeys(index.own, UNBUILT)
-            connections = index.for_all
-        # After the plans: where a sender has none, this one holds.
-        self.fill(connections, hearers)
+        if not any(each._options.sender_id for each in connections):
+            self.fill(connections, hearers)
+            self.common = True
         self.built = True
 
     def plan(self, sender: object) -> Plan:
         """The plan for ``sender``; the same object for all sends of this snapshot, or its equal."""
-        plans = self.plans
-        sender_id = id(sender)
-        plan = None if plans is None else plans.get(sender_id)
-        if plans is None or plan is None:
+        if self.common:
             return self
-        if plan is UNBUILT:
+        sender_id = id(sender)
+        if not self._sorted or (plans := self.plans) is None:
+            if self._first is None:
+                plan = plan_of(sender, *self._shown[0])
+                self._first = [(sender_id, plan)]
+                return plan
+            for whose, plan in _taken_from(self._first):
+                if whose == sender_id and plan.is_of(sender):
+                    return plan
+            plans = self._sort()
+        found = plans.get(sender_id)
+        if found is None:
+            return self
+        if found is UNBUILT:
             # Of the same connections, two plans of one sender differ in nothing but identity.
-            plan = self._index.plan(sender)
+            found = self._index.plan(sender)
             # Each holds all that hear every sender, too: kept while they take a few times what the
             # connections take. A send beyond that builds its own, as long as what it has to call.
             if self._kept <= MOST_KEPT * (len(self.shown) + 100):
-                self._kept += plan.count
-                plans[sender_id] = plan
+                self._kept += found.count
+                plans[sender_id] = found
         # Otherwise the address belonged to a sender that died.
-        return plan if plan.sender() is sender else self
+        return found if found.sender() is sender else self
+
+    def _sort(self) -> dict[int, Plan]:
+        """Sort the connections by their senders; whoever does so meanwhile comes to the same."""
+        connections, hearers = self._shown[0]
+        self._index = index = Index(connections, hearers)
+        self.plans = plans = dict.fromkeys(index.own, UNBUILT)
+        # After the plans: where a sender has none, this one holds.
+        self.fill(index.for_all, hearers)
+        self._sorted = True
+        return plans
+
+
+def _taken_from(first: list[tuple[int, Plan]]) -> list[tuple[int, Plan]]:
+    try:
+        return [first.pop()]
+    except IndexError:  # a look before, or another thread, has it
+        return []
 
 
 STALE = Snapshot()
