@@ -176,6 +176,29 @@ def test_submit_that_raises_becomes_a_failed_future_in_its_place() -> None:
     assert [type(error) for error in hears.errors] == [Boom]
 
 
+@pytest.mark.parametrize("way", ["send_async", "prepare"])
+def test_submit_that_gives_no_future_has_failed(way: str) -> None:
+    class Forgets(Executor):
+        def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Any:
+            function(*arguments, **named)
+
+    ears = [Ear(), Ear()]
+    with told() as hears:
+        signal = Signal(executor=Forgets())
+        connections = [signal.connect(ear, tracked=True) for ear in ears]
+        if way == "prepare":
+            prepared = signal.prepare(None)
+            prepared.submit()
+            outcomes = prepared.deliveries.outcomes(TIMEOUT)
+        else:
+            outcomes = signal.send_async(None).outcomes(TIMEOUT)
+        assert [receiver for receiver, _ in outcomes.errors] == ears
+        assert all(connection.disconnect(wait=True) for connection in connections)
+    assert {str(error) for error in hears.errors} == {
+        "Forgets.submit must return a future, not 'NoneType'"
+    }
+
+
 def test_receiver_that_is_disconnected_before_it_is_submitted_is_cancelled() -> None:
     """While the executor takes the one before it."""
     first, tracked = Ear(response="heard"), Ear()

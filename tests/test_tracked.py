@@ -30,7 +30,7 @@ from helpers import (
 )
 from pools import held
 
-from tsignals import Connection, Signal, WorkerPool, background
+from tsignals import Connection, QueueFull, Retry, Signal, WorkerPool, background
 
 
 class AsyncLatch(Latch):
@@ -1048,6 +1048,68 @@ def test_background_receiver_runs_no_more_once_disconnected(
         assert len(calls) == 1
         assert inside.gates_of(signal) == {}
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", EXECUTORS)
+@pytest.mark.parametrize("by", ["connection", "signal"])
+@pytest.mark.parametrize("terms", [{}, {"ordered": True}, {"retry": Retry(OSError)}], ids=str)
+def test_delivery_of_a_background_receiver_that_is_called_once_is_waited_for_or_cancelled(
+    terms: dict[str, Any], by: str, kind: str, way: str
+) -> None:
+    """It was disconnected when it was called, and may be disconnected again, to wait."""
+    if terms and kind == "other":
+        pytest.skip("no other executor has these")
+    latch, calls, blocks = Latch(), list[int](), threading.Event()
+
+    @background(**terms)
+    def receiver(**named: Any) -> None:
+        calls.append(1)
+        latch()
+
+    with EXECUTORS[kind]() as executor:
+        signal = Signal(executor=executor)
+
+        def disconnect(wait: Any) -> bool:
+            if by == "signal":
+                return signal.disconnect(receiver, wait=wait)
+            return connection.disconnect(wait=wait)
+
+        connection = signal.connect(receiver, tracked=True, once=True)
+        WAYS[way](signal)
+        WAYS[way](signal)
+        assert latch.entered.wait(TIMEOUT)
+        with pytest.raises(TimeoutError):
+            disconnect(0.01)
+        waiting = Running(disconnect, True)
+        latch.opened.set()
+        assert not waiting.result()
+        assert len(calls) == 1
+        assert inside.gates_of(signal) == {}
+
+        executor.submit(blocks.wait, TIMEOUT)
+        connection = signal.connect(receiver, tracked=True, once=True)
+        WAYS[way](signal)
+        assert not disconnect(True)
+        blocks.set()
+        assert inside.gates_of(signal) == {}
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("way", ["send", "send_robust", "asend_robust"])
+def test_gate_of_one_that_is_called_once_and_finds_no_room_is_closed(way: str) -> None:
+    @background
+    def receiver(**named: Any) -> None: ...
+
+    with WorkerPool(1, max_pending=1, overflow="raise") as pool, held(pool):
+        pool.submit(int)
+        signal = Signal(executor=pool)
+        connection = signal.connect(receiver, tracked=True, once=True)
+        with contextlib.suppress(QueueFull):
+            [(_, error)] = WAYS[way](signal)
+            assert type(error) is QueueFull
+        assert inside.gates_of(signal) == {}
+        assert not connection.disconnect(wait=True)
 
 
 def test_gate_of_a_background_receiver_is_its_own_alone(pool: WorkerPool) -> None:

@@ -14,7 +14,7 @@ from tsignals._base.errors import SKIPPED
 from tsignals._base.watches import Watch
 from tsignals._calling.failures import report
 from tsignals._calling.outcomes import Outcomes
-from tsignals._calling.tracking import call_with_gate
+from tsignals._calling.tracking import call_once_with_gate, call_with_gate
 from tsignals._calling.types import Connected, Each, Named, Options, Pairs, Receiver
 
 Catch = type[Exception] | tuple[type[BaseException], ...]
@@ -43,7 +43,7 @@ def call_each(
         if around is not None or connection._watch is not None:
             target = target_for(target, connection._watch, around, ignore)
         if options.once is not None:
-            target = functools.partial(options.once.call, target)
+            target = functools.partial(options.once.call, hands_over(options), target)
         if options.gate is None:
             response = target(**keywords)
         else:
@@ -110,7 +110,7 @@ class _Robust:
             around = self.around or contextlib.nullcontext
             target = target_for(target, connection._watch, around, failed)
         if options.once is not None:
-            target = functools.partial(options.once.call, target)
+            target = functools.partial(options.once.call, hands_over(options), target)
         try:
             response = target(signal=self.signal, sender=self.sender, **self.named)
         except self.catch as error:
@@ -134,10 +134,15 @@ class _Robust:
 
 def with_its_gate(options: Options, receiver: Receiver) -> Receiver:
     """What to call for a ``background`` receiver, whose delivery passes the gate, too."""
-    # One that is called once is over as soon as it is called, and its gate closed.
-    if options.gate is not None and options.once is None:
-        return functools.partial(call_with_gate, options.gate, receiver)
-    return receiver
+    if options.gate is None:
+        return receiver
+    call = call_with_gate if options.once is None else call_once_with_gate
+    return functools.partial(call, options.gate, receiver)
+
+
+def hands_over(options: Options) -> bool:
+    """Whether what is called gives a delivery, which is yet to pass the gate."""
+    return options.wrapped and options.gate is not None
 
 
 def target_for(

@@ -7,6 +7,7 @@ turns back, or the disconnect sees the call and waits for it (see ``waits``).
 """
 
 from collections.abc import Callable, Coroutine, Hashable
+from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Protocol, Self, TypeVar
 
@@ -173,6 +174,13 @@ class Gate:
         finally:
             self._settle()
 
+    def close_after(self, delivery: "Future[object] | None") -> None:
+        """Close it when ``delivery`` has ended; ``None``: there is none."""
+        if delivery is None:
+            self.close()
+        else:
+            delivery.add_done_callback(lambda delivery: self.close())
+
     def _settle(self) -> None:
         if not self.running:
             self._table.pop(self._key, None)
@@ -188,6 +196,21 @@ def call_with_gate(gate: Gate, receiver: Callable[..., R], /, **keywords: object
         return receiver(**keywords)
     finally:
         taken_along.reset(token)
+
+
+def call_once_with_gate(
+    gate: Gate, receiver: "Callable[..., Future[object]]", /, **keywords: object
+) -> "Future[object]":
+    """The same for one that is called once: its gate closes when the delivery has ended."""
+    delivery: Future[object] | None = None
+    try:
+        delivery = call_with_gate(gate, receiver, **keywords)
+        return delivery
+    finally:
+        try:
+            gate.close_after(delivery)
+        finally:
+            gate.close_after(delivery)  # once more: that may have been interrupted
 
 
 def _go_as_deep_as_leaving_does() -> None:

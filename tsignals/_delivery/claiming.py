@@ -110,12 +110,8 @@ class ClaimingSending(Sending):
                 gate.close()
         elif once.spend(claim) and gate is not None:
             # It lets the delivery through, as often as that is tried.
-            delivery.add_done_callback(functools.partial(_close, gate))
+            gate.close_after(delivery)
 
 
 def _all_taken(delivery: object) -> bool:
     return True
-
-
-def _close(gate: Gate, delivery: object) -> None:
-    gate.close()

@@ -103,7 +103,12 @@ def _submit(
         key = None if lane is None else (of, lane.value) if isinstance(lane, LaneId) else of
         told = Told(sending.signal, sending.sender, receiver, options.on_loop, key)
         return executor.take(call, told)
-    return executor.submit(Parcel(call, receiver) if for_interpreter(executor) else call)
+    future = executor.submit(Parcel(call, receiver) if for_interpreter(executor) else call)
+    if not (hasattr(future, "add_done_callback") and hasattr(future, "cancel")):
+        raise TypeError(
+            f"{type(executor).__name__}.submit must return a future, not {type(future).__name__!r}"
+        )
+    return future
 
 
 class HeldElsewhere:

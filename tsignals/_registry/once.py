@@ -100,15 +100,20 @@ class Once:
             self.clear()
         return first
 
-    def call(self, function: Callable[..., object], /, **keywords: object) -> object:
-        """What ``function(**keywords)`` gives; ``SKIPPED`` where somebody has claimed it before."""
-        claim = OnceClaim()
+    def call(
+        self, hands_over: bool, function: Callable[..., object], /, **keywords: object
+    ) -> object:
+        """What ``function(**keywords)`` gives; ``SKIPPED`` where somebody has claimed it before.
+
+        hands_over: that is a delivery, which passes the gate of the connection later.
+        """
+        claim, how = OnceClaim(), SPENT if hands_over else OVER
         begun = False
         try:
             if not self.enter(claim):
                 return SKIPPED
             # Stores, after which CPython looks for no signals before the call has begun.
-            claim.decided = [OVER]
+            claim.decided = [how]
             begun = True
             return function(**keywords)
         finally:
