@@ -279,6 +279,10 @@ def test_what_cannot_be_shown_is_said_in_one_line(
     assert re.fullmatch(rf"python -m tsignals map: {said}\n", err), err
 
 
+def test_file_is_named_as_a_module() -> None:
+    assert "is a file: name the module, as in shop.signals" in mapped("shop/signals.py", status=2)
+
+
 def test_module_has_to_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["map"]) == 2
     assert "name a module, or give --django-settings" in capsys.readouterr().err

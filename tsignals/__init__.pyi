@@ -73,40 +73,10 @@ _Fits: TypeAlias = (
 _Pairs: TypeAlias = list[tuple[Callable[..., Any], Any]]
 _Ordered: TypeAlias = bool | Callable[..., Hashable]
 
-class _View(Generic[_Of, _Named]):
-    @property
-    def executor(self) -> Executor | None: ...
-    def via(self, executor: Executor | None) -> _View[_Of, _Named]: ...
-    @property
-    def here(self) -> _View[_Of, _Named]: ...
-    def send_async(
-        self, /, sender: _Of, *args: _Named.args, **named: _Named.kwargs
-    ) -> Deliveries: ...
-    def prepare(self, /, sender: _Of, *args: _Named.args, **named: _Named.kwargs) -> Prepared: ...
-    async def asend(self, /, sender: _Of, *args: _Named.args, **named: _Named.kwargs) -> _Pairs: ...
-    async def asend_robust(
-        self, /, sender: _Of, *args: _Named.args, **named: _Named.kwargs
-    ) -> Outcomes: ...
-    def __getattr__(self, name: str) -> Any: ...
-
-class Signal(Generic[_Of, _Named]):
+class _Sends(Generic[_Of, _Named]):  # what a signal and its views have in common
     providing_args: tuple[str, ...]
     use_caching: bool
     name: str | None
-    executor: Executor | None
-    def __init__(
-        self,
-        providing_args: Iterable[str] | None = None,
-        use_caching: bool = False,
-        *,
-        name: str | None = None,
-        executor: Executor | None = None,
-        slow_after: float | None = None,
-    ) -> None: ...
-    @staticmethod
-    def declare(
-        stub: Callable[Concatenate[_Sender, _Values], None],
-    ) -> _Declared[_Sender, _Values]: ...
     def connect(
         self,
         receiver: _Fits[_Of, _Named],
@@ -146,6 +116,26 @@ class Signal(Generic[_Of, _Named]):
     def via(self, executor: Executor | None) -> _View[_Of, _Named]: ...
     @property
     def here(self) -> _View[_Of, _Named]: ...
+
+class _View(_Sends[_Of, _Named]):
+    @property
+    def executor(self) -> Executor | None: ...
+
+class Signal(_Sends[_Of, _Named]):
+    executor: Executor | None
+    def __init__(
+        self,
+        providing_args: Iterable[str] | None = None,
+        use_caching: bool = False,
+        *,
+        name: str | None = None,
+        executor: Executor | None = None,
+        slow_after: float | None = None,
+    ) -> None: ...
+    @staticmethod
+    def declare(
+        stub: Callable[Concatenate[_Sender, _Values], None],
+    ) -> _Declared[_Sender, _Values]: ...
 
 # What `receiver` knows of: only there it matters whether a signal was declared. Nothing is both,
 # by a method that they have otherwise: or mypy could not say what `receiver` gives.

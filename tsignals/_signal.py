@@ -153,7 +153,8 @@ class Signal:
         """Call all receivers here and now; return ``(receiver, response)`` pairs in call order.
 
         The first exception propagates, and the rest are not called. Async receivers are awaited
-        last; ``RuntimeError``, before any is called, where this thread runs an event loop.
+        last, together; what several of these raise is an ``ExceptionGroup``. ``RuntimeError``,
+        before any is called, where this thread runs an event loop.
         """
         plan: Plan = (snapshot := self._registry.snapshot)
         call = snapshot.call  # before the plans: they are there first (Snapshot.show)

@@ -49,6 +49,11 @@ async def sends_otherwise(oven: Oven) -> None:
     await pizza_done.asend_robust(oven, toppings=[], size="large")  # error
     await pizza_done.here.asend(oven, toppings=[], size="large")  # error
     await pizza_done.here.asend(oven, toppings=[], size=30)
+    pizza_done.via(None).send(oven, toppings=[], size="large")  # error
+    pizza_done.here.send_robust(oven, toppings=[], size="large")  # error
+    pizza_done.via(None).here.send(oven, toppings=[], size=30)
+    pizza_done.here.no_such_name()  # error
+    pizza_done.via(None).connect(3)  # error
 
 
 # Receivers that fit

@@ -80,6 +80,9 @@ def _find(chosen: argparse.Namespace) -> list[SignalEntry]:
         raise Failed("name a module, or give --django-settings")
     for each in modules:  # one by one: the error names it
         module = each.partition(":")[0]
+        if module.endswith(".py"):
+            named = module.removesuffix(".py").replace(os.sep, ".").lstrip(".")
+            raise Failed(f"{module} is a file: name the module, as in {named}")
         _trying(f"cannot import {module}", functools.partial(importlib.import_module, module))
     try:
         found = connections(*modules, unheard=chosen.unheard)
