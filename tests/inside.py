@@ -274,12 +274,6 @@ def mark_queued(kind_of_send: Any) -> None:
     dropped.__new__(dropped)._mark_queued(1.0)
 
 
-def loops_of_asgi() -> list[Any]:
-    """The event loops that it has tasks in, or that wait for it at their end."""
-    asgi = module("asgi")
-    return [*asgi._tasks, *asgi._ends]
-
-
 def workers_waiting() -> int:
     """How many workers of all pools wait for what others run."""
     return len(module("_pool.cycles").waiting)

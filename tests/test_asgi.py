@@ -7,12 +7,12 @@ import gc
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-import inside
 import pytest
-from helpers import TIMEOUT, BaseBoom, Boom, Latch, raiser, wait_until
+from helpers import TIMEOUT, BaseBoom, Boom, Latch, assert_gone, raiser, wait_until
 from requests_heard import SIGNALS, Heard, assert_told_in_full, executor_of_signals, hearing
 
 from tsignals import WorkerPool, set_sync_runner
@@ -522,22 +522,33 @@ def test_loop_that_ends_waits_for_what_is_told_of_the_requests_that_it_cancels()
             assert all(task.cancelled() for task in running)
             assert heard.outcomes == ["cancelled"] * number
             assert sorted(called) == ["async"] * number + ["sync"] * number
-    assert not inside.loops_of_asgi()
 
 
-def test_loop_that_is_closed_without_its_generators_is_forgotten() -> None:
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("closes", [True, False])
+def test_loop_that_does_not_come_to_its_end_is_not_kept(closes: bool) -> None:
+    with hearing() as heard:
+        for number in (1, 2):
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(Server(SignalMiddleware(answering))())
+            assert heard.outcomes == ["finished"] * number
+            if closes:
+                loop.close()
+            gone = weakref.ref(loop)
+            del loop
+            assert_gone(gone)
+
+
+def test_request_after_the_end_of_its_loop_is_told_of(recwarn: pytest.WarningsRecorder) -> None:
     async def main() -> None:
-        await Server(SignalMiddleware(answering))()
+        for number in (1, 2):
+            await Server(SignalMiddleware(answering))()
+            assert heard.outcomes == ["finished"] * number
+            await asyncio.get_running_loop().shutdown_asyncgens()
 
     with hearing() as heard:
-        for _ in range(3):
-            loop = asyncio.new_event_loop()
-            loop.run_until_complete(main())
-            loop.close()
-        assert heard.outcomes == ["finished"] * 3
-        assert len(inside.loops_of_asgi()) == 1  # that is seen when another one comes
         asyncio.run(main())
-    assert not inside.loops_of_asgi()
+    assert not recwarn.list
 
 
 def test_loop_that_ends_while_a_request_is_told_of_cuts_no_receiver_short() -> None:

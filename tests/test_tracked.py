@@ -25,6 +25,7 @@ from helpers import (
     awaited,
     heard,
     ignore,
+    quiet,
     raiser,
     wait_until,
 )
@@ -1094,6 +1095,39 @@ def test_delivery_of_a_background_receiver_that_is_called_once_is_waited_for_or_
         blocks.set()
         assert inside.gates_of(signal) == {}
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("way", ["asend_robust", "here.asend"])
+@pytest.mark.parametrize("ends", ["before", "after"])
+def test_gate_of_one_that_is_called_once_closes_where_what_is_around_it_fails(
+    ends: str, way: str
+) -> None:
+    """Before there is a delivery; or after, and that runs all the same."""
+    ran = list[int]()
+
+    @contextlib.contextmanager
+    def around() -> Iterator[None]:
+        if threading.current_thread().name.startswith("tsignals_"):
+            yield
+        elif ends == "before":
+            raise Boom
+        else:
+            yield
+            raise Boom
+
+    @background
+    def receiver(**named: Any) -> None:
+        ran.append(1)
+
+    with WorkerPool(1, around=around) as pool, quiet():
+        signal = Signal(executor=pool)
+        connection = signal.connect(receiver, tracked=True, once=True)
+        with held(pool), contextlib.suppress(Boom):
+            WAYS[way](signal)
+        assert pool.drain(TIMEOUT)
+        assert ran == ([] if ends == "before" else [1])
+        assert inside.gates_of(signal) == {}
+        assert not connection.disconnect(wait=True)
 
 
 @pytest.mark.parametrize("way", ["send", "send_robust", "asend_robust"])

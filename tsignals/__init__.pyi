@@ -120,6 +120,7 @@ class _Sends(Generic[_Of, _Named]):  # what a signal and its views have in commo
 class _View(_Sends[_Of, _Named]):
     @property
     def executor(self) -> Executor | None: ...
+    def __getattr__(self, name: str) -> Any: ...  # what a subclass of the signal has besides
 
 class Signal(_Sends[_Of, _Named]):
     executor: Executor | None

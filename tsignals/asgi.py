@@ -15,12 +15,13 @@ Have the server run ``SignalMiddleware(app)`` in place of ``app``.
 #         does not reach: after one, an ``await`` may raise again at once. ``_tasks`` refers to it
 #         until it has ended, for an event loop does not. At its end a loop cancels all tasks, and
 #         waits for them: this one goes on. For those that begin as it cancels the requests it waits
-#         as it closes its asynchronous generators: ours, in ``_ends``, does that.
+#         as it closes its asynchronous generators: ours does that, which a timer of the loop keeps.
 #     A3  ``http.disconnect`` is also how servers say that all is said. Some do so while their
 #         ``send`` of the last message has not returned (Hypercorn), so from its call on it is no
 #         news: if the client has gone, a ``send`` that tells raises ``OSError``.
 
 import asyncio
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
 from time import perf_counter
@@ -41,7 +42,7 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 # By their event loops, which are few (A2). A loop's entry is changed on its own thread only, but
 # for one that is closed: who comes upon that takes it out, in one step.
 _tasks: dict[asyncio.AbstractEventLoop, set[asyncio.Task[None]]] = {}
-_ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
+_waiting: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()  # they have that
 
 
 class SignalMiddleware:
@@ -240,10 +241,11 @@ class _Request:
 
     async def _conclude(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop not in _ends:
-            _forget_closed_loops()
-            _ends[loop] = _wait_at_the_end_of(loop)
-            await anext(_ends[loop])  # with this the loop knows it
+        if loop not in _waiting:
+            _waiting.add(loop)
+            end = _wait_at_its_end()
+            await anext(end)  # with this the loop knows it
+            loop.call_later(1e9, end.aclose)  # thirty years: it keeps it until then
         cancelled = False
         while (pair := self._claim()) is not None:
             try:
@@ -283,18 +285,16 @@ class _Conclusion(asyncio.Task[None]):
         return self.get_loop().is_running() and super().cancel(msg)
 
 
-async def _wait_at_the_end_of(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
+async def _wait_at_its_end() -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        _ends.pop(loop, None)
-        while tasks := _tasks.get(loop):
+        while tasks := _tasks.get(asyncio.get_running_loop()):
             await asyncio.wait(tasks)
 
 
 def _forget_closed_loops() -> None:
     """Let go of tasks that will never run, so that their requests' finalizers do their part."""
-    for loop in [*_tasks, *_ends]:
+    for loop in list(_tasks):
         if loop.is_closed():
             _tasks.pop(loop, None)
-            _ends.pop(loop, None)

@@ -17,7 +17,7 @@ from tsignals._registry.plan import UNBUILT, Connections, Index, Live, Plan
 from tsignals._registry.receiver import connection_key
 from tsignals._registry.references import hold_receiver
 from tsignals._registry.registry import Registry, _Sweeper
-from tsignals._registry.snapshot import STALE, Snapshot
+from tsignals._registry.snapshot import FEW, STALE, Snapshot
 from tsignals._signal import Signal
 from tsignals.observing import Event, Observation, Observer, observe
 
@@ -208,7 +208,7 @@ def send_send_sorting() -> None:
     signal, sender = Signal(), Thing()
     signal.connect(hear)
     signal.connect(hear_too, sender=sender)
-    require([heard(signal), heard(signal)] == [[hear]] * 2, "they do not hear what all do")
+    require([heard(signal) for _ in range(FEW)] == [[hear]] * FEW, "they do not hear what all do")
     own, common = list[Heard](), list[Heard]()
     at_once(
         lambda: own.append(heard(signal, sender)),

@@ -52,7 +52,6 @@ async def sends_otherwise(oven: Oven) -> None:
     pizza_done.via(None).send(oven, toppings=[], size="large")  # error
     pizza_done.here.send_robust(oven, toppings=[], size="large")  # error
     pizza_done.via(None).here.send(oven, toppings=[], size=30)
-    pizza_done.here.no_such_name()  # error
     pizza_done.via(None).connect(3)  # error
 
 

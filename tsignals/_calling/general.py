@@ -14,7 +14,7 @@ from tsignals._base.errors import SKIPPED
 from tsignals._base.watches import Watch
 from tsignals._calling.failures import report
 from tsignals._calling.outcomes import Outcomes
-from tsignals._calling.tracking import call_once_with_gate, call_with_gate
+from tsignals._calling.tracking import Gate, call_once_with_gate, call_with_gate
 from tsignals._calling.types import Connected, Each, Named, Options, Pairs, Receiver
 
 Catch = type[Exception] | tuple[type[BaseException], ...]
@@ -43,7 +43,7 @@ def call_each(
         if around is not None or connection._watch is not None:
             target = target_for(target, connection._watch, around, ignore)
         if options.once is not None:
-            target = functools.partial(options.once.call, hands_over(options), target)
+            target = functools.partial(options.once.call, gate_to_come(options), target)
         if options.gate is None:
             response = target(**keywords)
         else:
@@ -110,7 +110,7 @@ class _Robust:
             around = self.around or contextlib.nullcontext
             target = target_for(target, connection._watch, around, failed)
         if options.once is not None:
-            target = functools.partial(options.once.call, hands_over(options), target)
+            target = functools.partial(options.once.call, gate_to_come(options), target)
         try:
             response = target(signal=self.signal, sender=self.sender, **self.named)
         except self.catch as error:
@@ -140,9 +140,9 @@ def with_its_gate(options: Options, receiver: Receiver) -> Receiver:
     return functools.partial(call, options.gate, receiver)
 
 
-def hands_over(options: Options) -> bool:
-    """Whether what is called gives a delivery, which is yet to pass the gate."""
-    return options.wrapped and options.gate is not None
+def gate_to_come(options: Options) -> Gate | None:
+    """The gate that the delivery of a ``background`` receiver passes later."""
+    return options.gate if options.wrapped else None
 
 
 def target_for(

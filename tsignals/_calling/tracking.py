@@ -86,7 +86,7 @@ def find_gates(table: "dict[Hashable, Gate]", key: Hashable) -> "list[Gate]":
 class Gate:
     """Counts the calls of one tracked connection in and out, and lets nobody in once closed."""
 
-    __slots__ = ("_key", "_table", "closed", "once", "queued", "running")
+    __slots__ = ("_key", "_table", "closed", "last", "once", "queued", "running")
 
     def __init__(
         self, table: "dict[Hashable, Gate]", key: Hashable, once: Claimed | None = None
@@ -95,6 +95,8 @@ class Gate:
         self.once: Claimed | None = once
         self.running: dict[Call, None] = {}
         self.queued: dict[Queued, None] = {}  # deliveries that have not started
+        # That of a ``background`` receiver that is called once, until it has ended.
+        self.last: Future[object] | None = None
         self._table = table  # where it is found until it is closed and empty
         self._key = _KeyOfGate(key)
 
@@ -169,17 +171,22 @@ class Gate:
     def close(self) -> None:
         """Let nobody in from now on; cancel what is queued. Harmless when repeated."""
         self.closed = True
+        self.last = None
         try:
             apply_to_all(_cancel, list(self.queued))
         finally:
             self._settle()
 
-    def close_after(self, delivery: "Future[object] | None") -> None:
-        """Close it when ``delivery`` has ended; ``None``: there is none."""
-        if delivery is None:
+    def close_after(self, delivery: "Future[object]") -> None:
+        """Close it when ``delivery`` has ended."""
+        delivery.add_done_callback(lambda delivery: self.close())
+
+    def close_after_last(self) -> None:
+        """Close it when the last delivery that it was given has ended; now, if there is none."""
+        if (last := self.last) is None:
             self.close()
         else:
-            delivery.add_done_callback(lambda delivery: self.close())
+            self.close_after(last)
 
     def _settle(self) -> None:
         if not self.running:
@@ -201,16 +208,13 @@ def call_with_gate(gate: Gate, receiver: Callable[..., R], /, **keywords: object
 def call_once_with_gate(
     gate: Gate, receiver: "Callable[..., Future[object]]", /, **keywords: object
 ) -> "Future[object]":
-    """The same for one that is called once: its gate closes when the delivery has ended."""
-    delivery: Future[object] | None = None
+    """The same for one that is called once: who does so looks at the gate's ``last``."""
+    token = taken_along.set((receiver, gate))
     try:
-        delivery = call_with_gate(gate, receiver, **keywords)
+        gate.last = delivery = receiver(**keywords)
         return delivery
     finally:
-        try:
-            gate.close_after(delivery)
-        finally:
-            gate.close_after(delivery)  # once more: that may have been interrupted
+        taken_along.reset(token)
 
 
 def _go_as_deep_as_leaving_does() -> None:

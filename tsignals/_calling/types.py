@@ -32,7 +32,7 @@ def check_ordered(ordered: object) -> Ordered:
 class Once(Protocol):
     """What decides which send calls a receiver that is called once."""
 
-    def call(self, hands_over: bool, function: Receiver, /, **keywords: object) -> object:
+    def call(self, gate: Gate | None, function: Receiver, /, **keywords: object) -> object:
         """What ``function(**keywords)`` gives; ``SKIPPED`` where another send calls it."""
         ...
 

@@ -50,6 +50,13 @@ class Removes(Protocol):
         """Remove it."""
 
 
+class Closes(Protocol):
+    """The gate of a connection, as what is claimed there sees it."""
+
+    def close_after_last(self) -> None:
+        """Close it when the delivery that it was given has ended, or now."""
+
+
 class OnceClaim:
     """Who wants to be the one send that calls a receiver, or to disconnect it."""
 
@@ -101,13 +108,13 @@ class Once:
         return first
 
     def call(
-        self, hands_over: bool, function: Callable[..., object], /, **keywords: object
+        self, gate: "Closes | None", function: Callable[..., object], /, **keywords: object
     ) -> object:
         """What ``function(**keywords)`` gives; ``SKIPPED`` where somebody has claimed it before.
 
-        hands_over: that is a delivery, which passes the gate of the connection later.
+        gate: that of the connection, if ``function`` gives it a delivery that passes it later.
         """
-        claim, how = OnceClaim(), SPENT if hands_over else OVER
+        claim, how = OnceClaim(), OVER if gate is None else SPENT
         begun = False
         try:
             if not self.enter(claim):
@@ -117,7 +124,14 @@ class Once:
             begun = True
             return function(**keywords)
         finally:
-            self._leave(claim, begun)
+            try:
+                self._leave(claim, begun)
+            finally:
+                if begun and gate is not None:
+                    try:
+                        gate.close_after_last()
+                    finally:
+                        gate.close_after_last()  # once more: that may have been interrupted
 
     async def call_async(self, function: Callable[[], Coroutine[object, object, object]]) -> object:
         """What ``await function()`` gives, likewise."""

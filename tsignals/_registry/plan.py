@@ -74,9 +74,10 @@ class Plan:
             and options.ordered is False
             for options in agreed
         )
-        self.retries: tuple[Retry | None, ...] = ()  # by place
-        if any(options.retry is not None for options in agreed):
-            self.retries = tuple(each._options.retry for each in connections)
+        # By place; empty: none. In one step: others may use this plan already.
+        any_retry = any(options.retry is not None for options in agreed)
+        retries = tuple(each._options.retry for each in connections) if any_retry else ()
+        self.retries: tuple[Retry | None, ...] = retries
         self.first = connections[0]._hold if connections else None
         self.hearers = hearers
         general = (

@@ -1,14 +1,16 @@
 """What sends see of the connections, from one change to the next.
 
 What a snapshot shows is decided once (R3 in ``registry``), and the plans of single senders are made
-when these first send. The first one goes through all connections for its plan; they are sorted by
-their senders when another sender comes: where each send is followed by a change, none does.
+when these first send. The first few go through all connections; these are sorted by their senders
+when more looks come: where a few sends are followed by a change, that would take longer.
 """
 
 from tsignals._base.observers import Hearers
 from tsignals._registry.connection import Connection
 from tsignals._registry.plan import UNBUILT, Connections, Index, Plan, plan_of
 
+FEW = 6
+"""Looks that go through all connections: together they take as long as to sort these."""
 MOST_KEPT = 32
 """Places in plans of single senders that are kept, for each connection."""
 
@@ -20,9 +22,9 @@ class Snapshot(Plan):
     """
 
     __slots__ = (
-        "_first",
         "_index",
         "_kept",
+        "_looks",
         "_members",
         "_shown",
         "_sorted",
@@ -40,9 +42,8 @@ class Snapshot(Plan):
         # By id of a connected sender, once the connections are sorted; never None again.
         self.plans: dict[int, Plan] | None = None
         self._sorted = False  # and this is the plan of who has none there
-        # The plan that was made first, with the id of its sender, for a second look: some sends
-        # look twice. Who comes after that sorts; None: nobody has come.
-        self._first: list[tuple[int, Plan]] | None = None
+        # What was given to those who came before, by id of the sender.
+        self._looks: list[tuple[int, Plan]] = []
         # Decided by the first setdefault (R3): the connections, in call order, and who observes.
         self._shown: dict[int, tuple[Connections, Hearers]] = {}
         self._members: set[int] = set()  # the ids of the connections, once somebody has asked
@@ -78,13 +79,11 @@ class Snapshot(Plan):
             return self
         sender_id = id(sender)
         if not self._sorted or (plans := self.plans) is None:
-            if self._first is None:
-                plan = plan_of(sender, *self._shown[0])
-                self._first = [(sender_id, plan)]
+            if len(looks := self._looks) < FEW:
+                made = (plan for whose, plan in looks if whose == sender_id and plan.is_of(sender))
+                plan = next(made, None) or plan_of(sender, *self._shown[0])
+                looks.append((sender_id, plan))
                 return plan
-            for whose, plan in _taken_from(self._first):
-                if whose == sender_id and plan.is_of(sender):
-                    return plan
             plans = self._sort()
         found = plans.get(sender_id)
         if found is None:
@@ -108,14 +107,8 @@ class Snapshot(Plan):
         # After the plans: where a sender has none, this one holds.
         self.fill(index.for_all, hearers)
         self._sorted = True
+        self._looks = []
         return plans
-
-
-def _taken_from(first: list[tuple[int, Plan]]) -> list[tuple[int, Plan]]:
-    try:
-        return [first.pop()]
-    except IndexError:  # a look before, or another thread, has it
-        return []
 
 
 STALE = Snapshot()

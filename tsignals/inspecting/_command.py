@@ -89,7 +89,9 @@ def _find(chosen: argparse.Namespace) -> list[SignalEntry]:
     except (AttributeError, ValueError) as error:
         raise Failed(str(error)) from error
     # No module: of a project that has but Django's apps, what is heard.
-    return found if modules else [each for each in found if each["receivers"]]
+    if modules or chosen.unheard:
+        return found
+    return [each for each in found if each["receivers"]]
 
 
 def _set_django_up(settings: str) -> list[str]:

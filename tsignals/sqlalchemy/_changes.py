@@ -76,7 +76,7 @@ def keys_of(new: Iterable[object], dirty: Iterable[object]) -> dict[State, objec
 def taken_in(parent: object) -> Iterator[tuple[RelationshipProperty[object], State]]:
     """What was put into the collections of ``parent``, and in which.
 
-    A flush saves that, though it was to be deleted, as long as ``parent`` is saved itself.
+    A flush saves that, though it was asked to delete it, as long as ``parent`` is saved itself.
     """
     for one in instance_state(parent).mapper.relationships:
         if one.direction is RelationshipDirection.ONETOMANY and not one.viewonly:

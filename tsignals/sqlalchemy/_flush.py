@@ -199,6 +199,7 @@ class Flush:
         """What will be deleted, by the program or as an orphan; held, for no session does that."""
         session = self.session
         found: dict[State, object] = {_state(one): one for one in self._own(session.deleted)}
+        asked_for = set(found)
         for instance in dirty:
             if is_orphan(state := _state(instance)):
                 found[state] = instance
@@ -210,10 +211,10 @@ class Flush:
                 for one, _, below, _ in child.mapper.cascade_iterator("delete", child):
                     if below.key is not None and one in session:
                         found[below] = one
-        if found:
-            for instance in (*dirty, *new):
-                if _state(instance) not in found:
-                    for _, child in taken_in(instance):
+        for instance in (*dirty, *new) if asked_for else ():
+            if _state(instance) not in found:
+                for _, child in taken_in(instance):
+                    if child in asked_for:  # not for an orphan: what becomes of that is undecided
                         found.pop(child, None)
         return found
 
