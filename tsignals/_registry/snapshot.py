@@ -9,7 +9,7 @@ from tsignals._base.observers import Hearers
 from tsignals._registry.connection import Connection
 from tsignals._registry.plan import UNBUILT, Connections, Index, Plan, plan_of
 
-FEW = 6
+FEW = 3
 """Looks that go through all connections: together they take as long as to sort these."""
 MOST_KEPT = 32
 """Places in plans of single senders that are kept, for each connection."""
