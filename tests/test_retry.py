@@ -1194,7 +1194,7 @@ def flaky(**named):
     return len(calls)
 
 def waiting():
-    while pool.stats().pending != 1 or pool.stats().running:
+    while not calls or pool.stats().pending != 1 or pool.stats().running:
         time.sleep(0.001)
 """
 )

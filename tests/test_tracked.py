@@ -1165,7 +1165,7 @@ def test_gate_of_a_background_receiver_is_its_own_alone(pool: WorkerPool) -> Non
         signal = Signal(executor=full)
         connection = signal.connect(function, tracked=True)
         awaited(signal.asend, None)
-        with held(pool):
+        with held(pool, workers=4):
             [(_, queued)] = inner.send(None)
             assert connection.disconnect(wait=True)
             assert not queued.done()
