@@ -542,6 +542,13 @@ def test_close_ends_it_and_makes_room(
     assert caplog.records == []  # the SDK has nothing to say against the second time
 
 
+def test_it_may_be_closed_in_many_threads_at_once(collected: Collected) -> None:
+    for _ in range(200):
+        made = collected.instrument()
+        together(*[made.close] * 4)
+    collected.instrument()
+
+
 def test_what_runs_at_the_close_ends_its_span_where_that_is_current(collected: Collected) -> None:
     made = collected.instrument()
     later = signal_with(ignore)

@@ -62,8 +62,11 @@ class _Instrumented(Generic[Provider]):
         return given in self._open
 
     def forget(self, given: Provider | None, made: "Instrumentation") -> None:
+        """Undo ``claim``; harmless when repeated, and where another has it."""
         if self._open.get(id(given), (None, None))[1] is made:
-            del self._open[id(given)]
+            found = self._open.pop(id(given), None)
+            if found is not None and found[1] is not made:  # closed in another thread just now
+                self._open.setdefault(id(given), found)
 
 
 _tracers = _Instrumented("tracer_provider", trace.get_tracer_provider)
