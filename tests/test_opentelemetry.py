@@ -546,7 +546,7 @@ def test_it_may_be_closed_in_many_threads_at_once(collected: Collected) -> None:
     for _ in range(200):
         made = collected.instrument()
         together(*[made.close] * 4)
-    collected.instrument()
+    collected.instrument().close()
 
 
 def test_what_runs_at_the_close_ends_its_span_where_that_is_current(collected: Collected) -> None:
