@@ -264,7 +264,7 @@ def replace_siblings(future: Any, kind: Any) -> Any:
 
 def replace_untaken(future: Any, kind: Any) -> None:
     """Put a list of another kind in the place of what no worker has taken of its send."""
-    future._send._stack = kind(future._send._stack)
+    future._batch._stack = kind(future._batch._stack)
 
 
 def mark_queued(kind_of_send: Any) -> None:

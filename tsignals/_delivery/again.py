@@ -32,6 +32,15 @@ class MayRunAgain(Task):
     _retry: Retry | None = None
 
     @property
+    def _claimed_by(self) -> Claim | None:
+        if self._retry is not None:
+            return read(self._claims)[0]
+        for entry in self._claims:
+            if type(entry) is tuple:
+                return entry
+        return None
+
+    @property
     def _may_pause(self) -> bool:
         return self._retry is not None
 

@@ -20,8 +20,7 @@ from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Named, Receiver
 from tsignals._delivery.again import MayRunAgain, pause_after
 from tsignals._pool.core import Core
-from tsignals._pool.pauses import read
-from tsignals._pool.seam import Claim, Result
+from tsignals._pool.seam import Result
 from tsignals._registry.connection import Options
 from tsignals._registry.receiver import unwrap
 
@@ -272,15 +271,6 @@ class SingleDelivery(Delivery):
         self._ordered_by = lane
         self._gate = options.gate
         self._retry = options.retry
-
-    @property
-    def _claimed_by(self) -> Claim | None:
-        if self._retry is not None:
-            return read(self._claims)[0]
-        for entry in self._claims:
-            if type(entry) is tuple:
-                return entry
-        return None
 
     def _forget(self) -> object:
         self._ordered_by = None  # its turn, if it has one, keeps the lane

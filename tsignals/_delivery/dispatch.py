@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from tsignals._base.process import in_main_interpreter
+from tsignals._base.retry import Retry
 from tsignals._calling.compiled import BACKGROUND, BackgroundCaller
 from tsignals._calling.types import Named, Receiver
 from tsignals._delivery.batch import Asked, BatchDelivery
@@ -13,7 +14,7 @@ from tsignals._delivery.delivery import Delivery, Live, Sending, SingleDelivery,
 from tsignals._delivery.general import GeneralBatch, GeneralDelivery
 from tsignals._delivery.keys import asking, in_pool
 from tsignals._delivery.other_executors import deliver_elsewhere
-from tsignals._delivery.plain import PlainDelivery, PlainSend, SoleDelivery
+from tsignals._delivery.plain import PlainDelivery, PlainSend, SoleDelivery, SoleRetried
 from tsignals._delivery.watched import is_taken
 from tsignals._pool.admission import take
 from tsignals._pool.core import Core
@@ -107,8 +108,8 @@ def deliver_plain(
     _, only, call = plan.background
     if only not in named or len(named) > 1:
         call = _caller(plan, named)
-    if len(receivers) == 1 and not plan.retries:
-        return _deliver_to_one(core, call, receivers[0], signal, sender, named)
+    if len(receivers) == 1:
+        return _deliver_to_one(core, call, receivers[0], signal, sender, named, plan.retries)
     send = PlainSend()
     send.call = call
     send.named = named
@@ -154,9 +155,14 @@ def _deliver_to_one(
     signal: object,
     sender: object,
     named: Named,
+    retries: Sequence[Retry | None],
 ) -> Deliveries:
-    """The same for one that is not tried again: shorter, as most sends have one receiver."""
-    delivery = SoleDelivery()
+    """The same for one: shorter, as most sends have one receiver."""
+    if retries and (retry := retries[0]) is not None:
+        delivery: SoleDelivery = SoleRetried()
+        delivery._retry = retry
+    else:
+        delivery = SoleDelivery()
     delivery._phase = PENDING
     delivery._claims = []
     delivery._core = core
@@ -171,6 +177,8 @@ def _deliver_to_one(
     take(core, [delivery], ADMITTED, find_room)
     if core.drops.dropped or core.drops.lost:
         core.drops.log_now_and_then()
+    if retries:
+        core.timer.be_ready(core)
     return deliveries
 
 

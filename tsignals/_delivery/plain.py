@@ -98,6 +98,12 @@ class SoleDelivery(Send, Plain):
         return _forget_sent(self)
 
 
+class SoleRetried(SoleDelivery):
+    """One that may be run again."""
+
+    __slots__ = ("_retry",)
+
+
 def _forget_sent(send: PlainSend | SoleDelivery) -> object:
     """Let go of what was sent, and return it."""
     kept = send.named, send.context
