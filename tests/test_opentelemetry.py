@@ -420,9 +420,9 @@ def test_receiver_that_leaves_a_span_current_does_not_leave_it_to_the_sender(
         assert trace.get_current_span() is request
 
 
-@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("in_one_send", [False, True])
 def test_receiver_that_detaches_what_another_attached_leaves_no_span_that_has_ended(
-    instrumented: Collected, together: bool
+    instrumented: Collected, in_one_send: bool
 ) -> None:
     """As one does that opens a span for a request, and one that closes it."""
     tokens = list[Any]()
@@ -434,13 +434,10 @@ def test_receiver_that_detaches_what_another_attached_leaves_no_span_that_has_en
     def ends(**named: Any) -> None:
         context.detach(tokens.pop())
 
-    began = signal_with(begins)
-    ended = began if together else signal_with(ends)
-    if together:
-        began.connect(ends, weak=False)
+    signals = [signal_with(begins, ends)] if in_one_send else map(signal_with, [begins, ends])
     with instrumented.tracer.start_as_current_span("request") as request:
-        began.send(None)
-        ended.send(None) if not together else None
+        for signal in signals:
+            signal.send(None)
         assert trace.get_current_span() is request
     assert not trace.get_current_span().is_recording()
     assert not trace.get_current_span().get_span_context().is_valid

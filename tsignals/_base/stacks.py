@@ -3,7 +3,7 @@
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 
 from tsignals._base.log import show
@@ -33,6 +33,13 @@ class Standing:
             pairs = ((frame, frame.f_lineno) for frame in frames)
             return traceback.StackSummary.extract(pairs).format()
         return stack_of(self._thread)
+
+    def text(self, most: int = 0) -> str:
+        """The innermost ``most`` calls of that, 0: all; or why it cannot be read: it goes on."""
+        try:
+            return "".join(self.stack()[-most:])
+        except Exception as error:
+            return f"  (its stack cannot be read: {show(error)})\n"
 
 
 def _current_coroutine() -> object:
@@ -72,14 +79,6 @@ def stack_of(thread: int) -> list[str]:
         return _written(thread)
     frame = sys._current_frames().get(thread)
     return [] if frame is None else traceback.format_stack(frame)
-
-
-def text_of(read: Callable[[], list[str]]) -> str:
-    """The stack that ``read()`` gives, or why it cannot be read: the thread goes on meanwhile."""
-    try:
-        return "".join(read())
-    except Exception as error:
-        return f"  (its stack cannot be read: {show(error)})\n"
 
 
 def _has_other_interpreters() -> bool:

@@ -31,7 +31,7 @@ from tsignals._base.identity import identity
 from tsignals._base.inbox import Inbox
 from tsignals._base.interrupts import undisturbed
 from tsignals._base.log import log_in_thread
-from tsignals._base.stacks import Standing, text_of
+from tsignals._base.stacks import Standing
 
 AGAIN = 60.0
 """Seconds after which a receiver that still runs, or does so again, is told of once more."""
@@ -176,7 +176,7 @@ class Watchdog:
 
     def _tell(self, key: Key, call: Call) -> bool:
         """Log where it stands; whether it still runs."""
-        stack = text_of(call.standing.stack) or "  (its stack is not known)\n"
+        stack = call.standing.text() or "  (its stack is not known)\n"
         if self.calls.get(key) is not call:  # S3
             return False
         event = call.event

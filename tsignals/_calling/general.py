@@ -14,7 +14,7 @@ from tsignals._base.errors import SKIPPED
 from tsignals._base.watches import Watch
 from tsignals._calling.failures import report
 from tsignals._calling.outcomes import Outcomes
-from tsignals._calling.tracking import Gate, call_once_with_gate, call_with_gate
+from tsignals._calling.tracking import Gate, call_with_gate
 from tsignals._calling.types import Connected, Each, Named, Options, Pairs, Receiver
 
 Catch = type[Exception] | tuple[type[BaseException], ...]
@@ -136,8 +136,7 @@ def with_its_gate(options: Options, receiver: Receiver) -> Receiver:
     """What to call for a ``background`` receiver, whose delivery passes the gate, too."""
     if options.gate is None:
         return receiver
-    call = call_with_gate if options.once is None else call_once_with_gate
-    return functools.partial(call, options.gate, receiver)
+    return functools.partial(call_with_gate, options.gate, receiver)
 
 
 def gate_to_come(options: Options) -> Gate | None:

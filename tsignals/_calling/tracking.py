@@ -196,22 +196,15 @@ class Gate:
                 wait.wake.put(None)
 
 
-def call_with_gate(gate: Gate, receiver: Callable[..., R], /, **keywords: object) -> R:
+def call_with_gate(
+    gate: Gate, receiver: "Callable[..., Future[object]]", /, **keywords: object
+) -> "Future[object]":
     """Call a ``background`` receiver, whose delivery is to pass that gate, too."""
     token = taken_along.set((receiver, gate))
     try:
-        return receiver(**keywords)
-    finally:
-        taken_along.reset(token)
-
-
-def call_once_with_gate(
-    gate: Gate, receiver: "Callable[..., Future[object]]", /, **keywords: object
-) -> "Future[object]":
-    """The same for one that is called once: who does so looks at the gate's ``last``."""
-    token = taken_along.set((receiver, gate))
-    try:
-        gate.last = delivery = receiver(**keywords)
+        delivery = receiver(**keywords)
+        if gate.once is not None:  # CPython looks for no signals between the two stores
+            gate.last = delivery
         return delivery
     finally:
         taken_along.reset(token)

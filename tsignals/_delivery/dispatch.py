@@ -158,9 +158,9 @@ def _deliver_to_one(
     retries: Sequence[Retry | None],
 ) -> Deliveries:
     """The same for one: shorter, as most sends have one receiver."""
-    if retries and (retry := retries[0]) is not None:
+    if retries:
         delivery: SoleDelivery = SoleRetried()
-        delivery._retry = retry
+        delivery._retry = retries[0]
     else:
         delivery = SoleDelivery()
     delivery._phase = PENDING

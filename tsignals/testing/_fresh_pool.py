@@ -1,6 +1,5 @@
 """``fresh_pool``: a default pool for a test, in which nothing may fail or hang."""
 
-import functools
 import itertools
 import threading
 import time
@@ -11,7 +10,7 @@ from typing import Literal, TypedDict, Unpack
 from tsignals import WorkerPool, set_default_executor
 from tsignals._base.log import show
 from tsignals._base.overrides import here
-from tsignals._base.stacks import Standing, text_of
+from tsignals._base.stacks import Standing
 from tsignals._base.timeouts import no_less_than_zero
 from tsignals._default import default_config
 from tsignals.observing import Event
@@ -93,7 +92,7 @@ class _Fresh(Scope):
         """What runs, for how long, and where it stands; and what waits to be tried again."""
         now, found = time.monotonic(), []
         for event, since, standing in list(self._running.values()):
-            stack = text_of(functools.partial(_innermost, standing))
+            stack = standing.text(6)
             receiver, signal = name_of_receiver(event.receiver), name_of(event.signal)
             found.append(
                 f"receiver {receiver} of signal {signal} has run for {now - since:.1f} seconds in "
@@ -181,10 +180,6 @@ class Fresh:
 
 _everybodys: list[Fresh] = []
 """The blocks on the main thread, whose pools are the default of all; the last one's is."""
-
-
-def _innermost(standing: Standing) -> list[str]:
-    return standing.stack()[-6:]
 
 
 def _hanging(pool: WorkerPool, scope: _Fresh, timeout: float) -> list[str]:
