@@ -298,6 +298,16 @@ def test_pool_that_breaks_keeps_nothing_of_its_lanes() -> None:
     assert_gone(gone)
 
 
+@pytest.mark.parametrize("wait", [10, 0, 0.5, None, "yes"])
+def test_shutdown_refuses_seconds_in_place_of_a_bool(wait: Any, pool: WorkerPool) -> None:
+    for call in (lambda: pool.shutdown(wait), lambda: pool.shutdown(wait=wait)):
+        with pytest.raises(
+            TypeError, match=r"wait must be True or False, .*; seconds are timeout="
+        ):
+            call()
+    assert pool.submit(int).result(TIMEOUT) == 0
+
+
 def test_shutdown_may_be_called_again_and_do_more(pool: WorkerPool) -> None:
     gates = [Latch(), Latch()]
     for gate in gates:
