@@ -8,7 +8,7 @@ import functools
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,12 +23,13 @@ from helpers import (
     Thing,
     assert_gone,
     gil_is_on,
+    quiet,
     uncollected,
     wait_until,
 )
 from pools import signal_to, told
 
-from tsignals import Deliveries, Delivery, Signal, WorkerPool
+from tsignals import Deliveries, Delivery, Retry, Signal, WorkerPool
 
 __all__ = ["every_loop", "pool"]
 
@@ -253,4 +254,94 @@ def test_error_of_a_receiver_leaves_no_cycle(
     with uncollected():
         assert signal.send_async(None, thing=thing).wait(TIMEOUT)
         del thing
+        wait_until(lambda: sent() is None)
+
+
+@pytest.fixture
+def pool_without_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
+    """A pool whose loop has a task factory that cannot be called as asyncio calls it."""
+    made = asyncio.new_event_loop
+
+    def make_task(
+        loop: asyncio.AbstractEventLoop, coroutine: Any, context: object = None, **named: Any
+    ) -> Any:
+        if context is not None:  # else the loop could not be closed
+            raise Boom("no task")
+        return asyncio.Task(coroutine, loop=loop)
+
+    def make() -> asyncio.AbstractEventLoop:
+        loop = made()
+        loop.set_task_factory(make_task)
+        return loop
+
+    monkeypatch.setattr(asyncio, "new_event_loop", make)
+    with WorkerPool(1) as pool:
+        yield pool
+
+
+def test_delivery_for_which_no_task_can_be_made_fails_and_is_told(
+    pool_without_tasks: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    signal = Signal(executor=pool_without_tasks)
+    signal.connect(ignores)
+    signal.connect(AsyncLatch(), weak=False, ordered=True)
+    with told() as hears:
+        deliveries = signal.send_async(None)
+        assert [str(error) for _, error in deliveries.outcomes(TIMEOUT).errors] == ["no task"] * 2
+    assert len(hears.errors) == 2
+    assert pool_without_tasks.drain(TIMEOUT)
+    assert pool_without_tasks.stats().failed == 2
+
+
+def test_delivery_for_which_no_task_can_be_made_is_tried_again(
+    pool_without_tasks: WorkerPool,
+) -> None:
+    signal = Signal(executor=pool_without_tasks)
+    again = Retry(Boom, attempts=3, wait_initial=0, wait_max=0)
+    signal.connect(ignores, retry=again)
+    with told() as hears, quiet():
+        assert signal.send_async(None).wait(TIMEOUT)
+    assert [failure.attempts for failure in hears.failures] == [3]
+
+
+@pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
+def test_error_of_a_task_factory_leaves_no_cycle(
+    pool_without_tasks: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "tsignals")
+    thing = Thing()
+    sent = weakref.ref(thing)
+    signal = Signal(executor=pool_without_tasks)
+    signal.connect(ignores)
+    with uncollected():
+        assert signal.send_async(None, thing=thing).wait(TIMEOUT)
+        del thing
+        wait_until(lambda: sent() is None)
+
+
+@pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
+@pytest.mark.parametrize("way", ["results", "await"])
+def test_error_that_a_sender_waits_for_leaves_no_cycle(
+    way: str, pool: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "tsignals")
+    sender = Thing()
+    sent = weakref.ref(sender)
+
+    async def raises(**named: Any) -> None:
+        raise Boom
+
+    signal = signal_to(raises, pool)
+
+    async def awaits(sender: Thing) -> None:
+        with contextlib.suppress(Boom):
+            await signal.send_async(sender)
+
+    with uncollected():
+        if way == "await":
+            asyncio.run(awaits(sender))
+        else:
+            with contextlib.suppress(Boom):
+                signal.send_async(sender).results(TIMEOUT)
+        del sender
         wait_until(lambda: sent() is None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -461,3 +462,30 @@ def test_worker_that_awaits_runs_what_an_interrupted_caller_leaves(way: str) -> 
         with pytest.raises(KeyboardInterrupt):
             sending.result()
         assert awaiting.result(TIMEOUT) == delivery.result(TIMEOUT)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks start eagerly from 3.12 on")
+@pytest.mark.parametrize("how", ["await", "async for"])
+def test_wait_for_the_own_lane_is_refused_in_a_task_that_starts_eagerly(
+    how: str, pool: WorkerPool
+) -> None:
+    async def start_eagerly(**named: Any) -> None:
+        loop = asyncio.get_running_loop()
+        if type(loop).__module__.startswith("uvloop"):
+            pytest.skip("this event loop cannot")
+        loop.set_task_factory(asyncio.eager_task_factory)
+
+    signal_to(start_eagerly, pool).send_async(None).results(TIMEOUT)
+
+    async def waits(n: int, **named: Any) -> None:
+        if n == 0:
+            return
+        deliveries = signal.send_async(None, n=0)
+        if how == "await":
+            await deliveries
+        async for _ in deliveries:
+            pass
+
+    signal = signal_to(waits, pool, ordered=True)
+    with pytest.raises(RuntimeError, match="it can only run after the one that waits"):
+        signal.send_async(None, n=1).results(TIMEOUT)

@@ -873,3 +873,29 @@ def test_background_of_what_is_in_the_background_is_refused(wrap: Any) -> None:
     for each in (background(ignore), Mails().mail, Mails.mail):
         with pytest.raises(TypeError, match="runs in the background as it is"):
             background(wrap(each))
+
+
+class Unasked:
+    """As a proxy outside of what it stands for: whoever asks it for anything gets an error."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise Boom(name)
+
+
+def test_partial_asks_nothing_of_what_the_class_of_its_first_argument_has(
+    default: WorkerPool,
+) -> None:
+    class Mailer:
+        current = Unasked()
+
+    @background
+    def mails(mailer: Mailer, **named: Any) -> str:
+        return threading.current_thread().name
+
+    for first in (Mailer(), Mailer, Unasked()):
+        receiver = functools.partial(mails, first)
+        signal = Signal()
+        signal.connect(receiver)
+        [(_, delivery)] = signal.send(None)
+        assert delivery.result(TIMEOUT) == "default_0"
+        assert signal.send_async(None).results(TIMEOUT) == [(receiver, "default_0")]

@@ -194,3 +194,14 @@ def test_checkers_are_told_of_every_method_as_it_is(shown: str, told: str) -> No
     }
     public = {name for name in vars(kind) if not name.startswith("_")}
     assert public - names - attributes == set()
+
+
+def test_subclass_declares_signals_of_its_own() -> None:
+    class Mail(Signal):
+        pass
+
+    @Mail.declare
+    def mail_sent(sender: object, *, to: str) -> None: ...
+
+    assert type(mail_sent) is Mail
+    assert (mail_sent.providing_args, mail_sent.name) == (("to",), "mail_sent")

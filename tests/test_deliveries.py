@@ -3,9 +3,11 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import copy
 import functools
 import gc
 import logging
+import pickle
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -41,7 +43,7 @@ from helpers import (
     wait_until,
 )
 from points import Handler
-from pools import add_up, held
+from pools import add_up, held, signal_to
 
 from tsignals import Deliveries, DeliveryDropped, Outcomes, Signal, WorkerPool
 
@@ -1068,3 +1070,42 @@ def test_waiting_leaves_nothing_in_a_delivery_that_goes_on(pool: WorkerPool) -> 
     assert referrers == []
     gate.opened.set()
     assert deliveries.wait(TIMEOUT)
+
+
+@pytest.mark.parametrize("first", ["own", "other"])
+def test_as_completed_in_a_worker_leaves_what_is_of_another_pool_to_that(first: str) -> None:
+    """Or it would run beside that pool's workers, and without their initializer."""
+    here = threading.local()
+
+    def say(**named: Any) -> str:
+        return str(getattr(here, "initialized", "not initialized"))
+
+    gate = Latch()
+    with (
+        WorkerPool(1) as pool,
+        WorkerPool(
+            1, initializer=here.__setattr__, initargs=("initialized", "as it should")
+        ) as other,
+    ):
+        own, elsewhere = signal_to(say, pool), signal_to(say, other)
+        held = signal_to(gate, other).send_async(None)
+
+        def waits(**named: Any) -> list[Any]:
+            sends = [own.send_async(None), elsewhere.send_async(None)]
+            deliveries = Deliveries()
+            for sent in sends if first == "own" else reversed(sends):
+                deliveries += sent
+            gate.opened.set()
+            return sorted(each.result() for _, each in deliveries.as_completed(TIMEOUT))
+
+        [(_, found)] = signal_to(waits, pool).send_async(None).results(TIMEOUT)
+        assert found == ["as it should", "not initialized"]
+        assert held.wait(TIMEOUT)
+
+
+def test_copy_of_a_delivery_is_itself_and_it_is_not_pickled(pool: WorkerPool) -> None:
+    [(_, delivery)] = signal_to(ignore, pool).send_async(None)
+    assert copy.copy(delivery) is copy.deepcopy(delivery) is delivery
+    with pytest.raises(TypeError, match="runs in this process"):
+        pickle.dumps(delivery)
+    assert delivery.result(TIMEOUT) is None

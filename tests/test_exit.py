@@ -1,5 +1,7 @@
 """What becomes of pending work when a process ends. Each test is a script in a new process."""
 
+import sys
+
 import processes
 import pytest
 
@@ -330,6 +332,28 @@ def test_all_pools_share_one_budget() -> None:
     # Each gets what is left of it, of which the clock here lets half pass.
     assert done.stdout.split()[:5] == ["8.0", "4.0", "2.0", "1.0", "0.5"]
     assert len(done.stderr.splitlines()) == 3
+
+
+@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="no thread can be started at exit")
+def test_async_receivers_may_use_threads_at_exit() -> None:
+    """asyncio looks up names in one, in an executor that has ended by then."""
+    done = processes.run(
+        """
+        import asyncio
+
+        async def looks_up(**named):
+            while threading.main_thread().is_alive():
+                await asyncio.sleep(0.001)
+            await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80)
+            say("found", await asyncio.to_thread(str, "more"))
+
+        saved.disconnect(hears)
+        saved.connect(looks_up)
+        saved.send_async(None)
+        """,
+        PREAMBLE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "found more\n", "")
 
 
 def test_no_time_at_all_loses_what_waits() -> None:

@@ -221,3 +221,13 @@ def test_what_only_says_that_it_is_a_signal_is_not_unpickled(module: Any) -> Non
     module.signal = mock.Mock(spec=Signal)
     with pytest.raises(pickle.UnpicklingError, match="signal"):
         pickle.loads(pickled)
+
+
+def test_signal_whose_name_has_a_dot_is_nowhere_to_be_found(module: Any) -> None:
+    """It could not be told from that of a class, and would not be found again."""
+    signal = Signal()
+    setattr(module, "order.placed", signal)
+    with pytest.raises(pickle.PicklingError, match="it is no attribute"):
+        pickle.dumps(signal)
+    module.placed = signal
+    assert pickle.loads(pickle.dumps(signal)) is signal

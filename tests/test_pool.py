@@ -2,10 +2,12 @@
 
 import contextlib
 import contextvars
+import copy
 import gc
 import itertools
 import logging
 import os
+import pickle
 import sys
 import threading
 import weakref
@@ -800,3 +802,17 @@ def test_around_that_gives_no_context_manager_is_told_what_may_be_missing() -> N
         error = delivery.exception(TIMEOUT)
         assert isinstance(error, TypeError)
         assert "is @contextmanager missing?" in error.__notes__[0]
+
+
+def test_copy_of_a_pool_is_itself_and_it_is_not_pickled() -> None:
+    async def hears(**named: Any) -> None:
+        pass
+
+    with WorkerPool(1) as pool:
+        signal = Signal(executor=pool)
+        signal.connect(hears)
+        signal.send_async(None).results(TIMEOUT)  # with an event loop, it closes when it goes
+        assert copy.copy(pool) is copy.deepcopy(pool) is pool
+        signal.send_async(None).results(TIMEOUT)
+        with pytest.raises(TypeError, match="cannot pickle a WorkerPool"):
+            pickle.dumps(pool)

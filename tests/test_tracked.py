@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import contextvars
 import functools
+import queue
+import sys
 import threading
 import time
 import weakref
@@ -1187,3 +1189,37 @@ def test_delivery_of_a_background_receiver_has_its_gate_but_not_in_its_context(
         [(_, delivery)] = contextvars.Context().run(getattr(signal, verb), None)
         assert delivery.exception(TIMEOUT) is None
     assert [value for context in contexts for value in context.values() if value] == []
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_wait_for_a_call_at_the_end_of_the_stack_ends(once: bool) -> None:
+    """A call that is let in can leave again, however little room there is."""
+
+    def deep(frames: int, function: Callable[[], object]) -> object:
+        return deep(frames - 1, function) if frames else function()
+
+    entered = 0
+    for frames in range(sys.getrecursionlimit() - 60, sys.getrecursionlimit()):
+        signal, told, answer = Signal(), queue.SimpleQueue[str](), queue.SimpleQueue[None]()
+        tell, wait = told.put, answer.get  # in C: so there is hardly any room for the call itself
+
+        def hears(**named: Any) -> None:
+            tell("entered")
+            wait()
+
+        connection = signal.connect(hears, tracked=True, once=once)
+        assert signal.has_listeners()
+
+        def sends(frames: int = frames, signal: Signal = signal) -> None:
+            with contextlib.suppress(RecursionError):
+                deep(frames, lambda: signal.send(None))
+            tell("over")
+
+        thread = Running(sends)
+        if told.get(timeout=TIMEOUT) == "entered":
+            entered += 1
+            waiting = Running(functools.partial(connection.disconnect, wait=TIMEOUT))
+            answer.put(None)
+            waiting.result()
+        thread.result()
+    assert 0 < entered < 60

@@ -133,8 +133,9 @@ class Signal(_Sends[_Of, _Named]):
         executor: Executor | None = None,
         slow_after: float | None = None,
     ) -> None: ...
-    @staticmethod
+    @classmethod
     def declare(
+        cls,
         stub: Callable[Concatenate[_Sender, _Values], None],
     ) -> _Declared[_Sender, _Values]: ...
 

@@ -12,11 +12,13 @@ from typing import Any, cast, overload
 from tsignals._base.definition import (
     BY_ASYNCIO,
     BY_INSPECT,
+    bases_of,
     is_async,
     name_of,
     names_of,
     namespace_of,
 )
+from tsignals._base.identity import SameWhenCopied
 from tsignals._base.retry import Retry, check_retry
 from tsignals._calling.tracking import taken_along
 from tsignals._calling.types import Named, Ordered, Receiver, check_ordered
@@ -85,6 +87,7 @@ def background(
 
 
 Arguments = tuple[object, ...]
+BINDING = classmethod, staticmethod, types.MethodType
 _MARKS = (BY_INSPECT, BY_ASYNCIO)
 
 
@@ -99,7 +102,7 @@ class BackgroundSending(Sending):
         return self.named  # with or without the signal and the sender, as they came
 
 
-class BackgroundReceiver(Background):
+class BackgroundReceiver(SameWhenCopied, Background):
     """What ``background`` makes of a function."""
 
     def __init__(
@@ -170,20 +173,18 @@ class BackgroundReceiver(Background):
         # What a class method binds, or a caller by hand, is seen by the arguments: Django and
         # tsignals name both signal and sender, and blinker passes one sender.
         instance = arguments[0] if arguments else None
-        bound = len(arguments) > 1 and isinstance(instance, type)
+        bound = len(arguments) > 1 and issubclass(type(instance), type)
         if bound or ("signal" in keywords and self._is_of(instance)):
             return types.MethodType(self, instance)
         return self
 
     def _is_of(self, instance: object) -> bool:
         """Whether it is a method of that object, or class: what a partial gives is none."""
-        kind = instance if isinstance(instance, type) else type(instance)
-        own = (
-            getattr(each, "__func__", each)
-            for of in kind.__mro__
-            for each in namespace_of(of).values()
-        )
-        return any(each is self for each in own)
+        kind = instance if issubclass(type(instance), type) else type(instance)
+        own = [each for of in bases_of(kind) for each in list(namespace_of(of).values())]
+        # Of what is not bound nothing is asked: it may be a proxy that raises here.
+        bound = [each.__func__ for each in own if issubclass(type(each), BINDING)]
+        return any(each is self for each in own + bound)
 
     def deliver(self, receiver: Receiver, arguments: Arguments, keywords: Named) -> "Future[Any]":
         """Have the function called with these; ``receiver`` is this one as it was connected."""
@@ -220,12 +221,6 @@ class BackgroundReceiver(Background):
 
     def __repr__(self) -> str:
         return f"<background {self.__qualname__}>"
-
-    def __copy__(self) -> "BackgroundReceiver":
-        return self
-
-    def __deepcopy__(self, memo: object) -> "BackgroundReceiver":
-        return self
 
     @property
     def portable(self) -> Receiver:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Executor
 from types import GenericAlias
+from typing import Self
 
 from tsignals._base import slow
 from tsignals._base.retry import Retry
@@ -58,8 +59,8 @@ class Signal:
         self._address = naming.Address(self, sys._getframe().f_back)
         slow.watch_signal(self, slow_after)
 
-    @staticmethod
-    def declare(stub: Callable[..., None], /) -> "Signal":
+    @classmethod
+    def declare(cls, stub: Callable[..., None], /) -> Self:
         """Make a signal that has its name, its values and its docstring from a definition.
 
         stub: ``def order_placed(sender: Shop, *, order: int) -> None: "Sent when ..."``. Never
@@ -67,7 +68,7 @@ class Signal:
 
         Type checkers then check what is sent, and which receivers fit; at run time nothing is.
         """
-        return declare(lambda values, name: Signal(values, name=name), stub)
+        return declare(lambda values, name: cls(values, name=name), stub)
 
     @property
     def executor(self) -> Executor | None:

@@ -4,6 +4,7 @@ from concurrent.futures import Executor
 from typing import Any, Protocol, cast
 
 from tsignals._base.around import Around
+from tsignals._base.identity import SameWhenCopied
 from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.sends import begin
 from tsignals._calling.types import Named, Pairs
@@ -31,7 +32,7 @@ class Viewed(Protocol):
     def executor(self) -> Executor | None: ...
 
 
-class View:
+class View(SameWhenCopied):
     """A signal that is sent otherwise; whatever is not here is the signal's own.
 
     Made by ``Signal.via`` and ``Signal.here``, which may be combined. Receivers get the signal.
@@ -105,14 +106,6 @@ class View:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._signal, name)
-
-    # Else these would be the signal's, as all that is not here.
-
-    def __copy__(self) -> "View":
-        return self
-
-    def __deepcopy__(self, memo: object) -> "View":
-        return self
 
     def __reduce__(self) -> tuple[object, ...]:
         return View, (self._signal, self._executor, self._here)

@@ -1,7 +1,8 @@
 """What an observer is told, and what it may override: the public half of ``observers``."""
 
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
+from tsignals._base.identity import SameWhenCopied
 from tsignals._base.log import show
 
 being_sent: dict[int, tuple[object, dict[str, object]]] = {}
@@ -49,7 +50,7 @@ IN_EXECUTORS = frozenset({"send_async", "background"})
 """Modes in which a send does not wait for its receivers: each has a delivery in an executor."""
 
 
-class Event(_Fields):
+class Event(SameWhenCopied, _Fields):
     """What an observer is told in one call; compared by identity.
 
     It never holds the sender, nor what was sent; see ``contents``.
@@ -86,12 +87,6 @@ class Event(_Fields):
             f"<Event of send {self.send}, {self.mode}, of {show(self.signal)} "
             f"to {show(self.receiver)}: {self.outcome or 'under way'}>"
         )
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
 
 class Observer:

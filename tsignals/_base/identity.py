@@ -1,7 +1,20 @@
-"""What makes two objects the same, where equality would run their code."""
+"""What makes two objects the same, where equality would run their code; and what is never two."""
 
 from collections.abc import Hashable
 from types import MethodType
+from typing import Self
+
+
+class SameWhenCopied:
+    """There is but one of it: a copy, which would share what it has, is the thing itself."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
 
 def identity(receiver: object) -> Hashable:

@@ -22,7 +22,7 @@ from tsignals._calling.thread_cache import async_runner
 from tsignals._calling.types import Live, Named, Pairs, Receiver, Sends
 
 R = TypeVar("R")
-Settled = tuple[list[R], Exception | None]
+Settled = tuple[list[R], list[Exception]]
 """What a coroutine gives, in a list, or what it raises."""
 
 
@@ -100,10 +100,7 @@ def run(
     # With a factory, the runner sets no event loop.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         settled = runner.run(_settled(function(*arguments)), context=context)
-    try:
-        return _result(*settled)
-    finally:
-        del settled  # or the traceback, this frame and the error form a cycle
+    return _result(*settled)
 
 
 async def _settled(coroutine: Coroutine[object, object, R]) -> Settled[R]:
@@ -112,18 +109,16 @@ async def _settled(coroutine: Coroutine[object, object, R]) -> Settled[R]:
     That may have none, and the runner would leave its handler of SIGINT behind.
     """
     try:
-        return [await coroutine], None
+        return [await coroutine], []
     except Exception as error:
-        return [], error
+        return [], [error]
 
 
-def _result(results: list[R], error: Exception | None) -> R:
-    try:
-        if error is not None:
-            raise error
-        return results[0]
-    finally:
-        del error  # or the traceback, this frame and the error form a cycle
+def _result(results: list[R], errors: list[Exception]) -> R:
+    if errors:
+        # Taken out: the runner's frame keeps the task with this result, and the error that frame.
+        raise errors.pop()
+    return results[0]
 
 
 # -- Senders that are coroutines --

@@ -2,14 +2,15 @@
 
 import pickle
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any
 
+from tsignals._base.identity import SameWhenCopied
 from tsignals._base.log import show
 from tsignals._calling.types import Receiver
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(SameWhenCopied):
     """One receiver's failure, as sent with ``receiver_failed``.
 
     ``mode`` is the name of the method that called the receiver, or ``"background"``.
@@ -42,12 +43,6 @@ class Failure:
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), tuple(_portable(getattr(self, each.name)) for each in fields(self))
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
 
 def _portable(value: object) -> object:

@@ -13,7 +13,7 @@ from typing import Protocol, Self, TypeVar
 
 from tsignals._base.errors import SKIPPED
 from tsignals._base.inbox import go_as_deep_as_put
-from tsignals._base.interrupts import apply_to_all
+from tsignals._base.interrupts import apply_to_all, refuse_if_deep
 from tsignals._calling.tracked_call import Call, Enclosed, current_task
 from tsignals._calling.waits import announced
 
@@ -143,6 +143,8 @@ class Gate:
 
         Raises ``RecursionError`` where the stack has no room to leave again.
         """
+        if self.once is not None:
+            refuse_if_deep(10)  # whether it is over is looked up on the way out
         _go_as_deep_as_leaving_does()
         self.running[call] = None
         if self.closed:
@@ -153,10 +155,12 @@ class Gate:
     def leave(self, call: Call) -> None:
         """Undo ``enter``; harmless when repeated."""
         self.running.pop(call, None)
-        if self.once is not None and self.once.is_over():
-            self.closed = True
-        if self.closed:
-            self._settle()
+        try:
+            if self.once is not None and self.once.is_over():
+                self.closed = True
+        finally:  # who waits is told, also where that was interrupted
+            if self.closed:
+                self._settle()
 
     def enqueue(self, delivery: Queued) -> None:
         """Remember a delivery that waits to run; cancel it if the gate is closed already."""
@@ -211,6 +215,7 @@ def call_with_gate(
 
 
 def _go_as_deep_as_leaving_does() -> None:
+    """Raise ``RecursionError`` where ``leave`` would, before anything is changed."""
     go_as_deep_as_put()
 
 

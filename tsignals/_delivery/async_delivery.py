@@ -10,6 +10,7 @@ from typing import cast
 
 from tsignals._base.around import surrounded_async
 from tsignals._base.errors import SKIPPED
+from tsignals._base.interrupts import outcome_of
 from tsignals._base.retry import Pause
 from tsignals._base.watches import Ended
 from tsignals._calling.group import respond
@@ -23,7 +24,8 @@ from tsignals._pool.core import Core
 from tsignals._pool.seam import Claim, Result
 from tsignals._registry.connection import Options
 
-LoopTask = asyncio.Task[Result]
+LoopTask = asyncio.Future[Result]
+"""A task, or what stands for one that could not be made."""
 
 
 class AsyncDelivery(SingleDelivery):
@@ -70,21 +72,38 @@ class AsyncDelivery(SingleDelivery):
         send = self._send
         if send is None:
             return  # whoever had this run was interrupted
+        task, error = outcome_of(self._make_task, send, claim)
+        if task is None:
+            assert error is not None
+            task = asyncio.get_running_loop().create_future()
+            task.set_result((self._fail(send, time.perf_counter(), error), error))
+        task.add_done_callback(ended)
+        self._task = task
+        if self._cancelling:
+            task.cancel()
+        del self, send, ended, task, error  # this frame may live as long as what is raised
+
+    def _make_task(self, send: Send, claim: Claim) -> LoopTask:
+        """Run it in a task; raises what a task factory of the loop's raises."""
         main = awaited(
             None if send.watches is None else send.watches[id(self)],
             _judged,
             self._main,
             send,
+            claim,
             queued_at=self._waits_since(send),
             defer=self._core.state.defer,
         )
-        task = asyncio.get_running_loop().create_task(main, context=send.context.copy())
-        delivering[task] = claim[1]
-        task.add_done_callback(delivering.pop)
-        task.add_done_callback(ended)
-        self._task = task
-        if self._cancelling:
-            task.cancel()
+        task: LoopTask | None = None
+        try:
+            context = send.context.copy()
+            task = asyncio.get_running_loop().create_task(main, context=context)
+            return task
+        finally:
+            if task is None:
+                with contextlib.suppress(GeneratorExit):
+                    main.throw(GeneratorExit)  # unlike close(), it lets go of the arguments
+            del self, send, main, task  # what is raised keeps this frame
 
     def _cancel_task(self) -> None:
         if self._cancel_unstarted():
@@ -96,9 +115,11 @@ class AsyncDelivery(SingleDelivery):
         if self._send is None:
             self._task = None  # nobody asks for its result any more
 
-    async def _main(self, send: Send) -> Result:
+    async def _main(self, send: Send, claim: Claim) -> Result:
         """Call the receiver; tell of its failure."""
         me = _running()
+        mine = asyncio.current_task()
+        delivering[mine] = claim[1]  # here, for tasks may start eagerly
         gate, around = self._gate, self._core.config.around or contextlib.nullcontext
         target = send.target_for(self.receiver)
         again: list[Pause | None] = []  # what follows a failure
@@ -116,7 +137,8 @@ class AsyncDelivery(SingleDelivery):
                 raise error
             return (again[0] if again else None), error
         finally:
-            del self, send, call, failed, error  # see drop_frame
+            delivering.pop(mine, None)
+            del self, send, call, failed, error, mine  # see drop_frame
 
     def _is_ended_by(self, error: BaseException, task: int) -> bool:
         """Whether ``error`` came from outside: anything else makes the receiver fail."""

@@ -12,7 +12,7 @@ from tsignals._calling.sync_ones import notify
 from tsignals._calling.types import Pairs, Receiver
 from tsignals._pool import cycles, waiting
 from tsignals._pool.pauses import is_kept_back, may_begin_here
-from tsignals._pool.seam import Result, TaskLike
+from tsignals._pool.seam import TaskLike
 from tsignals._pool.task import Task
 
 Pair = tuple[Receiver, "Future[Any]"]
@@ -21,18 +21,26 @@ Pair = tuple[Receiver, "Future[Any]"]
 async def await_results(deliveries: Collection[Pair]) -> Pairs:
     """``await deliveries``: as ``Deliveries.results``."""
     pairs = []
-    for receiver, future in deliveries:
-        if not future.done():
-            done = asyncio.Event()
-            with _Called(future, _Waker(asyncio.get_running_loop(), done.set)):
-                while True:
-                    with _waiting(future, done.set):
-                        await done.wait()
-                    if future.done():
-                        break
-                    done.clear()  # it was let go, or its next attempt is due: it may be run here
-        pairs.append((receiver, future.result(0)))
-    return pairs
+    future: Future[object] | None = None
+    try:
+        for receiver, future in deliveries:
+            if not future.done():
+                await _until_done(future)
+            pairs.append((receiver, future.result(0)))
+        return pairs
+    finally:
+        del deliveries, future  # or the traceback, this frame and the error form a cycle
+
+
+async def _until_done(future: "Future[object]") -> None:
+    done = asyncio.Event()
+    with _Called(future, _Waker(asyncio.get_running_loop(), done.set)):
+        while True:
+            with _waiting(future, done.set):
+                await done.wait()
+            if future.done():
+                return
+            done.clear()  # it was let go, or its next attempt is due: it may be run here
 
 
 class Completed:
@@ -72,7 +80,7 @@ class Completed:
         return _refusing_cycles(self._tasks, every=False)
 
 
-delivering: "dict[asyncio.Task[Result] | None, int]" = {}
+delivering: "dict[asyncio.Task[object] | None, int]" = {}
 """By its task: what stands for a thread in the claim of an async delivery that runs."""
 
 

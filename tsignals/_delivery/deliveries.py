@@ -55,9 +55,13 @@ class Deliveries(list[Pair]):
         """
         left = _countdown(timeout)
         pairs = []
-        for receiver, future in self:  # no comprehension: nested waits are deep enough
-            pairs.append((receiver, future.result(left())))
-        return pairs
+        try:
+            for receiver, future in self:  # no comprehension: nested waits are deep enough
+                pairs.append((receiver, future.result(left())))
+            return pairs
+        finally:
+            # Or the traceback, this frame and the error form a cycle.
+            future = self = None  # type: ignore[assignment]
 
     def outcomes(self, timeout: float | None = None) -> Outcomes:
         """Wait for all and return ``(receiver, response or exception)`` pairs.
@@ -109,7 +113,8 @@ def _as_completed(deliveries: Deliveries, timeout: float | None) -> Iterator[Pai
     pairs: dict[futures.Future[object], Pair] = {pair[1]: pair for pair in deliveries}
     tasks = [future for future in pairs if isinstance(future, Task)]
     done: Iterator[futures.Future[object]]
-    if tasks and len(tasks) == len(pairs) and tasks[0]._core.works_here():
+    in_worker = any(task._core.works_here() for task in tasks)
+    if in_worker and len(tasks) == len(pairs):
         done = waiting.as_completed(tasks, timeout)
     else:
         done = futures.as_completed(pairs, timeout)

@@ -13,6 +13,7 @@ Life
 """
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import logging
@@ -24,6 +25,7 @@ from tsignals._base.atomic import comes_first
 from tsignals._base.interrupts import raised_by, undisturbed
 from tsignals._base.log import log_in_thread
 from tsignals._base.process import empty_context
+from tsignals._delivery.blocking_calls import BlockingCalls
 from tsignals._pool.attempt import CALL, Attempt
 from tsignals._pool.core import Core
 from tsignals._pool.seam import Claim, Result, TaskLike
@@ -37,7 +39,7 @@ _NOT_STARTED = object()
 class OnLoop(TaskLike, Protocol):
     """A delivery that runs on the loop."""
 
-    def _start(self, claim: Claim, ended: "Callable[[asyncio.Task[Result]], object]") -> None:
+    def _start(self, claim: Claim, ended: "Callable[[asyncio.Future[Result]], object]") -> None:
         """On the loop's thread: run it in a task, and call ``ended`` with that at its end."""
 
 
@@ -49,6 +51,7 @@ class LoopThread:
         # Not that of whoever happens to start it, or to hand work over: it is kept.
         self._context = contextvars.Context()
         self.loop = self._context.run(asyncio.new_event_loop)
+        self.loop.set_default_executor(BlockingCalls(core.config.name))
         self._stopped = False
         self._forked = False
         handshake: list[object] = []
@@ -93,6 +96,8 @@ class LoopThread:
                 delivery._start(claim, functools.partial(self._ended, delivery, claim))
             elif delivery._ended_unrun():
                 self.core.pass_on(delivery)  # its turn came after that
+            del delivery  # this frame may live as long as what a task factory raises
+        del deliveries
 
     def _ended(self, delivery: OnLoop, claim: Claim, task: object) -> None:
         if delivery._claimed_by is not claim:
@@ -124,8 +129,10 @@ class LoopThread:
                 log_in_thread(logging.ERROR, message, core.config.name, exc_info=error)
                 del error
         if not self._forked:
-            with asyncio.Runner(loop_factory=lambda: self.loop):
-                pass  # ends what receivers have left behind: tasks, async generators, threads
+            # It is closed all the same, where it can start no thread to wait for others (3.12).
+            with contextlib.suppress(RuntimeError):
+                with asyncio.Runner(loop_factory=lambda: self.loop):
+                    pass  # ends what receivers have left behind: tasks, async generators, threads
 
     def stop(self) -> None:
         """End, when the pool takes no more work and nothing is left; twice does no harm."""

@@ -23,6 +23,7 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 from tsignals._base.atomic import comes_first
+from tsignals._base.identity import SameWhenCopied
 from tsignals._base.interrupts import apply_to_all, refuse_if_deep
 from tsignals._base.process import notice, page
 from tsignals._delivery.claiming import claiming
@@ -34,7 +35,7 @@ from tsignals._delivery.other_executors import HeldElsewhere
 from tsignals._pool.pool import WorkerPool
 
 
-class Prepared:
+class Prepared(SameWhenCopied):
     """A send that waits to be submitted: what ``Signal.prepare`` returns.
 
     ``deliveries``: the ``Deliveries``, pending, which count nowhere yet. ``cancel()`` of one takes
@@ -98,14 +99,6 @@ class Prepared:
 
     def __repr__(self) -> str:
         return f"<Prepared: {len(self.deliveries)} deliveries>"
-
-    # Another one with the same deliveries would drop them when it goes.
-
-    def __copy__(self) -> "Prepared":
-        return self
-
-    def __deepcopy__(self, memo: object) -> "Prepared":
-        return self
 
     def __reduce__(self) -> str:
         raise TypeError("cannot pickle a Prepared: its deliveries belong to this process")

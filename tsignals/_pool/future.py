@@ -23,6 +23,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any, cast
 
+from tsignals._base.identity import SameWhenCopied
 from tsignals._base.interrupts import critical, refuse_if_deep
 from tsignals._base.process import notice, page
 from tsignals._base.timeouts import seconds
@@ -37,7 +38,7 @@ CANCELLED_AND_NOTIFIED = "CANCELLED_AND_NOTIFIED"
 FINISHED = "FINISHED"
 
 
-class PoolFuture(Future[Any]):
+class PoolFuture(SameWhenCopied, Future[Any]):
     """A future whose work runs in a pool.
 
     Thread safety: every method from any thread, also from finalizers and signal handlers; those
@@ -244,6 +245,9 @@ class PoolFuture(Future[Any]):
     def set_exception(self, exception: BaseException | None) -> None:
         """For executors; the pool has its own way."""
         raise self._not_yours()
+
+    def __reduce__(self) -> str:
+        raise TypeError(f"cannot pickle {self!r}: what it waits for runs in this process")
 
     def __repr__(self) -> str:
         state = "cancelled" if self.cancelled() else self._phase.lower()

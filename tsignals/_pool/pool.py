@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
 from tsignals._base.around import Around
+from tsignals._base.identity import SameWhenCopied
 from tsignals._base.interrupts import apply_to_all, refuse_if_critical
 from tsignals._base.process import notice, page
 from tsignals._base.timeouts import deadline_in, left_until, seconds
@@ -72,7 +73,7 @@ def _cancel_all(futures: "deque[Future[T]]") -> None:
         future.cancel()
 
 
-class WorkerPool(Executor):
+class WorkerPool(SameWhenCopied, Executor):
     """Threads that run deliveries, with a bounded queue; a ``concurrent.futures.Executor``.
 
     max_workers: at most so many threads, started as they are needed; ``min(32, cpus + 4)``.
@@ -243,6 +244,9 @@ class WorkerPool(Executor):
         if not page[0]:
             notice()
         return [pool for pool in lifecycle.open_pools() if isinstance(pool, WorkerPool)]
+
+    def __reduce__(self) -> str:
+        raise TypeError("cannot pickle a WorkerPool: its threads belong to this process")
 
     # Where there are workers, these see to it; an event loop's thread does not look.
     # Bound now: while the interpreter ends, module globals go before the last pools do.

@@ -121,7 +121,8 @@ def sleep_on(
 
     Others run these; ``every``: who waits needs all of them, else any. Raises as ``await_done``.
     """
-    next(iter(tasks))._core.refuse_on_loop()  # they are of one pool
+    for core in {task._core for task in tasks}:
+        core.refuse_on_loop()
     me = threading.get_ident()
     above = cycles.enter(tasks, me, every)
     try:
@@ -136,7 +137,10 @@ def sleep_on(
 
 
 def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
-    """In a worker: yield ``tasks`` as they end; run what has not started. See ``await_done``."""
+    """In a worker: yield ``tasks`` as they end; run what has not started of its own pool.
+
+    Raises as ``await_done``.
+    """
     refuse_if_critical("a worker")
     deadline = deadline_in(timeout)
     told: Inbox[T] = Inbox()
@@ -156,7 +160,7 @@ def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
                     raise TimeoutError(NOT_DONE)
                 if unseen:
                     task = unseen.popleft()
-                    if task in left:
+                    if task in left and task._core.works_here():
                         before = left[task] = run_up_to(task)
                         if before is not task:
                             _have_told(before, task, told, tellers)

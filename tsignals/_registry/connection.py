@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from tsignals._base.definition import for_signal, name_of
-from tsignals._base.identity import identity
+from tsignals._base.identity import SameWhenCopied, identity
 from tsignals._base.retry import Retry
 from tsignals._base.watches import Watch
 from tsignals._calling.tracking import Gate
@@ -96,7 +96,7 @@ class Home(Protocol):
     def discard(self, key: Hashable) -> "Connection | None": ...
 
 
-class Connection:
+class Connection(SameWhenCopied):
     """A receiver's connection to a signal, as ``Signal.connect`` returns it.
 
     Dropping this handle does not disconnect. As a context manager it disconnects on exit.
@@ -226,12 +226,6 @@ class Connection:
         traceback: TracebackType | None,
     ) -> None:
         self.disconnect()
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
     def __repr__(self) -> str:
         receiver, registry = self.receiver, self._registry()

@@ -160,7 +160,8 @@ def _walk(
     namespace: Mapping[str, object], module: str, inside: tuple[object, ...] = ()
 ) -> Iterator[tuple[str, object]]:
     """The attributes in ``namespace``, then those of classes in it, each with its path."""
-    items = list(namespace.items())
+    # What has a dot in its name could not be told from an attribute of a class.
+    items = [(n, each) for n, each in list(namespace.items()) if type(n) is str and "." not in n]
     yield from items
     for name, value in items:
         # A class is looked into where it is at home, under its own name: so once.
