@@ -521,7 +521,7 @@ PUT_BACK = Seam("_pool.overflow", "put_back")
 COUNT = Seam("_pool.core", "Core.count")
 """A worker counts a start or an end for all to see."""
 WAKE_WAITERS = Seam("_pool.core", "Core.recheck")
-DRAIN = Seam("_pool.quiet", "drain")
+DRAIN = Seam("_pool.draining", "drain")
 LEFT_UNTIL = Seam("_pool.overflow", "left_until")
 TIME_OF_SEND = Seam("_pool.admission", "perf_counter")
 CLOCK_OF_TIMER = Seam("_pool.timer", "perf_counter")
@@ -529,7 +529,7 @@ RESUME = Seam("_pool.timer", "resume")
 """The timer has found that a delivery is due."""
 BEGIN_PAUSE = Seam("_pool.pauses", "release")
 """Whoever has run a delivery that failed makes it nobody's."""
-BEGIN_PAUSE_OF_DELIVERY = Seam("_delivery.again", "release")
+BEGIN_PAUSE_OF_DELIVERY = Seam("_delivery.retrying", "release")
 ENTER_GATE = Seam("_calling.tracking", "Gate.enter")
 LOSE = Seam("_pool.core", "Core.lose")
 CLOCK_OF_DROPS = Seam("_pool.drops", "time")
@@ -553,11 +553,11 @@ FORGET = Seam("_delivery.plain", "PlainDelivery._forget")
 HAVE_IT_RUN = Seam("_delivery.async_delivery", "AsyncDelivery._have_it_run")
 QUEUE_OF_CALLER = Seam("_delivery.async_delivery", "queue")
 """The module with the queue on which a caller waits for what the loop runs."""
-LET_GO = Seam("_delivery.held_in_pool", "_let_go")
+RELEASE_HOLD = Seam("_delivery.held_in_pool", "_release_all")
 """A prepared send is queued, and workers that wait for it may run it."""
 RECOVER_SUBMITTED = Seam("_delivery.held_in_pool", "apply_to_all")
 """A prepared send was submitted, which has failed; what follows from that is about to be done."""
-NOTIFY_LOOP = Seam("_calling.sync_ones", "notify")
+NOTIFY_LOOP = Seam("_calling.sync_receivers", "notify")
 IDLE_THREADS = Seam("_calling.thread_cache", "_idle")
 PATIENCE_OF_THREADS = Seam("_calling.thread_cache", "PATIENCE")
 MOST_COMPILED = Seam("_calling.compiled", "LIMIT")

@@ -1165,7 +1165,7 @@ def test_few_rooms_of_the_core_know_of_observers() -> None:
         "_delivery.dispatch",  # a send is handed over
         "_delivery.claiming",  # but for what is claimed
         "_delivery.other_executors",  # or elsewhere
-        "_delivery.keys",  # whose lanes an executor of a test sees to
+        "_delivery.lanes_of_sends",  # whose lanes an executor of a test sees to
         "_receiver_failed",  # which a test may ask for
     }
 

@@ -791,7 +791,7 @@ def test_what_stands_before_it_is_let_go_between_the_look_and_the_sleep_of_the_o
     wait: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is queued by then, but nobody else is there to take it."""
-    ran, park, let_go = list[int](), inside.PARK.now, inside.LET_GO.now
+    ran, park, let_go = list[int](), inside.PARK.now, inside.RELEASE_HOLD.now
     queued, sent, gone = Latch(), threading.Event(), threading.Event()
 
     def late(task: Any, parked: Any) -> None:
@@ -809,7 +809,7 @@ def test_what_stands_before_it_is_let_go_between_the_look_and_the_sleep_of_the_o
         signal = signal_to(lambda n, **named: ran.append(n), pool, ordered=True)
         first, second = signal.prepare(None, n=1), list[Deliveries]()
         inside.PARK.patch(monkeypatch, late)
-        inside.LET_GO.patch(monkeypatch, lets_go)
+        inside.RELEASE_HOLD.patch(monkeypatch, lets_go)
         working = pool.submit(lambda: sent.wait(TIMEOUT) and WAITS[wait](second[0]))
         submitting = Running(first.submit)
         assert queued.entered.wait(TIMEOUT)

@@ -19,7 +19,7 @@ from tsignals._base.errors import (
 )
 from tsignals._base.retry import Retry
 from tsignals._calling.outcomes import Failure, Outcomes
-from tsignals._calling.thread_cache import set_sync_runner
+from tsignals._calling.runners import set_sync_runner
 from tsignals._decorator import receiver
 from tsignals._default import get_default_executor, set_default_executor
 from tsignals._delivery.deliveries import Deliveries

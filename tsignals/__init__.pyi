@@ -19,7 +19,7 @@ from tsignals._base.errors import TsignalsError as TsignalsError
 from tsignals._base.retry import Retry as Retry
 from tsignals._calling.outcomes import Failure as Failure
 from tsignals._calling.outcomes import Outcomes as Outcomes
-from tsignals._calling.thread_cache import set_sync_runner as set_sync_runner
+from tsignals._calling.runners import set_sync_runner as set_sync_runner
 from tsignals._decorator import HasConnect
 from tsignals._default import get_default_executor as get_default_executor
 from tsignals._default import set_default_executor as set_default_executor

@@ -23,7 +23,7 @@ from tsignals._base.retry import Retry, check_retry
 from tsignals._calling.tracking import taken_along
 from tsignals._calling.types import Named, Ordered, Receiver, check_ordered
 from tsignals._default import executor_for
-from tsignals._delivery.delivery import HasOptions, Sending
+from tsignals._delivery.delivery import GeneralSend, HasOptions
 from tsignals._delivery.dispatch import deliver, load_async
 from tsignals._delivery.prepared import Prepared, prepare
 from tsignals._pool.pool import check_executor
@@ -91,7 +91,7 @@ BINDING = classmethod, staticmethod, types.MethodType
 _MARKS = (BY_INSPECT, BY_ASYNCIO)
 
 
-class BackgroundSending(Sending):
+class BackgroundSend(GeneralSend):
     """One call of a receiver in the background, as it came."""
 
     __slots__ = ("arguments", "target")
@@ -165,8 +165,8 @@ class BackgroundReceiver(SameWhenCopied, Background):
     def prepare_for(self, receiver: Receiver, arguments: Arguments, keywords: Named) -> Prepared:
         """As ``deliver``, in two steps."""
         agreed = self._agreed()  # first: what follows copies the context
-        executor, sending = self._sending(arguments, keywords)
-        return prepare(executor, [(agreed, receiver)], sending)
+        executor, send = self._send_of(arguments, keywords)
+        return prepare(executor, [(agreed, receiver)], send)
 
     def _bound(self, arguments: Arguments, keywords: Named) -> Receiver:
         """This receiver as it was connected."""
@@ -189,8 +189,8 @@ class BackgroundReceiver(SameWhenCopied, Background):
     def deliver(self, receiver: Receiver, arguments: Arguments, keywords: Named) -> "Future[Any]":
         """Have the function called with these; ``receiver`` is this one as it was connected."""
         agreed = self._agreed()  # as above
-        executor, sending = self._sending(arguments, keywords)
-        [(_, future)] = deliver(executor, [(agreed, receiver)], sending)
+        executor, send = self._send_of(arguments, keywords)
+        [(_, future)] = deliver(executor, [(agreed, receiver)], send)
         return future
 
     def _agreed(self) -> HasOptions:
@@ -208,16 +208,16 @@ class BackgroundReceiver(SameWhenCopied, Background):
         )
         return agreed
 
-    def _sending(self, arguments: Arguments, keywords: Named) -> tuple[Executor, BackgroundSending]:
+    def _send_of(self, arguments: Arguments, keywords: Named) -> tuple[Executor, BackgroundSend]:
         signal = keywords.get("signal")
         executor = self.executor
         if executor is None and isinstance(signal, Signal):
             executor = signal.executor
         # Django and tsignals name the sender; blinker passes it last.
         sender = keywords["sender"] if "sender" in keywords else (arguments or (None,))[-1]
-        sending = BackgroundSending(signal, sender, keywords)
-        sending.arguments, sending.target = arguments, self
-        return executor_for(executor), sending
+        send = BackgroundSend(signal, sender, keywords)
+        send.arguments, send.target = arguments, self
+        return executor_for(executor), send
 
     def __repr__(self) -> str:
         return f"<background {self.__qualname__}>"

@@ -4,17 +4,10 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from types import FunctionType
-from typing import NoReturn, Protocol, TypeVar
+from typing import NoReturn, TypeVar
 
 from tsignals._base.definition import name_of
-from tsignals._registry.naming import Address
-
-
-class HasAddress(Protocol):
-    """A signal."""
-
-    _address: Address
-
+from tsignals._registry.naming import HasAddress
 
 S = TypeVar("S", bound=HasAddress)
 
@@ -52,7 +45,7 @@ def declare(make: Callable[[list[str], str], S], stub: object) -> S:
     signal = make(_values(stub), stub.__name__)
     signal.__doc__ = stub.__doc__
     signal.__module__ = stub.__module__
-    signal._address.is_where(stub)
+    signal._address.set_declared_by(stub)
     return signal
 
 

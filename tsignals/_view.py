@@ -10,7 +10,7 @@ from tsignals._calling.sends import begin
 from tsignals._calling.types import Named, Pairs
 from tsignals._default import around_of, executor_for
 from tsignals._delivery.deliveries import Deliveries
-from tsignals._delivery.delivery import Sending
+from tsignals._delivery.delivery import GeneralSend
 from tsignals._delivery.dispatch import deliver
 from tsignals._delivery.prepared import Prepared, prepare, prepare_nothing
 from tsignals._pool.pool import check_executor
@@ -69,14 +69,14 @@ class View(SameWhenCopied):
         live = self._live("send_async", sender, named)
         if not live:
             return Deliveries()
-        return deliver(executor_for(self.executor), live, Sending(self._signal, sender, named))
+        return deliver(executor_for(self.executor), live, GeneralSend(self._signal, sender, named))
 
     def prepare(self, /, sender: object, **named: object) -> Prepared:
         """As ``Signal.prepare``."""
         live = self._live("prepare", sender, named)
         if not live:
             return prepare_nothing()
-        return prepare(executor_for(self.executor), live, Sending(self._signal, sender, named))
+        return prepare(executor_for(self.executor), live, GeneralSend(self._signal, sender, named))
 
     async def asend(self, /, sender: object, **named: object) -> Pairs:
         """As ``Signal.asend``."""

@@ -158,7 +158,7 @@ def pop_unless_claimed(self: registry.Registry, key: Hashable) -> Connection | N
 def is_gone_unsaid(self: Once) -> bool:
     """Find it claimed, and do not decide that it stays so."""
     claim = self.claimed_by
-    return claim is not None and not claim.is_back
+    return claim is not None and not claim.is_given_back()
 
 
 def unclaimed_once(its: Any, look: Callable[[], list[Any]]) -> list[Any]:
@@ -193,7 +193,7 @@ MODELS = (
     Model(
         "refused once/connect",
         refused_connect,
-        (Mutant("claimed for now", wrong(Once, "is_gone", is_gone_unsaid)),),
+        (Mutant("claimed for now", wrong(Once, "settle_if_claimed", is_gone_unsaid)),),
         ("old", "new"),
     ),
     Model(

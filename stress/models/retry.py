@@ -16,7 +16,7 @@ from stress.models.pool import (
     wrong_step,
 )
 from tsignals import Retry, WorkerPool
-from tsignals._delivery import again
+from tsignals._delivery import retrying
 from tsignals._pool import attempt as stages
 from tsignals._pool import timer as timers
 from tsignals._pool.attempt import Attempt
@@ -149,9 +149,11 @@ def never_in_pause(claims: Any, claim: Any) -> bool:
 
 
 TAKE_BACK = Mutant("do not look", wrong(timers, "fall_due", fall_due_unseen), races=False)
-NOT_LOOK = Mutant("always due", wrong(again, "ended_in_pause", never_in_pause), races=False)
+NOT_LOOK = Mutant("always due", wrong(retrying, "ended_in_pause", never_in_pause), races=False)
 TELL_FIRST = Mutant("tell, then release", wrong_step(stages.RELEASE, told_before_released))
-RELEASE = Mutant("let go, then say so", wrong(again.MayRunAgain, "_release", release_looking_first))
+RELEASE = Mutant(
+    "let go, then say so", wrong(retrying.MayRunAgain, "_release", release_looking_first)
+)
 
 MODELS = (
     Model("retry: due/cancel", due_cancel, (TAKE_BACK, NOT_LOOK), ("cancelled",)),

@@ -58,15 +58,17 @@ log_in_thread = functools.partial(log_safely, catch=BaseException)
 """The same in a thread of ours, in which no signal handler runs, and which nothing may end."""
 
 
-def unless_own(error: BaseException) -> BaseException | None:
-    """``error``, raised while a failure was told, if that was interrupted; if ours, it is logged.
-
-    What is no ``Exception`` is an interrupt, and what a signal handler has raised.
-    """
-    if not issubclass(type(error), Exception) or came_by_signal(error):
+def log_unless_interrupt(error: BaseException) -> BaseException | None:
+    """``error``, raised as a failure was told, if that was interrupted; if ours, it is logged."""
+    if comes_from_outside(error):
         return error
     log_untold(error)
     return None
+
+
+def comes_from_outside(error: BaseException) -> bool:
+    """Whether it is no ``Exception``, or what a signal handler has raised."""
+    return not issubclass(type(error), Exception) or came_by_signal(error)
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -15,10 +15,10 @@ from typing import TypeVar
 
 from tsignals._base.around import Around
 from tsignals._calling.general import call_each, call_each_robust
-from tsignals._calling.group import Group, Plainly, Robustly, add, respond
+from tsignals._calling.group import CollectErrors, Group, RaiseErrors, add, respond
 from tsignals._calling.outcomes import Outcomes
-from tsignals._calling.sync_ones import SharedContext, call_sync_ones
-from tsignals._calling.thread_cache import async_runner
+from tsignals._calling.runners import async_runner
+from tsignals._calling.sync_receivers import SharedContext, call_sync_ones
 from tsignals._calling.types import Live, Named, Pairs, Receiver, Sends
 
 R = TypeVar("R")
@@ -37,7 +37,7 @@ def send(live: Live, signal: Sends, sender: object, named: Named) -> Pairs:
     """``Signal.send`` where some receivers are async."""
     _refuse_running_loop(signal, "send")
     pairs = call_each(live, signal, sender, named)
-    pairs += _run_together(_async_ones(live), Plainly(signal, sender, named))
+    pairs += _run_together(_async_ones(live), RaiseErrors(signal, sender, named))
     return pairs
 
 
@@ -45,11 +45,11 @@ def send_robust(live: Live, signal: Sends, sender: object, named: Named) -> Outc
     """``Signal.send_robust`` where some receivers are async."""
     _refuse_running_loop(signal, "send_robust")
     outcomes = call_each_robust(live, signal, sender, named, "send_robust")
-    each = Robustly(signal, sender, named, "send_robust")
+    each = CollectErrors(signal, sender, named, "send_robust")
     return add(outcomes, _run_together(_async_ones(live), each))
 
 
-def _run_together(later: Live, each: Plainly) -> Pairs:
+def _run_together(later: Live, each: RaiseErrors) -> Pairs:
     """Await all of ``later``, in a context whose changes are seen here."""
     runner = async_runner()
     if runner is None:
@@ -139,7 +139,7 @@ async def asend(
         pairs = await call_sync_ones(here, call_each, live, signal, sender, named, around())
     if later:
         with SharedContext() as context:
-            pairs += await Group(Plainly(signal, sender, named)).run(later, context)
+            pairs += await Group(RaiseErrors(signal, sender, named)).run(later, context)
     return pairs
 
 
@@ -163,6 +163,6 @@ async def asend_robust(
         )
     if later:
         with SharedContext() as context:
-            each = Robustly(signal, sender, named, mode)
+            each = CollectErrors(signal, sender, named, mode)
             add(outcomes, await Group(each).run(later, context))
     return outcomes

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from tsignals._base.definition import name_of, of_signal
-from tsignals._base.log import log_safely, show, unless_own
+from tsignals._base.log import log_safely, log_unless_interrupt, show
 from tsignals._calling.outcomes import Failure
 from tsignals._calling.types import Receiver
 
@@ -59,14 +59,14 @@ def report(
             )
             write_log(failure)
         except Exception as raised:
-            if unless_own(raised) is not None:
+            if log_unless_interrupt(raised) is not None:
                 raise
     finally:
         if failure is not None:
             try:
                 announce(failure)
             except Exception as raised:
-                if unless_own(raised) is not None:
+                if log_unless_interrupt(raised) is not None:
                     raise
 
 

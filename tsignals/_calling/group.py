@@ -16,7 +16,7 @@ from tsignals._base.interrupts import raised_by
 from tsignals._base.watches import Ended
 from tsignals._calling.failures import report
 from tsignals._calling.outcomes import Outcomes
-from tsignals._calling.sync_ones import SharedContext
+from tsignals._calling.sync_receivers import SharedContext
 from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Live, Named, Once, Options, Pairs, Receiver
 from tsignals._calling.watched import awaited
@@ -68,7 +68,7 @@ def judged(response: object) -> Ended:
     return response, None, response is SKIPPED
 
 
-class Plainly:
+class RaiseErrors:
     """How ``send`` and ``asend`` await a receiver."""
 
     def __init__(self, signal: object, sender: object, named: Named) -> None:
@@ -89,7 +89,7 @@ class Plainly:
         return Raised(error)
 
 
-class Robustly(Plainly):
+class CollectErrors(RaiseErrors):
     """How ``send_robust`` and ``asend_robust`` do."""
 
     def __init__(self, signal: object, sender: object, named: Named, mode: str) -> None:
@@ -126,7 +126,7 @@ class Group:
     it, and, where the sender was cancelled before (it sends in a ``finally``), cancel it again.
     """
 
-    def __init__(self, each: Plainly) -> None:
+    def __init__(self, each: RaiseErrors) -> None:
         self.each = each
         self.sender: asyncio.Task[object] | None = None  # the task that waits for all, if it does
         self.cancelled_before = 0

@@ -32,11 +32,11 @@ class Queued(Protocol):
 class Claimed(Protocol):
     """What decides which send goes through the gate of a receiver that is called once."""
 
-    def is_gone(self) -> bool:
+    def settle_if_claimed(self) -> bool:
         """Whether one does, or did: its connection is no more."""
         ...
 
-    def is_over(self) -> bool:
+    def clear_if_over(self) -> bool:
         """Whether that send has called it itself, or there is none: nobody else goes through."""
         ...
 
@@ -156,7 +156,7 @@ class Gate:
         """Undo ``enter``; harmless when repeated."""
         self.running.pop(call, None)
         try:
-            if self.once is not None and self.once.is_over():
+            if self.once is not None and self.once.clear_if_over():
                 self.closed = True
         finally:  # who waits is told, also where that was interrupted
             if self.closed:

@@ -17,7 +17,7 @@ from tsignals._calling.group import respond
 from tsignals._calling.types import Receiver
 from tsignals._calling.watched import awaited
 from tsignals._delivery.awaiting import delivering
-from tsignals._delivery.delivery import Send, Sending, SingleDelivery
+from tsignals._delivery.delivery import GeneralSend, Send, SingleDelivery
 from tsignals._delivery.event_loop import LoopThread
 from tsignals._delivery.held import Held
 from tsignals._pool.core import Core
@@ -39,7 +39,7 @@ class AsyncDelivery(SingleDelivery):
     _on_loop = True
 
     def __init__(
-        self, core: Core, receiver: Receiver, send: Sending, lane: object, options: Options
+        self, core: Core, receiver: Receiver, send: GeneralSend, lane: object, options: Options
     ) -> None:
         super().__init__(core, receiver, send, lane, options)
         self._task: LoopTask | None = None

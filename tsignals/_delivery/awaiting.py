@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any
 
-from tsignals._calling.sync_ones import notify
+from tsignals._calling.sync_receivers import notify
 from tsignals._calling.types import Pairs, Receiver
 from tsignals._pool import cycles, waiting
 from tsignals._pool.pauses import is_kept_back, may_begin_here

@@ -13,7 +13,7 @@ from typing import TypeVar
 from tsignals._base.interrupts import apply_to_all
 from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Receiver
-from tsignals._delivery.delivery import HasOptions, Live, Sending
+from tsignals._delivery.delivery import GeneralSend, HasOptions, Live
 from tsignals._delivery.watched import HandsOver, observed
 from tsignals._registry.once import Once, OnceClaim
 
@@ -30,14 +30,14 @@ def claiming(nothing: Callable[[], R], is_taken: IsTaken) -> Callable[[HandsOver
 
     def decorate(function: HandsOver[R]) -> HandsOver[R]:
         @observed
-        def hand_over(executor: Executor, mine: Live, send: Sending) -> R:
+        def hand_over(executor: Executor, mine: Live, send: GeneralSend) -> R:
             return function(executor, mine, send) if mine else nothing()
 
         @functools.wraps(function)
-        def claim(executor: Executor, live: Live, send: Sending) -> R:
+        def claim(executor: Executor, live: Live, send: GeneralSend) -> R:
             for connection, _ in live:
                 if connection._options.once is not None:
-                    return ClaimingSending(send, is_taken).hand_over(hand_over, executor, live)
+                    return ClaimingSend(send, is_taken).hand_over(hand_over, executor, live)
             return hand_over(executor, live, send)
 
         return claim
@@ -55,14 +55,14 @@ class _Claimed:
         self.place = -1  # among the deliveries, if it comes first
 
 
-class ClaimingSending(Sending):
+class ClaimingSend(GeneralSend):
     """A send that knows its deliveries."""
 
     __slots__ = ("_claimed", "_handed", "_is_taken")
 
-    def __init__(self, sending: Sending, is_taken: IsTaken) -> None:
-        self.signal, self.sender = sending.signal, sending.sender
-        self.named, self.context, self.lanes = sending.named, sending.context, sending.lanes
+    def __init__(self, send: GeneralSend, is_taken: IsTaken) -> None:
+        self.signal, self.sender = send.signal, send.sender
+        self.named, self.context, self.lanes = send.named, send.context, send.lanes
         self._is_taken = is_taken
         self._claimed: list[_Claimed] = []
         self._handed: list[tuple[Receiver, Future[object]]] = []
@@ -106,7 +106,7 @@ class ClaimingSending(Sending):
         delivery = self._handed[place][1] if 0 <= place < len(self._handed) else None
         if delivery is None or not self._is_taken(delivery):
             once.give_back(claim)
-            if gate is not None and not claim.is_back:
+            if gate is not None and not claim.is_given_back():
                 gate.close()
         elif once.spend(claim) and gate is not None:
             # It lets the delivery through, as often as that is tried.

@@ -11,14 +11,14 @@ from tsignals._base.around import Failed, drop_frame, surrounded
 from tsignals._base.definition import for_signal, name_of, name_signal
 from tsignals._base.errors import SKIPPED, DeliveryDropped
 from tsignals._base.interrupts import foreign, raised_by
-from tsignals._base.log import unless_own
+from tsignals._base.log import log_unless_interrupt
 from tsignals._base.retry import Pause
 from tsignals._base.watches import Watch
 from tsignals._calling.failures import report, report_retry
 from tsignals._calling.tracked_call import enclosing
 from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Named, Receiver
-from tsignals._delivery.again import MayRunAgain, pause_after
+from tsignals._delivery.retrying import MayRunAgain, pause_after
 from tsignals._pool.core import Core
 from tsignals._pool.seam import Result
 from tsignals._registry.connection import Options
@@ -79,7 +79,7 @@ def context_of_sender() -> contextvars.Context:
     return context
 
 
-class Sending(Send):
+class GeneralSend(Send):
     """One send to receivers of any kind, or in any executor."""
 
     __slots__ = ("context", "lanes", "named", "queued_at", "sender", "signal")
@@ -216,7 +216,7 @@ class Delivery(MayRunAgain):
             queued = max(0.0, started - self._waits_since(send))
             named = send.named if named is None else named
             raised = raised_by(call, report, *of, queued, ran, named, attempts)
-        if raised is not None and (interrupt := unless_own(raised)) is not None:
+        if raised is not None and (interrupt := log_unless_interrupt(raised)) is not None:
             self._core.state.defer(interrupt)  # raised once this has its own error
         return pause
 
@@ -259,7 +259,7 @@ class SingleDelivery(Delivery):
     __slots__ = ("_claims", "_gate", "_ordered_by", "_retry", "_send", "_turn")
 
     def __init__(
-        self, core: Core, receiver: Receiver, send: Sending, lane: object, options: Options
+        self, core: Core, receiver: Receiver, send: GeneralSend, lane: object, options: Options
     ) -> None:
         """``lane``: whose it is in, the receiver's or that of a ``LaneId``; ``None``: in none."""
         super().__init__(core)

@@ -10,9 +10,15 @@ from tsignals._calling.types import Named, Receiver
 from tsignals._delivery.batch import Asked, BatchDelivery
 from tsignals._delivery.claiming import claiming
 from tsignals._delivery.deliveries import Deliveries
-from tsignals._delivery.delivery import Delivery, Live, Sending, SingleDelivery, context_of_sender
+from tsignals._delivery.delivery import (
+    Delivery,
+    GeneralSend,
+    Live,
+    SingleDelivery,
+    context_of_sender,
+)
 from tsignals._delivery.general import GeneralBatch, GeneralDelivery
-from tsignals._delivery.keys import asking, in_pool
+from tsignals._delivery.lanes_of_sends import asking, in_pool
 from tsignals._delivery.other_executors import deliver_elsewhere
 from tsignals._delivery.plain import PlainDelivery, PlainSend, SoleDelivery, SoleRetried
 from tsignals._delivery.watched import is_taken
@@ -30,7 +36,7 @@ from tsignals._registry.plan import Plan
 
 @asking
 @claiming(Deliveries, is_taken)
-def deliver(executor: Executor, live: Live, send: Sending) -> Deliveries:
+def deliver(executor: Executor, live: Live, send: GeneralSend) -> Deliveries:
     """Hand one send to ``executor``, as a whole where that is a ``WorkerPool``."""
     if not isinstance(executor, WorkerPool):
         return deliver_elsewhere(executor, live, send)
@@ -85,7 +91,7 @@ before_async.append(load_async)
 
 
 def async_delivery(
-    core: Core, receiver: Receiver, send: Sending, lane: object, options: Options
+    core: Core, receiver: Receiver, send: GeneralSend, lane: object, options: Options
 ) -> Delivery:
     """A delivery on the event loop of ``core``, which runs from now on."""
     from tsignals._delivery.async_delivery import AsyncDelivery  # imports asyncio

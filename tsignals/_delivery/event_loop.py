@@ -121,7 +121,7 @@ class LoopThread:
             if (error := raised_by(initializer, *core.config.initargs)) is not None:
                 core.break_down(error)
         # The pool may have been closed before this could be found.
-        core.let_threads_go()
+        core.try_terminate()
         while not self._stopped:
             if (error := raised_by(self.loop.run_forever)) is not None:
                 # A receiver's delivery holds what it raises; this comes from a task of its own.

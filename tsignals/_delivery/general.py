@@ -2,7 +2,7 @@
 
 from tsignals._calling.types import Receiver
 from tsignals._delivery.batch import Batch, BatchDelivery
-from tsignals._delivery.delivery import Sending
+from tsignals._delivery.delivery import GeneralSend
 from tsignals._pool.core import Core
 from tsignals._pool.future import PENDING
 from tsignals._registry.connection import Options
@@ -14,7 +14,7 @@ class GeneralDelivery(BatchDelivery):
     __slots__ = ("_batch", "_gate", "_retry")
 
     def __init__(
-        self, core: Core, receiver: Receiver, send: Sending, options: Options, batch: Batch
+        self, core: Core, receiver: Receiver, send: GeneralSend, options: Options, batch: Batch
     ) -> None:
         self._batch = batch
         self._index = len(batch.deliveries)
@@ -47,7 +47,7 @@ class GeneralBatch(Batch):
     def _mark_queued(self, now: float) -> None:
         # Without a call: it is counted already, and this may be the end of the stack.
         first: GeneralDelivery | None = self.deliveries[0]  # type: ignore[assignment]
-        send: Sending | None = None if first is None else first._send  # type: ignore[assignment]
+        send: GeneralSend | None = None if first is None else first._send  # type: ignore[assignment]
         if send is not None:  # else the first has ended, and this is queued once more
             send.queued_at = now
 

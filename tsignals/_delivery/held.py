@@ -21,7 +21,7 @@ from typing import cast
 
 from tsignals._base.atomic import comes_first
 from tsignals._base.interrupts import critical, foreign, refuse_if_deep
-from tsignals._delivery.delivery import Delivery, Sending, SingleDelivery
+from tsignals._delivery.delivery import Delivery, GeneralSend, SingleDelivery
 from tsignals._pool.future import FINISHED
 
 
@@ -82,11 +82,11 @@ class Held(Delivery):
     @foreign
     def _tell_unsent(self, error: BaseException) -> None:
         """Tell that it could not be queued; in the context in which it would have run."""
-        send = cast(Sending | None, self._send)  # as all that is held is made for one
+        send = cast(GeneralSend | None, self._send)  # as all that is held is made for one
         if send is not None:
             send.report_in(send.context.copy(), self.receiver, error)  # it was in no queue
 
-    def _let_go(self) -> None:
+    def _release_hold(self) -> None:
         """It is queued: workers that wait for it may run it (H3)."""
         self._core.prepared.pop(self._weakly, None)
         self._held = False

@@ -8,13 +8,13 @@ import threading
 from collections.abc import Sequence
 
 from tsignals._base.interrupts import apply_to_all, raised_by
-from tsignals._base.log import came_by_signal, unless_own
+from tsignals._base.log import comes_from_outside, log_unless_interrupt
 from tsignals._base.process import notice, page
 from tsignals._calling.types import Receiver
 from tsignals._delivery.deliveries import Deliveries
-from tsignals._delivery.delivery import Live, Sending, dropped
+from tsignals._delivery.delivery import GeneralSend, Live, dropped
 from tsignals._delivery.held import Held, HeldDelivery, Weakly
-from tsignals._delivery.keys import in_pool
+from tsignals._delivery.lanes_of_sends import in_pool
 from tsignals._pool.core import Core
 from tsignals._pool.overflow import accept, refuse_if_not_open
 from tsignals._pool.pool import WorkerPool, core_of
@@ -25,7 +25,9 @@ from tsignals._registry.connection import Options
 class HeldInPool:
     """The deliveries of one send, held back from a ``WorkerPool``."""
 
-    def __init__(self, pool: WorkerPool, live: Live, send: Sending, deliveries: Deliveries) -> None:
+    def __init__(
+        self, pool: WorkerPool, live: Live, send: GeneralSend, deliveries: Deliveries
+    ) -> None:
         core = core_of(pool)
         self.pool = pool  # which must not close for want of a reference
         self.core = core  # a forked child has another
@@ -70,7 +72,7 @@ class HeldInPool:
         """Have the pool take what nobody else has taken, and note it in ``tasks`` before."""
         core = self.core
         tasks += self._take(claim)
-        if core.lost:
+        if core.abandoned:
             core.disown(list(tasks))
         elif tasks:
             if tasks[-1]._on_loop:
@@ -79,13 +81,13 @@ class HeldInPool:
                 refuse_if_not_open(core)
                 ensure_loop(core)
             accept(core, tasks, deep=True)
-        _let_go(tasks)
+        _release_all(tasks)
 
     def _recover(self, tasks: list[Held], claim: object, error: BaseException) -> None:
         """All of ``tasks`` are queued, or none: then they fail, or may be submitted again."""
         unresolved = self.core.backlog.unresolved
         if any(task in unresolved or self._is_run_or_dropped(task) for task in tasks):
-            _let_go(tasks)
+            _release_all(tasks)
         elif _interrupts(error):
             tasks.clear()  # or they might be let go, once others have decided on them
             for task in self.tasks:
@@ -109,9 +111,9 @@ class HeldInPool:
         if task not in self.told:
             self.told.append(task)
             raised = raised_by(task._tell_unsent, error)
-            if raised is not None and unless_own(raised) is not None:
+            if raised is not None and log_unless_interrupt(raised) is not None:
                 raise raised
-        self.core.ending(task, self.failed, error, 0).carry_out()
+        self.core.attempt_to_end(task, self.failed, error, 0).carry_out()
 
     def drop(self) -> None:
         if not page[0]:
@@ -130,7 +132,9 @@ class HeldInPool:
         self.core.state.raise_interrupt()
 
 
-def _make(core: Core, options: Options, receiver: Receiver, send: Sending, lane: object) -> Held:
+def _make(
+    core: Core, options: Options, receiver: Receiver, send: GeneralSend, lane: object
+) -> Held:
     arguments = core, receiver, send, lane, options
     task: Held
     if options.on_loop:
@@ -145,12 +149,11 @@ def _make(core: Core, options: Options, receiver: Receiver, send: Sending, lane:
     return task
 
 
-def _let_go(tasks: Sequence[Held]) -> None:
+def _release_all(tasks: Sequence[Held]) -> None:
     for task in tasks:
-        task._let_go()
+        task._release_hold()
 
 
 def _interrupts(error: BaseException) -> bool:
     """Whether it came from outside, or left no room to tell: it is no failure of the admission."""
-    kind = type(error)
-    return not issubclass(kind, Exception) or kind is RecursionError or came_by_signal(error)
+    return type(error) is RecursionError or comes_from_outside(error)

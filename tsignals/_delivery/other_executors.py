@@ -22,7 +22,7 @@ from tsignals._base.process import notice, page
 from tsignals._calling.tracked_call import Call
 from tsignals._calling.types import Receiver
 from tsignals._delivery.deliveries import Deliveries
-from tsignals._delivery.delivery import Delivery, Live, Sending, dropped
+from tsignals._delivery.delivery import Delivery, GeneralSend, Live, dropped
 from tsignals._delivery.interpreters import Parcel, for_interpreter
 from tsignals._delivery.remote_call import Ended, RemoteCall
 from tsignals._delivery.stand_in import StandIn
@@ -32,17 +32,17 @@ from tsignals._registry.connection import Options
 from tsignals._registry.receiver import owner_of_lane
 
 
-def deliver_elsewhere(executor: Executor, live: Live, sending: Sending) -> Deliveries:
-    refuse_options(executor, live, sending)
+def deliver_elsewhere(executor: Executor, live: Live, send: GeneralSend) -> Deliveries:
+    refuse_options(executor, live, send)
     deliveries = Deliveries()
     for connection, receiver in live:
-        future = submit_elsewhere(executor, connection._options, receiver, sending)
-        sending.note([(receiver, future)])
+        future = submit_elsewhere(executor, connection._options, receiver, send)
+        send.note([(receiver, future)])
         deliveries.append((receiver, cast(Delivery, future)))
     return deliveries
 
 
-def refuse_options(executor: Executor, live: Live, sending: Sending) -> None:
+def refuse_options(executor: Executor, live: Live, send: GeneralSend) -> None:
     """Raise ``TypeError`` where ``executor`` is none, or cannot keep an order or run again."""
     check_executor(executor)  # it may have been assigned to the signal
     if isinstance(executor, TakesDeliveries):
@@ -53,12 +53,12 @@ def refuse_options(executor: Executor, live: Live, sending: Sending) -> None:
             what = "an ordered receiver" if ordered else "a receiver with retry"
             raise TypeError(
                 f"{what} needs a WorkerPool, and the one of {name_of(receiver)}"
-                f"{for_signal(sending.signal)} is a {type(executor).__name__}; nothing was queued"
+                f"{for_signal(send.signal)} is a {type(executor).__name__}; nothing was queued"
             )
 
 
 def submit_elsewhere(
-    executor: Executor, options: Options, receiver: Receiver, sending: Sending
+    executor: Executor, options: Options, receiver: Receiver, send: GeneralSend
 ) -> "Future[object]":
     gate = options.gate
     call = None if gate is None else Call(thread=0)
@@ -70,9 +70,9 @@ def submit_elsewhere(
             future.cancel()
             future.set_running_or_notify_cancel()
             return future
-        call_there = RemoteCall(receiver, sending, call, options.on_loop)
+        call_there = RemoteCall(receiver, send, call, options.on_loop)
         try:
-            future = _submit(executor, call_there, options, receiver, sending)
+            future = _submit(executor, call_there, options, receiver, send)
         except Exception as error:
             if came_by_signal(error):
                 raise
@@ -95,13 +95,13 @@ def submit_elsewhere(
 
 
 def _submit(
-    executor: Executor, call: RemoteCall, options: Options, receiver: Receiver, sending: Sending
+    executor: Executor, call: RemoteCall, options: Options, receiver: Receiver, send: GeneralSend
 ) -> "Future[object]":
     if isinstance(executor, TakesDeliveries):
         call.around = executor.around
-        lane, of = sending.lanes.get(id(options)), identity(owner_of_lane(receiver))
+        lane, of = send.lanes.get(id(options)), identity(owner_of_lane(receiver))
         key = None if lane is None else (of, lane.value) if isinstance(lane, LaneId) else of
-        told = Told(sending.signal, sending.sender, receiver, options.on_loop, key)
+        told = Told(send.signal, send.sender, receiver, options.on_loop, key)
         return executor.take(call, told)
     future = executor.submit(Parcel(call, receiver) if for_interpreter(executor) else call)
     if not (hasattr(future, "add_done_callback") and hasattr(future, "cancel")):
@@ -115,11 +115,11 @@ class HeldElsewhere:
     """Held back from another executor."""
 
     def __init__(
-        self, executor: Executor, live: Live, sending: Sending, deliveries: Deliveries
+        self, executor: Executor, live: Live, send: GeneralSend, deliveries: Deliveries
     ) -> None:
-        refuse_options(executor, live, sending)
+        refuse_options(executor, live, send)
         self.executor = executor
-        self.sending = sending
+        self.send = send
         self.process = process.here[0]
         self.dropping = object()  # the claim of all who drop them: one goes on where another was
         self.calls: list[tuple[StandIn, Options, Receiver]] = []
@@ -150,7 +150,7 @@ class HeldElsewhere:
             own = None
             try:
                 if future.decide(claim):
-                    own = submit_elsewhere(self.executor, options, receiver, self.sending)
+                    own = submit_elsewhere(self.executor, options, receiver, self.send)
                     future.follow(own)
                     own = None
             finally:  # interrupted: it is followed; or it is not queued and waits, as the rest does

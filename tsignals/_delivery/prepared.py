@@ -28,9 +28,9 @@ from tsignals._base.interrupts import apply_to_all, refuse_if_deep
 from tsignals._base.process import notice, page
 from tsignals._delivery.claiming import claiming
 from tsignals._delivery.deliveries import Deliveries
-from tsignals._delivery.delivery import Live, Sending
+from tsignals._delivery.delivery import GeneralSend, Live
 from tsignals._delivery.held_in_pool import HeldInPool
-from tsignals._delivery.keys import asking
+from tsignals._delivery.lanes_of_sends import asking
 from tsignals._delivery.other_executors import HeldElsewhere
 from tsignals._pool.pool import WorkerPool
 
@@ -150,7 +150,7 @@ def _is_never_taken(delivery: object) -> bool:
 
 @asking
 @claiming(prepare_nothing, _is_never_taken)
-def prepare(executor: Executor, live: Live, send: Sending) -> Prepared:
+def prepare(executor: Executor, live: Live, send: GeneralSend) -> Prepared:
     """Hold back what ``dispatch.deliver`` would hand over."""
     if not page[0]:
         notice()

@@ -17,12 +17,12 @@ from typing import cast
 from tsignals._base.around import Around, surrounded
 from tsignals._base.definition import name_of
 from tsignals._base.interrupts import outcome_of, raised_by
-from tsignals._base.log import is_interrupt, log_untold, show, unless_own
+from tsignals._base.log import is_interrupt, log_unless_interrupt, log_untold, show
 from tsignals._calling.general import ignore, target_for
 from tsignals._calling.tracked_call import Call, enclosing
 from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Receiver
-from tsignals._delivery.delivery import Sending
+from tsignals._delivery.delivery import GeneralSend
 from tsignals._registry.receiver import Background, unwrap
 
 
@@ -30,17 +30,17 @@ class RemoteCall:
     """A receiver's call, which the executor may pickle."""
 
     def __init__(
-        self, receiver: Receiver, sending: Sending, call: Call | None, is_async: bool
+        self, receiver: Receiver, send: GeneralSend, call: Call | None, is_async: bool
     ) -> None:
         # Not the function behind ``background``, which is not found under its own name.
-        self.target = receiver if sending.target is None else sending.target
+        self.target = receiver if send.target is None else send.target
         self.is_async = is_async
-        self.arguments = sending.arguments
-        self.keywords = sending.keywords_for(sending)
-        self.context: contextvars.Context | None = sending.context.copy()
-        self.failed = Failed(receiver, sending, self.context)
+        self.arguments = send.arguments
+        self.keywords = send.keywords_for(send)
+        self.context: contextvars.Context | None = send.context.copy()
+        self.failed = Failed(receiver, send, self.context)
         self.call = call
-        self.watch = sending.watch_for(receiver)
+        self.watch = send.watch_for(receiver)
         self.queued_at = time.perf_counter()
         self.around: Around | None = None
         self.void = False  # who made it was interrupted, and may do it again
@@ -143,9 +143,9 @@ def _kept_from_travelling(error: BaseException) -> str | None:
 class Failed:
     """Tells that a receiver has failed elsewhere: whoever hears of it first, and nobody else."""
 
-    def __init__(self, receiver: Receiver, sending: Sending, context: contextvars.Context) -> None:
+    def __init__(self, receiver: Receiver, send: GeneralSend, context: contextvars.Context) -> None:
         self.receiver = receiver
-        self.untold = [(sending, context)]  # whoever takes it out tells, in one step
+        self.untold = [(send, context)]  # whoever takes it out tells, in one step
 
     def forget(self) -> None:
         """There is nothing to tell; the future keeps its callbacks."""
@@ -153,14 +153,14 @@ class Failed:
 
     def tell(self, error: BaseException, ran: float = 0.0) -> None:
         try:
-            sending, context = self.untold.pop()
+            send, context = self.untold.pop()
         except IndexError:
             return
         # A copy: an executor may resolve what still runs.
         about = context.copy(), self.receiver, error, ran
-        raised = raised_by(sending.report_in, *about)
+        raised = raised_by(send.report_in, *about)
         try:
-            if raised is not None and unless_own(raised) is not None:
+            if raised is not None and log_unless_interrupt(raised) is not None:
                 raise raised
         finally:
             del raised, about, error  # or the traceback, this frame and the error form a cycle

@@ -11,11 +11,11 @@ from tsignals._base.interrupts import apply_to_all
 from tsignals._base.telling import ObservedSend
 from tsignals._base.watches import Watch
 from tsignals._calling.types import Named, Receiver
-from tsignals._delivery.delivery import Delivery, HasSender, Live, Sending
+from tsignals._delivery.delivery import Delivery, GeneralSend, HasSender, Live
 from tsignals._delivery.stand_in import StandIn
 
 R = TypeVar("R")
-HandsOver = Callable[[Executor, Live, Sending], R]
+HandsOver = Callable[[Executor, Live, GeneralSend], R]
 """Hands the receivers of a send over to an executor."""
 
 
@@ -23,16 +23,16 @@ def observed(function: HandsOver[R]) -> HandsOver[R]:
     """Have those told who observe of what ``function`` hands over to an executor."""
 
     @functools.wraps(function)
-    def hand_over(executor: Executor, live: Live, send: Sending) -> R:
+    def hand_over(executor: Executor, live: Live, send: GeneralSend) -> R:
         # Before the call: while nobody observes anything, nothing is paid.
         if not (observers.active or observers.own) or not observers.who_observes(send.signal):
             return function(executor, live, send)
-        return WatchedSending(send, live).hand_over(function, executor, live)
+        return WatchedSend(send, live).hand_over(function, executor, live)
 
     return hand_over
 
 
-class WatchedSending(Sending):
+class WatchedSend(GeneralSend):
     """A send that knows the watches of its deliveries.
 
     By the ids of these, which know it: while a delivery looks for its watch, it lives.
@@ -43,18 +43,18 @@ class WatchedSending(Sending):
         "_left",
         "_observed",
         "_pairs",
-        "_sending",
+        "_unwatched",
         "arguments",
         "mode",
         "target",
         "watches",
     )
 
-    def __init__(self, sending: Sending, live: Live) -> None:
-        self._sending = sending
-        self.signal, self.sender = sending.signal, sending.sender
-        self.named, self.context, self.lanes = sending.named, sending.context, sending.lanes
-        self.mode, self.arguments, self.target = sending.mode, sending.arguments, sending.target
+    def __init__(self, send: GeneralSend, live: Live) -> None:
+        self._unwatched = send
+        self.signal, self.sender = send.signal, send.sender
+        self.named, self.context, self.lanes = send.named, send.context, send.lanes
+        self.mode, self.arguments, self.target = send.mode, send.arguments, send.target
         # Set here only, so never to None.
         self.watches: dict[int, Watch] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
         self._observed = ObservedSend(self.signal, self.sender, self.mode)
@@ -69,7 +69,7 @@ class WatchedSending(Sending):
         try:
             receivers = [watch.receiver for watch in self._coming]
             self._observed.announce(self.sender, self.values(), receivers)
-            send = self if self._observed.is_followed else self._sending
+            send = self if self._observed.is_followed else self._unwatched
             return function(executor, live, send)
         except BaseException as error:
             apply_to_all(self._refuse, [error])  # once more, if it is interrupted
@@ -78,11 +78,11 @@ class WatchedSending(Sending):
             self._pairs = []
 
     def keywords_for(self, of: HasSender) -> Named:
-        return self._sending.keywords_for(of)
+        return self._unwatched.keywords_for(of)
 
     def note(self, deliveries: Iterable[tuple[Receiver, Future[object]]]) -> None:
         """These are the next ones, in the order of the receivers."""
-        self._sending.note(deliveries)
+        self._unwatched.note(deliveries)
         for _, future in deliveries:
             watch = self._coming[0]
             self.watches[id(future)] = watch

@@ -63,7 +63,7 @@ def take(
             _recover(core, entries, admitted, undo)
         raise
     finally:
-        if core.lost or core.state.interrupts:
+        if core.abandoned or core.state.interrupts:
             _end(core, entries)
 
 
@@ -115,7 +115,7 @@ def _recover(
 
 
 def _end(core: Core, entries: Sequence[Entry]) -> None:
-    if core.lost:  # forked in the middle of this, and here is the child
+    if core.abandoned:  # forked in the middle of this, and here is the child
         core.disown(tasks_of(entries))
         for entry in entries:
             core.forget(entry)

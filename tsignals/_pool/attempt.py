@@ -149,11 +149,11 @@ class Attempt:
                 self.core.count(IDLE)
             self.outcome = (None, None)
             if self.kept is not None:
-                self._let_go()
+                self._drop_kept()
             del self.task, self, interrupt  # see drop_frame
 
     @foreign
-    def _let_go(self) -> None:
+    def _drop_kept(self) -> None:
         """Finalizers of what was sent may wait for anything: nothing is half done any more."""
         self.kept = None
 
@@ -185,7 +185,7 @@ class Attempt:
             return CALL
         # Not before the claim: what is in there and unclaimed counts as pending.
         self.core.remember(self.task)
-        return OVER if self.core.lost else CALL
+        return OVER if self.core.abandoned else CALL
 
     def _count(self) -> int:
         task, error = self.task, self.outcome[1]

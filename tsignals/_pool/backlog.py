@@ -184,7 +184,7 @@ class Backlog:
                 if self.pool_ref is not None and self.pool_ref() is None:
                     self.tokens.put(self.pool_ref)
 
-    def let_threads_go(self, state: State) -> None:
+    def try_terminate(self, state: State) -> None:
         """Where the pool closes, and nothing is left for them, end its threads."""
         if state.mode and not state.pending:
             self.tokens.put(None)

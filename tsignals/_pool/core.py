@@ -1,7 +1,7 @@
 """One life of a pool in one process: its parts, and what they do together.
 
 A ``WorkerPool`` has a core. In a forked child it gets another one, with nothing in it; the old one
-is ``lost``, and what was in it is the parent's. A thread that was inside of its calls when the
+is ``abandoned``, and what was in it is the parent's. A thread that was inside of its calls when the
 process was forked goes on there, in the child, and changes nothing but what is lost.
 
 Lock
@@ -50,7 +50,7 @@ from tsignals._pool.state import (
 from tsignals._pool.task import Entry, Task
 from tsignals._pool.timer import Timer
 
-Ending = Callable[[], tuple[str, BaseException]]
+TerminalError = Callable[[], tuple[str, BaseException]]
 """How a task ends that nobody will run: counted as what, and with which error."""
 
 
@@ -59,11 +59,11 @@ class Core:
 
     __slots__ = (
         "__weakref__",
+        "abandoned",
         "backlog",
         "config",
         "crew",
         "drops",
-        "lost",
         "prepared",
         "state",
         "terminal_error",
@@ -73,14 +73,14 @@ class Core:
     def __init__(self, config: Config, mode: Mode = Mode.OPEN) -> None:
         self.config = config
         self.backlog = Backlog()
-        self.state = AtomicState(State(mode=mode), config.max_pending, self._end_threads)
+        self.state = AtomicState(State(mode=mode), config.max_pending, self._try_terminate)
         self.crew = Crew()
         self.timer = Timer()
         self.drops = Drops(config.name)
         # Held weakly: what is neither submitted nor resolved (H4 in held).
         self.prepared: dict[Callable[[], Task | None], None] = {}
-        self.terminal_error: Ending | None = None  # once nobody will run what waits (E3 in backlog)
-        self.lost = False
+        self.terminal_error: TerminalError | None = None  # see E3 in backlog
+        self.abandoned = False
 
     # -- Running and resolving --
 
@@ -95,7 +95,7 @@ class Core:
         """Resolve ``task`` unrun, unless somebody has claimed it; whether this call did."""
         claim = (how if error is None else "refused", threading.get_ident())
         change = RESOLVE[how] - task._on_loop * FOR_LOOP
-        attempt = self.ending(task, claim, error, change, phase)
+        attempt = self.attempt_to_end(task, claim, error, change, phase)
         attempt.stays_queued = True
         return attempt.carry_out()
 
@@ -112,11 +112,11 @@ class Core:
 
         ``decide``: see ``Attempt``.
         """
-        attempt = self.ending(task, (how, threading.get_ident()), error, change, phase)
+        attempt = self.attempt_to_end(task, (how, threading.get_ident()), error, change, phase)
         attempt.decide = decide
         return attempt.carry_out()
 
-    def ending(
+    def attempt_to_end(
         self,
         task: TaskLike,
         claim: Claim,
@@ -199,16 +199,16 @@ class Core:
         """Take no more work; what was accepted still runs, and then the workers go."""
         refuse_if_deep()
         self.state.update(advance_mode, Mode.CLOSING)
-        self.let_threads_go()  # also where it has ended before, and what was to tell them is gone
+        self.try_terminate()  # also where it has ended before, and what was to tell them is gone
         self.drops.log()
         self.state.raise_interrupt()
 
-    def let_threads_go(self) -> None:
+    def try_terminate(self) -> None:
         """Where the pool closes, and nothing is left for them now, end its threads."""
-        self._end_threads(self.state.value)
+        self._try_terminate(self.state.value)
 
-    def _end_threads(self, state: State) -> None:
-        self.backlog.let_threads_go(state)
+    def _try_terminate(self, state: State) -> None:
+        self.backlog.try_terminate(state)
         if state.mode and state.quiet:
             self.timer.look()
 
@@ -217,7 +217,7 @@ class Core:
         state = self.state.value
         if self.terminal_error is None or (state.mode <= Mode.CLOSING and state.workers):
             return
-        ending, over = self.terminal_error, state.mode > Mode.CLOSING
+        error_of, over = self.terminal_error, state.mode > Mode.CLOSING
         tasks: list[Task] = []
         in_lanes: list[Task] = []
         for task in self.backlog.tasks():
@@ -226,11 +226,11 @@ class Core:
         # Of a lane the last one first: its turn must not come while those before it are lost.
         tasks[:0] = reversed(in_lanes)
         try:
-            apply_to_all(lambda task: self._end_unrun(task, *ending()), tasks)
+            apply_to_all(lambda task: self._end_unrun(task, *error_of()), tasks)
         finally:
             if over:
                 self.backlog.clear()
-                self.let_threads_go()  # perhaps a worker was to find that there
+                self.try_terminate()  # perhaps a worker was to find that there
 
     def _end_unrun(self, task: Task, how: str, error: BaseException) -> None:
         try:
@@ -241,7 +241,7 @@ class Core:
 
     def unable_to_start(self, error: RuntimeError) -> None:
         """There is no worker, and none can be started: what others have queued ends so."""
-        if not self.lost:
+        if not self.abandoned:
             message = f"no worker could start: {error}"
             self.terminal_error = lambda: ("failed", RuntimeError(message))
             self.fail_pending()
@@ -279,7 +279,7 @@ class Core:
 
     def abandon(self) -> None:
         """In a forked child: all that the parent's threads have in hand is lost here."""
-        self.lost = True
+        self.abandoned = True
         for loop in self.backlog.loops:
             loop.abandon()
         held = [task for ref in list(self.prepared) if (task := ref()) is not None]

@@ -75,7 +75,7 @@ class Crew:
 
         Raises what starting a thread raises if there is no worker at all.
         """
-        while not core.lost:  # in a child forked meanwhile there is nobody to add workers for
+        while not core.abandoned:  # in a child forked meanwhile there is nobody to add workers for
             handshake: list[object] = []
             core_in = [core]
             reserved: State | None = None
@@ -100,7 +100,7 @@ class Crew:
                 if not _means_no_more_threads(error):
                     self.add_workers(core)  # others may count on that worker
                     raise
-                if not core.lost and not core.state.value.workers:
+                if not core.abandoned and not core.state.value.workers:
                     raise
                 return
 
@@ -126,7 +126,7 @@ def _work(core_in: list[Employing], handshake: list[object]) -> None:
     if not comes_first(handshake, _STARTED):
         return
     core = core_in.pop()
-    if core.lost:
+    if core.abandoned:
         return  # forked between the two: no worker of this process
     me = threading.get_ident()
     core.crew.idents[me] = None
@@ -159,7 +159,7 @@ class Worker:
         tokens, first = core.backlog.tokens, core.backlog.line.popitem
         rests = core.config.idle is not None
         has_run = False  # since it last rested; where anybody wants to know
-        while not core.lost:  # else this is a forked child, which has its own workers
+        while not core.abandoned:  # else this is a forked child, which has its own workers
             token: Token | type[queue.Empty]
             try:
                 token = tokens.get(timeout=PATIENCE if has_run else None)
@@ -198,9 +198,9 @@ class Worker:
                 task._phase = RUNNING  # from here on this says that it is counted so
                 self.idle = 0
                 self.look()  # not here: a version that is kept keeps all that come after it
-                if not core.lost:  # a finalizer may have forked: then the parent runs it
+                if not core.abandoned:  # a finalizer may have forked: then the parent runs it
                     result, error = task._perform()
-                if core.lost:
+                if core.abandoned:
                     task = None  # the receiver has forked: the future is the parent's
                     break
                 last = not entry._stack

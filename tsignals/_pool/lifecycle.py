@@ -20,7 +20,7 @@ from tsignals._base import process
 from tsignals._base.interrupts import apply_to_all, raised_by
 from tsignals._base.log import log_safely
 from tsignals._base.timeouts import left_until, seconds
-from tsignals._pool import cycles, quiet
+from tsignals._pool import cycles, draining
 from tsignals._pool.core import Core
 from tsignals._pool.drops import log_left
 from tsignals._pool.state import Mode
@@ -102,7 +102,7 @@ def _await_all(deadline: float) -> None:
     # A delivery stays among the unresolved until its callbacks have run.
     while busy := [core for core in cores() if _is_busy(core)]:
         for core in busy:
-            quiet.drain(core, max(0.0, deadline - time.monotonic()))
+            draining.drain(core, max(0.0, deadline - time.monotonic()))
         if time.monotonic() >= deadline:
             break
         time.sleep(0.001)  # nobody announces the end of a callback
@@ -143,10 +143,10 @@ def await_end(core: Core, threads: Iterable[threading.Thread], deadline: float |
 
     ``deadline``: until then; what is left is lost, or goes on without anybody waiting for it.
     """
-    if quiet.drain(core, left_until(deadline)):
+    if draining.drain(core, left_until(deadline)):
         for thread in {*threads, *core.all_threads()}:
             thread.join(left_until(deadline))
-    elif not core.lost:  # else forked meanwhile, and here is the child
+    elif not core.abandoned:  # else forked meanwhile, and here is the child
         try:
             apply_to_all(core.lose, ["its pool was shut down before it could run"])
         finally:  # interrupted, too

@@ -107,7 +107,7 @@ def await_room(core: Core, admitted: int) -> bool:
         in_line = core.state.update(state.block, blocked, config.max_pending)
         if in_line is None:
             return False
-        while not core.lost:  # forked meanwhile
+        while not core.abandoned:  # forked meanwhile
             core.state.raise_interrupt()
             now = core.state.value
             left = left_until(deadline)
@@ -222,7 +222,7 @@ def run_here(core: Core, entries: Sequence[Entry]) -> None:
         _run_each_here(core, tasks)
     finally:
         try:
-            if started is not None and not core.lost:
+            if started is not None and not core.abandoned:
                 _leave_to_workers(core, tasks)  # interrupted: the rest
         finally:
             try:  # each in one step in C: an interrupt comes after it
@@ -247,7 +247,7 @@ def _start_here(core: Core, count: int) -> state.State:
 
 def _run_each_here(core: Core, tasks: Sequence[Task]) -> None:
     for task in tasks:
-        if core.lost:
+        if core.abandoned:
             return  # forked meanwhile
         _run_one_here(core, task)
         if task.done() and issubclass(type(task._exception), KeyboardInterrupt):
@@ -272,7 +272,7 @@ def _run_one_here(core: Core, task: Task) -> None:
         attempt.carry_out()
         return
     put_back(core, [task], admitted_by([task]))
-    task._let_go()  # or this thread would wait for itself
+    task._release_hold()  # or this thread would wait for itself
     try:
         waiting.await_done(task, None)
     except RuntimeError as error:

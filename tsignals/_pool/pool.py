@@ -14,7 +14,7 @@ from tsignals._base.identity import SameWhenCopied
 from tsignals._base.interrupts import apply_to_all, refuse_if_critical
 from tsignals._base.process import notice, page
 from tsignals._base.timeouts import deadline_in, left_until, seconds
-from tsignals._pool import lifecycle, quiet
+from tsignals._pool import draining, lifecycle
 from tsignals._pool.config import Policy, checked
 from tsignals._pool.core import Core
 from tsignals._pool.overflow import accept
@@ -186,7 +186,7 @@ class WorkerPool(SameWhenCopied, Executor):
                 f"cannot drain pool {core.config.name!r} from one of its own threads, which "
                 "runs something meanwhile; drain it from another thread"
             )
-        return quiet.drain(core, timeout)
+        return draining.drain(core, timeout)
 
     def shutdown(
         self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None

@@ -101,7 +101,7 @@ class PoolLike(Protocol):
     @property
     def state(self) -> AtomicState: ...
     @property
-    def lost(self) -> bool:
+    def abandoned(self) -> bool:
         """Whether it is that of this process's parent."""
         ...
 

@@ -116,7 +116,7 @@ class Task(PoolFuture, Entry):
         """
         raise NotImplementedError
 
-    def _let_go(self) -> None:
+    def _release_hold(self) -> None:
         """It is queued, if it was held back before: see held."""
 
     def _leave(self) -> None:

@@ -63,7 +63,7 @@ class Paused(TaskLike, Protocol):
 class Resuming(Counting, Protocol):
     """A pool, as its timer sees it."""
 
-    def let_threads_go(self) -> None:
+    def try_terminate(self) -> None:
         """Where the pool closes, and nothing is left for them now, end its threads."""
 
 
@@ -116,7 +116,7 @@ class Timer:
 
     def begin(self, core: Counting, task: TaskLike, pause: Pause) -> None:
         """Have ``task`` run again when ``pause``, which has begun, is over; twice does no harm."""
-        if core.lost:
+        if core.abandoned:
             return
         paused = cast(Paused, task)
         self._inbox.put((pause.due, next(_numbers), weakref.ref(paused), pause))
@@ -138,8 +138,8 @@ class Timer:
         self.threads.append(threading.current_thread())
         if self.threads[0] is not threading.current_thread():
             return
-        core.let_threads_go()  # it may have been closed before this thread could be found
-        while not core.lost:
+        core.try_terminate()  # it may have been closed before this thread could be found
+        while not core.abandoned:
             self._resume_due(core)
             try:
                 came = self._inbox.get(timeout=self._left())

@@ -51,13 +51,14 @@ def connect(
         retry = check_retry(retry)
     if type(priority) is not int and not isinstance(priority, int):
         raise TypeError(f"priority must be an int, not {type(priority).__name__!r}")
-    # Most need no call for that.
-    plain = is_function and sender is None and dispatch_uid is None
+    plain = is_function and sender is None and dispatch_uid is None  # most: no call for the key
     key = id(receiver) if plain else connection_key(receiver, sender, dispatch_uid)
     hold, options = hold_receiver(receiver, weak, key, registry.on_death), PLAIN
     if (on_loop or priority or tracked or once or retry or ordered is not False) or (
         not plain and (sender is not None or dispatch_uid or wrapped)
     ):
+        if on_loop:
+            _prepare_for_async()
         one = Once(registry.ref, IdentityKey(key)) if once else None
         options = Options(
             sender=None if sender is None else hold_sender(sender, key, registry.on_death),
@@ -69,19 +70,16 @@ def connect(
             retry=retry,
             is_async=is_async,
             gate=Gate(registry.gates, key, one) if tracked else None,
-            on_loop=on_loop and _is_ready_for_async(),
+            on_loop=on_loop,
             wrapped=wrapped,
         )
     found = registry.add(connection := Connection(registry.ref, key, hold, options))
-    if found is not connection:
-        _refuse_difference(receiver, options, found._options)
-    return found
+    return found if found is connection else _the_same(receiver, options, found)
 
 
-def _is_ready_for_async() -> bool:
+def _prepare_for_async() -> None:
     for function in before_async:
         function()
-    return True
 
 
 def disconnect(
@@ -108,7 +106,7 @@ def disconnect(
     if last is not None and last not in gates:
         gates.append(last)  # connected since
     for gate in gates:
-        if gate.once is not None and gate.once.is_gone():
+        if gate.once is not None and gate.once.settle_if_claimed():
             gate.close()  # removed by a send: to be passed by one delivery, and now by none
     was_live = removed is not None and removed._alive
     del removed, found, pin
@@ -131,13 +129,14 @@ def _refuse(receiver: Receiver, as_async: bool) -> None:
         )
 
 
-def _refuse_difference(receiver: Receiver, options: Options, standing: Options) -> None:
-    """Raise where what was asked for is not what stands under the key."""
-    if (other := options.difference(standing)) is not None:
+def _the_same(receiver: Receiver, options: Options, standing: Connection) -> Connection:
+    """What stands under the key already; raises where it is not what was asked for."""
+    if (other := options.difference(standing._options)) is not None:
         raise ValueError(
             f"cannot connect {name_of(receiver)} with {other}: its key is connected with "
             "another; disconnect it first, or connect it with another dispatch_uid"
         )
+    return standing
 
 
 def _is_send(receiver: Receiver) -> bool:

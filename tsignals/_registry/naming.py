@@ -20,6 +20,12 @@ class Labelled(Protocol):
     def _label(self) -> str: ...
 
 
+class HasAddress(Protocol):
+    """A signal of ours."""
+
+    _address: "Address"
+
+
 class Address:
     """Where a signal is found: in an attribute, or else where it was made."""
 
@@ -41,7 +47,7 @@ class Address:
             self.where = frame.f_code.co_filename
             self.line = frame.f_lineno
 
-    def is_where(self, function: FunctionType) -> None:
+    def set_declared_by(self, function: FunctionType) -> None:
         """The signal was declared by ``function``."""
         self.module, self.where = function.__module__, function.__code__.co_filename
         self.line = function.__code__.co_firstlineno

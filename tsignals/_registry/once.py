@@ -39,6 +39,7 @@ from tsignals._base.atomic import comes_first
 from tsignals._base.errors import SKIPPED
 from tsignals._base.identity import IdentityKey
 from tsignals._base.process import here, notice, page
+from tsignals._calling.tracking import Gate
 
 OVER, SPENT, BACK = "over", "spent", "back"
 
@@ -48,13 +49,6 @@ class Removes(Protocol):
 
     def remove(self, key: IdentityKey) -> object:
         """Remove it."""
-
-
-class Closes(Protocol):
-    """The gate of a connection, as what is claimed there sees it."""
-
-    def close_after_last(self) -> None:
-        """Close it when the delivery that it was given has ended, or now."""
 
 
 class OnceClaim:
@@ -69,8 +63,7 @@ class OnceClaim:
         self.decided: list[object] = [*decided]  # O2
         self.rest: list[OnceClaim] = []  # O1
 
-    @property
-    def is_back(self) -> bool:
+    def is_given_back(self) -> bool:
         if not page[0]:
             notice()
         if not self.decided and self.process is not here[0]:
@@ -96,7 +89,7 @@ class Once:
 
     def _counting(self) -> list[OnceClaim]:
         claims = self._claims
-        while claims and claims[0].is_back:
+        while claims and claims[0].is_given_back():
             claims = claims[0].rest
         return claims
 
@@ -108,7 +101,7 @@ class Once:
         return first
 
     def call(
-        self, gate: "Closes | None", function: Callable[..., object], /, **keywords: object
+        self, gate: Gate | None, function: Callable[..., object], /, **keywords: object
     ) -> object:
         """What ``function(**keywords)`` gives; ``SKIPPED`` where somebody has claimed it before.
 
@@ -171,12 +164,14 @@ class Once:
             self._claims = claim.rest  # or the lists would become a long way
         self.clear()
 
-    def is_gone(self) -> bool:
+    def settle_if_claimed(self) -> bool:
         """Whether it is claimed, and from now on for good (O4)."""
         claim = self.claimed_by
-        return claim is not None and (comes_first(claim.decided, SPENT) or not claim.is_back)
+        return claim is not None and (
+            comes_first(claim.decided, SPENT) or not claim.is_given_back()
+        )
 
-    def is_over(self) -> bool:
+    def clear_if_over(self) -> bool:
         """Whether it was called here, or disconnected: no delivery is to call it."""
         claim = self.claimed_by
         over = claim is not None and claim.decided[:1] == [OVER]

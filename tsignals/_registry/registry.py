@@ -109,7 +109,7 @@ class Registry:
                     return found
                 if not found._alive:
                     self.discard(found._key)
-                elif (once := found._options.once) is None or not once.is_gone():
+                elif (once := found._options.once) is None or not once.settle_if_claimed():
                     return found
                 else:
                     once.clear()

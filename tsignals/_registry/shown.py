@@ -1,19 +1,13 @@
 """What tools are shown of signals and connections, beyond what their users see."""
 
-from typing import Protocol, cast
+from typing import cast
 
 from tsignals._registry.connection import Connection
 from tsignals._registry.everywhere import registries
-from tsignals._registry.naming import Address
+from tsignals._registry.naming import HasAddress
 from tsignals._registry.naming import find_all as find_all
 from tsignals._registry.naming import own_name as own_name
 from tsignals._registry.registry import Registry
-
-
-class Addressed(Protocol):
-    """A signal of ours."""
-
-    _address: Address
 
 
 def signals() -> list[object]:
@@ -24,7 +18,7 @@ def signals() -> list[object]:
 
 def made_at(signal: object) -> tuple[str, str, int]:
     """The module, the file and the line in which a signal of ours was made."""
-    address = cast(Addressed, signal)._address
+    address = cast(HasAddress, signal)._address
     return address.module, address.where, address.line
 
 

@@ -158,7 +158,7 @@ class _Capture(Scope):
         self._captured: Captured | None = captured
         super().__init__()
 
-    def _let_go(self) -> None:
+    def _clear(self) -> None:
         self._captured = None
 
     def _sent(self, event: Event) -> None:

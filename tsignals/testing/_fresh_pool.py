@@ -60,7 +60,7 @@ class _Fresh(Scope):
         self._paused: dict[tuple[int, int | None], Event] = {}  # until the next attempt
         super().__init__()
 
-    def _let_go(self) -> None:
+    def _clear(self) -> None:
         self.default = None
         self._running.clear()
         self._paused.clear()

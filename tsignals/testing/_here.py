@@ -112,5 +112,5 @@ class Takes(Scope):
         self.taker = taker
         super().__init__()
 
-    def _let_go(self) -> None:
+    def _clear(self) -> None:
         self.taker = None

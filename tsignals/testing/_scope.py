@@ -41,11 +41,11 @@ class Scope(Override, Observer):
         if not self._under_way.copy():
             self._is_over = True
             self._observation.close()
-            self._let_go()
+            self._clear()
 
     # What it is about:
 
-    def _let_go(self) -> None:
+    def _clear(self) -> None:
         """It is over; a context may keep it."""
 
     def _sent(self, event: Event) -> None:

@@ -40,7 +40,7 @@ def drain(core: Core, timeout: float | None) -> bool:
 def _await_quiet(
     core: Core, waiter: Callable[[], None], woken: "Inbox[None]", deadline: float | None
 ) -> None:
-    while not core.lost and core.state.update(await_quiet, waiter) is not None:
+    while not core.abandoned and core.state.update(await_quiet, waiter) is not None:
         core.state.raise_interrupt()
-        if not core.lost:  # forked in the middle of that
+        if not core.abandoned:  # forked in the middle of that
             woken.get(timeout=left_until(deadline))

@@ -19,7 +19,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from tsignals._base.atomic import comes_first
 from tsignals._base.interrupts import Outcome, outcome_of
-from tsignals._calling import thread_cache
+from tsignals._calling import runners, thread_cache
 from tsignals._calling.types import Connected, Each, Live, Receiver
 
 R = TypeVar("R")
@@ -60,7 +60,7 @@ async def call_sync_ones(
         return function(live, *arguments, **keywords)
     calls: _SyncCalls[R] = _SyncCalls(live)
     call = functools.partial(function, calls, *arguments, **keywords)
-    runner = thread_cache.sync_runner[0]
+    runner = runners.sync_runner[0]
     if runner is not None:
         return await _by_runner(runner, calls, call)
     with SharedContext() as context:
@@ -174,9 +174,7 @@ class _Handed(Generic[R]):
                 variable.set(value)
 
 
-async def _by_runner(
-    runner: thread_cache.SyncRunner, calls: _SyncCalls[R], run: Callable[[], R]
-) -> R:
+async def _by_runner(runner: runners.SyncRunner, calls: _SyncCalls[R], run: Callable[[], R]) -> R:
     handed = _Handed(calls, run)
     raised: BaseException | None = None
     calls.task = asyncio.current_task()
@@ -210,7 +208,7 @@ async def _by_runner(
         del raised  # or the traceback, this frame and the error form a cycle
 
 
-async def _awaited(runner: thread_cache.SyncRunner, call: Callable[[], None]) -> None:
+async def _awaited(runner: runners.SyncRunner, call: Callable[[], None]) -> None:
     await runner(call)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from tsignals._base.interrupts import foreign, raised_by
-from tsignals._base.log import came_by_signal, log_safely
+from tsignals._base.log import comes_from_outside, log_safely
 from tsignals._base.retry import Pause, Retry
 from tsignals._calling.tracking import Gate
 from tsignals._pool.core import Core
@@ -83,7 +83,7 @@ def pause_after(
 
     before: what came before it; started: when it did. What ``on`` raises is logged.
     """
-    if core.lost or core.timer.is_closed or core.state.value.mode > Mode.CLOSING:
+    if core.abandoned or core.timer.is_closed or core.state.value.mode > Mode.CLOSING:
         return None  # nobody would run it
     attempts = 1 if before is None else before.attempts + 1
     began = started if before is None else before.began
@@ -119,7 +119,7 @@ def _ask(
 
 
 def _tell(core: Core, message: str, about: str, raised: BaseException) -> None:
-    if not issubclass(type(raised), Exception) or came_by_signal(raised):
+    if comes_from_outside(raised):
         core.state.defer(raised)  # it comes from outside: raised once all this has ended
     else:
         log_safely(logging.ERROR, message, about, exc_info=raised)

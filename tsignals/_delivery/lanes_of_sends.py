@@ -14,7 +14,7 @@ from tsignals._base.identity import identity
 from tsignals._base.log import traceback_of
 from tsignals._base.overrides import TakesDeliveries
 from tsignals._calling.types import Ordered, Receiver
-from tsignals._delivery.delivery import Live, Sending
+from tsignals._delivery.delivery import GeneralSend, Live
 from tsignals._delivery.watched import HandsOver
 from tsignals._pool.core import Core
 from tsignals._pool.lane_ids import LaneId, find
@@ -31,7 +31,7 @@ def asking(function: HandsOver[R]) -> HandsOver[R]:
     """
 
     @functools.wraps(function)
-    def hand_over(executor: Executor, live: Live, send: Sending) -> R:
+    def hand_over(executor: Executor, live: Live, send: GeneralSend) -> R:
         if isinstance(executor, (WorkerPool, TakesDeliveries)):  # no other keeps an order
             for connection, receiver in live:
                 options = connection._options
@@ -42,7 +42,7 @@ def asking(function: HandsOver[R]) -> HandsOver[R]:
     return hand_over
 
 
-def _lane(ordered: Ordered, receiver: Receiver, send: Sending) -> object:
+def _lane(ordered: Ordered, receiver: Receiver, send: GeneralSend) -> object:
     if isinstance(ordered, bool):
         return owner_of_lane(receiver)
     try:
@@ -68,7 +68,7 @@ def _lane(ordered: Ordered, receiver: Receiver, send: Sending) -> object:
         ) from error
 
 
-def in_pool(core: Core, options: object, receiver: Receiver, send: Sending) -> object:
+def in_pool(core: Core, options: object, receiver: Receiver, send: GeneralSend) -> object:
     """Whose lane in ``core`` this delivery is in; equal values of one receiver have one id.
 
     ``None``: in none. Raises what their equality raises.
