@@ -1,7 +1,7 @@
 """What may come in the middle of our own code: a signal handler, or a finalizer; and may raise.
 
 Both run on the thread that they interrupt, between two of its bytecodes, and may call all of this
-library. Five things follow.
+library. Six things follow.
 
     They may raise (Ctrl-C). So nothing here is half done: a change is one step of a built-in type,
     or what is left of it is done again (``apply_to_all``, ``_pool.attempt``). What is cheap, and
@@ -12,6 +12,10 @@ library. Five things follow.
     They come at a jump back, too, and what ``try`` and ``with`` say may not hold there: in 3.12 and
     3.13 the compiler leaves the end of a loop out of these. So a loop that must not be left so is
     in a function of its own, and the call of that in the ``try``.
+    They come at the start of a function, at a jump back and after the call of a C function, and
+    not between a return and the store of what it gives, nor between two stores (3.11 to 3.14, with
+    and without the GIL: ``test_no_signal_comes_between_a_return_and_the_store_of_its_value``). So
+    what is done and noted in one such statement is both, or neither.
     They need room on the stack. Where its end would tear a change apart, this is found out before
     the change is made (``refuse_if_deep``).
     From CPython 3.14 on, what they raise may leave a lock held that the standard library has just

@@ -207,7 +207,7 @@ def call_with_gate(
     token = taken_along.set((receiver, gate))
     try:
         delivery = receiver(**keywords)
-        if gate.once is not None:  # CPython looks for no signals between the two stores
+        if gate.once is not None:  # no signal comes between the two stores: see interrupts
             gate.last = delivery
         return delivery
     finally:

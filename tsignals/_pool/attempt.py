@@ -15,12 +15,9 @@
 What is resolved without being run goes from CLAIM to COUNT. What has failed and is to be run again
 goes from COUNT to RELEASE: it is counted as pending, and then it is nobody's (``pauses``).
 
-Each step returns the stage that follows, which is stored in the same statement. CPython looks for
-signals at the start of a function, at a jump back and after the call of a C function, and not
-between a return and the store of what it gives (3.11 to 3.14, with and without the GIL: see
-``test_no_signal_comes_between_a_return_and_the_store_of_its_value``). So a step is noted or it is
-to be done again, and each is written so that doing it again does no harm. Whoever is interrupted
-goes on from there, if the task is its own, and raises at the end.
+Each step returns the stage that follows, which is stored in the same statement. So a step is noted
+or it is to be done again (see ``interrupts``), and each is written so that doing it again does no
+harm. Whoever is interrupted goes on from there, if the task is its own, and raises at the end.
 
     E2  Whoever claims a task resolves it, after counting it, whatever happens in between; or has
         it wait for its next attempt, and its turn in a lane with it.
