@@ -35,6 +35,7 @@ class Signal:
         ``inf``: none is; ``None``: as ``tsignals.observing.set_slow_after`` has it.
 
     It is pickled as the place where it is found (``module.attribute``); a copy is the same signal.
+    ``TypeError`` for arguments of the wrong type, ``ValueError`` for ``slow_after`` not above 0.
 
     Thread safety: every method from any thread, from receivers, finalizers, weakref callbacks and
     signal handlers. No lock is held while a receiver runs.
@@ -73,8 +74,7 @@ class Signal:
     def executor(self) -> Executor | None:
         """What ``send_async`` runs receivers in; ``None``: ``get_default_executor()``.
 
-        May be assigned, which holds for later sends. Raises ``TypeError`` for what is no
-        ``concurrent.futures.Executor``, and then changes nothing.
+        May be assigned, for later sends. ``TypeError``, and no change, for what is no ``Executor``.
         """
         return self._executor
 
@@ -102,7 +102,7 @@ class Signal:
 
         receiver: what is called, a function or an object; it must take ``**kwargs``.
         sender: hear only this one, by identity; held weakly if it can be. ``None``: every sender.
-        weak: hold the receiver weakly. When receiver or sender die, the connection goes.
+        weak: hold the receiver weakly. When the receiver or the sender dies, the connection goes.
         dispatch_uid: what identifies the connection in place of the receiver, if truthy.
         priority: higher is called first; equal ones in order of connection.
         ordered: in ``send_async``, run this receiver's deliveries one at a time, in send order; a
@@ -111,8 +111,8 @@ class Signal:
         once: have one send call it, of any kind, whichever comes first; this disconnects it first.
         retry: in ``send_async``, run a delivery again whose receiver raises what this names.
 
-        Returns the ``Connection``; where one has the same key (receiver or ``dispatch_uid``, and
-        sender), that, unchanged. Sends that start after it has returned call the receiver.
+        Returns the ``Connection``. If one has the same key (receiver or ``dispatch_uid``, and
+        sender), it is returned unchanged. Sends that start after this returns call the receiver.
 
         Raises ``TypeError`` for what is not callable, cannot be held weakly, or would be dead at
         once if it were, and for an option of the wrong type; ``ValueError`` for a receiver without
@@ -259,7 +259,7 @@ class Signal:
         this event loop. The pairs come in that order. Changes to context variables are seen by the
         sender, as with Django's ``asend``. The first exception propagates, of several async
         receivers as an ``ExceptionGroup``; the others are cancelled and awaited. So are all when
-        the caller is cancelled, but for a sync receiver that runs: it ends, and none is called.
+        the caller is cancelled, but for a sync receiver that runs: it ends, and no other is called.
         """
         return await View(self).asend(sender, **named)
 

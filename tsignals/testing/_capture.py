@@ -44,7 +44,7 @@ class Sent(NamedTuple):
 class Captured(Block, list[Sent]):
     """What ``capture`` gives: a list of what was sent, the first first.
 
-    Before the ``with`` block its methods raise ``RuntimeError``.
+    Before the ``with`` block ``assert_once``, ``assert_none`` and ``wait`` raise ``RuntimeError``.
 
     Thread safety: everything from any thread.
     """
