@@ -510,7 +510,7 @@ class Seam(NamedTuple):
 
 QUEUE_IT = Seam("_pool.admission", "_publish")
 """What is admitted goes into the queue."""
-STAND_IN_LINE = Seam("_pool.overflow", "await_room")
+AWAIT_ROOM = Seam("_pool.overflow", "await_room")
 DROP_OLDEST = Seam("_pool.overflow", "drop_oldest")
 MOMENTS = Seam("_pool.overflow", "_MOMENTS")
 """How long a sender waits for another thread to finish its step."""
@@ -564,7 +564,7 @@ MOST_COMPILED = Seam("_calling.compiled", "LIMIT")
 SAFE_LOG = Seam("_calling.failures", "log_safely")
 CHECK_WAIT = Seam("_registry.connecting", "check_wait")
 SWEEP = Seam("_registry.registry", "_Sweeper.__call__")
-EPOCH = Seam("_registry.registry", "Registry.snapshot")
+SNAPSHOT = Seam("_registry.registry", "Registry.snapshot")
 WALK_FOR_NAMES = Seam("_registry.naming", "_walk")
 IN_CHILD = Seam("_base.process", "in_child")
 """Takes what is to be called in the child of a fork."""
@@ -583,11 +583,11 @@ TELLING = {
 def registry_that_tells(signal: Signal, put: Any) -> Any:
     """A registry that calls ``put(stale)`` where a snapshot is put in place."""
     room = module("_registry.registry")
-    place = EPOCH.now
+    place = SNAPSHOT.now
 
-    def puts(self: Any, epoch: Any) -> None:
-        place.__set__(self, epoch)
-        put(epoch is room.STALE)
+    def puts(self: Any, snapshot: Any) -> None:
+        place.__set__(self, snapshot)
+        put(snapshot is room.STALE)
 
     told = {"__slots__": (), "snapshot": property(place.__get__, puts)}
     return type("Told", (room.Registry,), told)(signal)
@@ -609,13 +609,13 @@ changes = SimpleNamespace(
     let_in=_state.let_in,
     shift=_state.shift,
     withdraw=_state.withdraw,
-    add_worker=_state.reserve,
-    remove_worker=_state.unreserve,
+    reserve=_state.reserve,
+    unreserve=_state.unreserve,
     exit_worker=_state.exit_worker,
     advance_mode=_state.advance_mode,
     close_if_over=_state.close_if_over,
     await_quiet=_state.await_quiet,
-    forget=_state.await_quiet_no_more,
+    await_quiet_no_more=_state.await_quiet_no_more,
 )
 units = SimpleNamespace(
     ADMITTED=_state.ADMITTED,

@@ -595,7 +595,7 @@ def test_chain_of_sends_from_callbacks_goes_on() -> None:
 
 
 def test_worker_in_a_slow_callback_is_not_waited_for() -> None:
-    """What is sent meanwhile runs in another, which is hired for it."""
+    """What is sent meanwhile runs in another, which is started for it."""
     with WorkerPool(2) as pool:
         begun, ran, answers = threading.Event(), threading.Event(), list[bool]()
 

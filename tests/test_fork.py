@@ -809,8 +809,8 @@ FORKED_CALLS = {
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_child_forked_as_a_worker_is_about_to_start_counts_and_hires_its_own(moment: str) -> None:
-    """By a finalizer, say: between the hiring and the start of the thread."""
+def test_child_forked_as_a_worker_is_about_to_start_counts_and_starts_its_own(moment: str) -> None:
+    """By a finalizer, say: between the decision for a thread and its start."""
     succeeds(f"""
         def make(thread, *arguments, **named):
             if not pids and {moment!r} == "before":

@@ -33,12 +33,12 @@ def senders_that_send_once_each(n: int) -> Callable[[], object]:
     return act
 
 
-def test_senders_with_a_connection_each() -> None:
+def test_cost_grows_no_faster_than_the_number_of_senders() -> None:
     assert_linear(senders_that_send_once_each)
 
 
 @pytest.mark.parametrize("verb", ["send", "send_robust", "has_listeners"])
-def test_senders_with_a_connection_each_in_every_verb(verb: str) -> None:
+def test_cost_grows_no_faster_than_the_number_of_senders_in_every_verb(verb: str) -> None:
     def make(n: int) -> Callable[[], object]:
         signal, senders = Signal(), [Thing() for _ in range(n)]
         for sender in senders:

@@ -448,10 +448,10 @@ def test_block_on_a_thread_with_a_running_loop_raises_at_once() -> None:
             assert (pool.stats().submitted, pool.stats().refused) == (2, 1)
 
 
-def test_sender_that_finds_room_where_it_would_stand_in_line_does_not_wait(
+def test_sender_that_finds_room_where_it_would_wait_for_it_does_not_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stand_in_line = inside.STAND_IN_LINE.now
+    await_room = inside.AWAIT_ROOM.now
 
     with WorkerPool(1, max_pending=1) as pool:
         with held(pool):
@@ -459,9 +459,9 @@ def test_sender_that_finds_room_where_it_would_stand_in_line_does_not_wait(
 
             def late(*arguments: Any) -> Any:
                 waiting.cancel()
-                return stand_in_line(*arguments)
+                return await_room(*arguments)
 
-            inside.STAND_IN_LINE.patch(monkeypatch, late)
+            inside.AWAIT_ROOM.patch(monkeypatch, late)
             sent = Running(pool.submit, int).result()
             assert waiting.cancelled()
             assert pool.stats()[2:9] == (1, 1, 3, 0, 0, 1, 0)

@@ -653,7 +653,7 @@ def test_stats_show_one_moment_though_the_collector_comes_in_between(moment: int
     moments = []
 
     def others_run(phase: str, info: object) -> None:
-        """Another worker, which has just been hired, starts; then the first one ends."""
+        """Another worker, which has just been decided on, starts; then the first one ends."""
         if phase == "start" and sys._getframe(1).f_code in looking:
             moments.append(None)
             if len(moments) == moment + 1:

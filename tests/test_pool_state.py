@@ -37,7 +37,7 @@ def state(
     idle: int = 0,
     mode: Any = OPEN,
     blocked: tuple[Any, ...] = (),
-    idlers: tuple[Any, ...] = (),
+    quiescence_waiters: tuple[Any, ...] = (),
     completed: int = 0,
     cancelled: int = 0,
     dropped: int = 0,
@@ -51,7 +51,7 @@ def state(
     numbers += dropped * (ONE + units.RESOLVE["dropped"])
     numbers += refused * units.REFUSED
     numbers += on_loop * (ONE + units.FOR_LOOP + units.START_ON_LOOP)
-    return State(numbers + idle * units.IDLE, workers, mode, blocked, idlers)
+    return State(numbers + idle * units.IDLE, workers, mode, blocked, quiescence_waiters)
 
 
 class Row(NamedTuple):
@@ -196,31 +196,31 @@ ROWS = {
     ),
     # Workers
     "work is wanted: a worker comes": Row(
-        "S1", state(pending=1), changes.add_worker, (1,), state(pending=1, workers=1, idle=1)
+        "S1", state(pending=1), changes.reserve, (1,), state(pending=1, workers=1, idle=1)
     ),
     "one that is idle will do": Row(
-        "S1", state(pending=1, workers=1, idle=1), changes.add_worker, (2,), None
+        "S1", state(pending=1, workers=1, idle=1), changes.reserve, (2,), None
     ),
     "no more than allowed": Row(
-        "S1", state(pending=1, running=1, workers=1), changes.add_worker, (1,), None
+        "S1", state(pending=1, running=1, workers=1), changes.reserve, (1,), None
     ),
     "none for what waits for the loop": Row(
-        "S1", State(ONE + units.FOR_LOOP), changes.add_worker, (1,), None
+        "S1", State(ONE + units.FOR_LOOP), changes.reserve, (1,), None
     ),
     "a pool that closes may need one yet": Row(
         "S4",
         state(pending=1, mode=CLOSING),
-        changes.add_worker,
+        changes.reserve,
         (1,),
         state(pending=1, workers=1, idle=1, mode=CLOSING),
     ),
     "one that is closed does not": Row(
-        "S4", state(pending=1, mode=BROKEN), changes.add_worker, (1,), None
+        "S4", state(pending=1, mode=BROKEN), changes.reserve, (1,), None
     ),
     "a worker that could not start is gone": Row(
         "S1",
         state(pending=1, workers=1, idle=1),
-        changes.remove_worker,
+        changes.unreserve,
         (),
         state(pending=1),
     ),
@@ -235,17 +235,25 @@ ROWS = {
         "S1", state(completed=1), changes.await_quiet, (quietly,), None
     ),
     "who has to wait is told": Row(
-        "S1", state(running=1), changes.await_quiet, (quietly,), state(running=1, idlers=(quietly,))
+        "S1",
+        state(running=1),
+        changes.await_quiet,
+        (quietly,),
+        state(running=1, quiescence_waiters=(quietly,)),
     ),
     "and once": Row(
         "S1",
-        state(running=1, idlers=(quietly,)),
+        state(running=1, quiescence_waiters=(quietly,)),
         changes.await_quiet,
         (quietly,),
-        state(running=1, idlers=(quietly,)),
+        state(running=1, quiescence_waiters=(quietly,)),
     ),
     "who no longer waits is forgotten": Row(
-        "S1", state(running=1, idlers=(quietly,)), changes.forget, (quietly,), state(running=1)
+        "S1",
+        state(running=1, quiescence_waiters=(quietly,)),
+        changes.await_quiet_no_more,
+        (quietly,),
+        state(running=1),
     ),
 }
 
@@ -353,13 +361,13 @@ MOVES = [
     Move("unblock", changes.unblock, (A, LIMIT)),
     Move("unblock another", changes.unblock, (WIDE, LIMIT)),
     Move("enter", changes.enter, (LIMIT,)),
-    Move("add a worker", changes.add_worker, (2,)),
-    Move("a worker is gone", changes.remove_worker, (), lambda at: bool(at.idle)),
+    Move("add a worker", changes.reserve, (2,)),
+    Move("a worker is gone", changes.unreserve, (), lambda at: bool(at.idle)),
     Move("a worker goes", changes.exit_worker, (), lambda at: bool(at.idle)),
     Move("close", changes.advance_mode, (CLOSING,)),
     Move("break", changes.advance_mode, (BROKEN,)),
     Move("wait for quiet", changes.await_quiet, (quietly,)),
-    Move("wait no longer", changes.forget, (quietly,)),
+    Move("wait no longer", changes.await_quiet_no_more, (quietly,)),
 ]
 LENGTH = 5
 
@@ -447,7 +455,7 @@ def test_whom_a_change_lets_go_on_is_woken(
 @pytest.mark.parametrize("busy", [0, 1])
 def test_who_waits_for_quiet_is_woken_when_it_is(busy: int) -> None:
     told = list[None]()
-    before = state(running=1 + busy, idlers=(lambda: told.append(None),))
+    before = state(running=1 + busy, quiescence_waiters=(lambda: told.append(None),))
     wake(before, changes.shift(before, FINISH, None))
     assert len(told) == (not busy)
 

@@ -295,7 +295,7 @@ def test_send_that_is_overtaken_as_it_begins_leaves_the_next_no_less_to_see() ->
     signal, ears, coming = Signal(), [Ear("first"), Ear("second")], list[Ear]()
 
     def overtaken(is_stale: bool) -> None:
-        """A receiver is connected just after a send has put its new epoch in place."""
+        """A receiver is connected just after a send has put its new snapshot in place."""
         if coming and not is_stale:
             signal.connect(coming.pop())
 

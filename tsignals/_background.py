@@ -62,15 +62,15 @@ def background(
 
     executor: what it runs in; ``None``: the signal's, else ``get_default_executor()``.
     ordered: run its deliveries one at a time, in the order of the calls; a function, called as
-        ``ordered(sender=sender, **named)``: those for equal values.
+        ``key(sender=sender, **named)``: those for equal values.
     retry: run a delivery again whose function raises what this names.
 
     Connections are weak by default, also to this receiver: a decorated function of a module
     lives as long as the module, a decorated method as long as its object. The receiver that
     ``connect(background(f))`` makes in passing is gone at once: keep it, or pass ``weak=False``.
 
-    Raises ``TypeError`` for what is not callable or in the background as it is, and for an option
-    that is none.
+    Raises ``TypeError`` for what is not callable, or is in the background already, and for an
+    option of the wrong type.
 
     Called by ``send_async`` it runs right there, in that worker. An ``async def`` function
     becomes a receiver that is not async itself and runs on the pool's event loop. A call of it

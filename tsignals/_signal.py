@@ -36,6 +36,7 @@ class Signal:
         ``inf``: none is; ``None``: as ``tsignals.observing.set_slow_after`` has it.
 
     It is pickled as the place where it is found (``module.attribute``); a copy is the same signal.
+    ``TypeError`` for arguments of the wrong type, ``ValueError`` for ``slow_after`` not above 0.
 
     Thread safety: every method from any thread, from receivers, finalizers, weakref callbacks and
     signal handlers. No lock is held while a receiver runs.
@@ -74,8 +75,7 @@ class Signal:
     def executor(self) -> Executor | None:
         """What ``send_async`` runs receivers in; ``None``: ``get_default_executor()``.
 
-        May be assigned, which holds for later sends. Raises ``TypeError`` for what is no
-        ``concurrent.futures.Executor``, and then changes nothing.
+        May be assigned, for later sends. ``TypeError``, and no change, for what is no ``Executor``.
         """
         return self._executor
 
@@ -101,25 +101,25 @@ class Signal:
     ) -> Connection:
         """Have ``receiver`` called as ``receiver(signal=..., sender=..., **named)`` at each send.
 
-        sender: hear only this one, by identity; ``None``: every sender. Held weakly where it can
-            be: when it dies, the connection goes.
-        weak: hold the receiver weakly; when it dies, the connection goes.
+        receiver: what is called, a function or an object; it must take ``**kwargs``.
+        sender: hear only this one, by identity; held weakly if it can be. ``None``: every sender.
+        weak: hold the receiver weakly. When the receiver or the sender dies, the connection goes.
         dispatch_uid: what identifies the connection in place of the receiver, if truthy.
         priority: higher is called first; equal ones in order of connection.
         ordered: in ``send_async``, run this receiver's deliveries one at a time, in send order; a
-            function, called as ``ordered(sender=sender, **named)``: those for equal values.
+            function, called as ``key(sender=sender, **named)``: those for equal values.
         tracked: let ``disconnect(wait=...)`` wait until the receiver no longer runs.
         once: have one send call it, of any kind, whichever comes first; this disconnects it first.
         retry: in ``send_async``, run a delivery again whose receiver raises what this names.
 
-        Returns the ``Connection``. One with the same key (receiver or ``dispatch_uid``, and
-        sender) changes nothing and is returned as it is.
+        Returns the ``Connection``. If one has the same key (receiver or ``dispatch_uid``, and
+        sender), it is returned unchanged. Sends that start after this returns call the receiver.
 
         Raises ``TypeError`` for what is not callable, cannot be held weakly, or would be dead at
-        once if it were, and for an option of another type; ``ValueError`` for a receiver without
-        ``**kwargs``, and where a connection with the same key has another ``priority``,
-        ``ordered``, ``tracked``, ``once`` or ``retry``. The signal is then unchanged. Nothing of
-        the receiver's is called or evaluated. What is callable and ``**kwargs`` are Django's rules.
+        once if it were, and for an option of the wrong type; ``ValueError`` for a receiver without
+        ``**kwargs``, and where one with the same key has another ``priority``, ``ordered``,
+        ``tracked``, ``once`` or ``retry``. The signal is then unchanged. Nothing of the receiver's
+        is called or evaluated. What is callable and ``**kwargs`` are Django's rules.
         """
         registry = self._registry
         return connecting.connect(
@@ -136,7 +136,8 @@ class Signal:
     ) -> bool:
         """Remove the connection with this key; return whether this call did.
 
-        ``wait`` and errors as in ``Connection.disconnect``; it also waits for what still runs of a
+        Sends that start after it has returned do not call the receiver. What still may, ``wait``
+        and errors are as in ``Connection.disconnect``; this also waits for what still runs of a
         connection that somebody else has removed. ``TypeError`` for an unhashable ``dispatch_uid``.
         """
         return connecting.disconnect(self._registry, receiver, sender, dispatch_uid, wait)
@@ -193,14 +194,16 @@ class Signal:
         return Outcomes()
 
     def send_async(self, /, sender: object, **named: object) -> Deliveries:
-        """Have each receiver called in the executor; return their ``Deliveries`` at once.
+        """Have each receiver called in the executor; return their ``Deliveries``.
 
-        Each runs in its own copy of this thread's ``contextvars`` context. A failure is logged
-        and told to ``receiver_failed``, whether or not anybody looks at the delivery.
+        It does not wait for them to run. While the queue is full it may wait for room, by default
+        without limit, or run them: see ``WorkerPool(overflow=)``. Each runs in its own copy of
+        this thread's ``contextvars`` context. A failure is logged and told to ``receiver_failed``.
 
         Raises ``PoolClosed``, ``BrokenExecutor``, ``QueueFull``; ``RuntimeError`` or ``OSError``
-        when no thread or event loop can be started; ``TypeError`` for a receiver with ``ordered``
-        or ``retry`` on an executor that is no ``WorkerPool``. Nothing is queued then.
+        when no thread or event loop can be started; ``TypeError`` for ``ordered`` or ``retry`` on
+        an executor that is no ``WorkerPool``. Also what an ``ordered`` function raises, and
+        ``TypeError`` for a value of it that is not hashable. Nothing is queued then.
         """
         if "signal" in named:
             check_names(named)
@@ -226,10 +229,9 @@ class Signal:
         """The first half of a ``send_async``: the second is ``submit()`` of what this returns.
 
         Receivers, ``contextvars`` context and executor are those of this moment. The
-        ``deliveries`` exist at once and wait: for the commit of a transaction, say.
-
-        Raises ``TypeError`` for ``ordered`` or ``retry`` on an executor that is no ``WorkerPool``,
-        and what an ``ordered`` function does. Whether it takes them shows as they are submitted.
+        ``deliveries`` exist at once and wait: for the commit of a transaction, say. Whether the
+        executor accepts them is known only at ``submit()``. Raises what ``send_async`` raises for
+        ``ordered`` and ``retry``.
         """
         return View(self).prepare(sender, **named)
 
@@ -253,14 +255,12 @@ class Signal:
     async def asend(self, /, sender: object, **named: object) -> Pairs:
         """As ``send``, from a coroutine, also to ``async def`` receivers.
 
-        The sync receivers run first, one after the other in another thread; then the async ones,
-        all at once in this event loop. The pairs come in that order. Changes to context variables
-        are seen by the sender, as with Django's ``asend``.
-        The first exception propagates, of several async receivers as an ``ExceptionGroup``; the
-        others are cancelled and awaited. So are all when the caller is cancelled, but for a sync
-        receiver that runs: that ends first, and no further one is called.
-
-        Each sync receiver runs inside the ``around`` of the pool that ``send_async`` would use.
+        The sync receivers run first, one after the other in another thread, each inside the
+        ``around`` of the pool that ``send_async`` would use; then the async ones, all at once in
+        this event loop. The pairs come in that order. Changes to context variables are seen by the
+        sender, as with Django's ``asend``. The first exception propagates, of several async
+        receivers as an ``ExceptionGroup``; the others are cancelled and awaited. So are all when
+        the caller is cancelled, but for a sync receiver that runs: it ends, and no other is called.
         """
         return await View(self).asend(sender, **named)
 

@@ -62,8 +62,8 @@ class SignalMiddleware:
     ``request_finished`` is sent when ``app`` has returned; its ``seconds`` end with the last
     message of the response.
 
-    Raises ``TypeError`` for an ``app`` that cannot be called, for a ``background`` that is no bool
-    and an ``executor`` that is none; ``ValueError`` for one without ``background``.
+    Raises ``TypeError`` for an ``app`` that cannot be called, and for a ``background`` or
+    ``executor`` of the wrong type; ``ValueError`` for an ``executor`` without ``background``.
 
     Thread safety: any number of requests at once, in any number of event loops.
     """

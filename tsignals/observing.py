@@ -38,8 +38,10 @@ Event.__module__ = Observer.__module__ = __name__
 class Observation:
     """The handle of ``observe``: a context manager that closes it at the end.
 
-    Dropping it closes nothing. Thread safety: every method from any thread, also while events are
-    under way, from receivers and from the observer itself.
+    Dropping it closes nothing.
+
+    Thread safety: every method from any thread, also while events are under way, from receivers
+    and from the observer itself.
     """
 
     __slots__ = ("_subscription",)
@@ -78,7 +80,7 @@ def observe(observer: Observer) -> Observation:
     twice. Its methods are those that it has now. Sends that have started before are not told of. In
     a forked child it goes on.
 
-    Raises ``TypeError`` for what is no ``Observer``.
+    Raises ``TypeError`` for what is no ``Observer``, and for one with ``async def`` methods.
 
     Thread safety: from any thread.
     """
@@ -104,7 +106,10 @@ def is_captured(signal: object) -> bool:
 
 
 def waited_in_queue(event: Event) -> float | None:
-    """Seconds that it waited in an executor; ``None`` where it was in none, or nobody knows."""
+    """Seconds that a delivery waited in an executor; ``None`` where it was in none, or unknown.
+
+    Thread safety: from any thread.
+    """
     return event.queued_seconds if event.mode in _IN_EXECUTORS else None
 
 

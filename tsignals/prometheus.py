@@ -185,7 +185,9 @@ class _Collector(Collector):
 class Instrumentation:
     """The handle of ``instrument``: a context manager that closes it at the end.
 
-    Dropping it closes nothing. Thread safety: every method from any thread.
+    Dropping it closes nothing.
+
+    Thread safety: every method from any thread.
     """
 
     def __init__(self) -> None:

@@ -41,8 +41,8 @@ class SignalMiddleware:
     iterable that ``app`` returned. Errors of receivers, and of sends, are logged and never reach
     the client. What is no ``Exception`` propagates.
 
-    Raises ``TypeError`` for an ``app`` that cannot be called or is async, for a ``background`` that
-    is no bool and an ``executor`` that is none; ``ValueError`` for one without ``background``.
+    Raises ``TypeError`` for an ``app`` that cannot be called or is async, and for a ``background``
+    or ``executor`` of the wrong type; ``ValueError`` for an ``executor`` without ``background``.
 
     Thread safety: any number of requests at once. One response belongs to one thread at a time, as
     in PEP 3333, but may be closed from any, and more than once.

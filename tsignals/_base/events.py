@@ -54,6 +54,8 @@ class Event(SameWhenCopied, _Fields):
     """What an observer is told in one call; compared by identity.
 
     It never holds the sender, nor what was sent; see ``contents``.
+
+    Thread safety: it does not change.
     """
 
     # A tuple, for there is one for each step of each receiver: nothing else that is frozen is made
@@ -96,6 +98,9 @@ class Observer:
     held. ``observe`` looks them up, once. What one raises is logged once, and reaches nobody; what
     comes from outside meanwhile (Ctrl-C, a signal handler that raises) does, and so does what it
     raises that is no ``Exception``.
+
+    Thread safety: many threads call an observer at the same time, and what it keeps is its own to
+    protect. ``observe`` may be called with it from any thread.
     """
 
     def sent(self, event: Event) -> None:

@@ -29,8 +29,10 @@ class Retry:
         ``wait_initial * wait_exp_base ** (n - 1)`` seconds and a random part of ``wait_jitter``,
         and at most ``wait_max`` in all.
 
-    Every number of seconds may be a ``datetime.timedelta``. Raises ``TypeError`` and ``ValueError``
-    for what makes no sense. A ``Retry`` never changes; connections and threads may share one.
+    Every number of seconds may be a ``datetime.timedelta``. Raises ``TypeError`` for an argument
+    of the wrong type, ``ValueError`` for one out of range.
+
+    Thread safety: it does not change; connections and threads may share one.
     """
 
     on: On
@@ -62,7 +64,8 @@ class Retry:
         ran: seconds since the first one started.
         error: what this one has raised.
 
-        Raises what ``on`` raises.
+        Raises what ``on`` raises; ``TypeError`` and ``ValueError`` for what it returns, if that
+        is no pause.
         """
         if self.attempts is not None and attempt >= self.attempts:
             return None

@@ -24,6 +24,8 @@ class Failure(SameWhenCopied):
 
     Log records carry it as ``record.failure``, and some handlers pickle these: what then cannot be
     pickled comes out as its ``repr``.
+
+    Thread safety: it does not change. ``named`` is one dict for all who get this failure: read it.
     """
 
     signal: Any
@@ -57,7 +59,10 @@ def _portable(value: object) -> object:
 
 
 class Outcomes(list[tuple[Receiver, Any]]):
-    """A list of ``(receiver, response or exception)`` that knows which exceptions were raised."""
+    """A list of ``(receiver, response or exception)`` that knows which exceptions were raised.
+
+    Thread safety: as of any list. It belongs to who has sent: nobody else changes it.
+    """
 
     __slots__ = ("_raised",)
     _raised: list[tuple[Receiver, BaseException]]

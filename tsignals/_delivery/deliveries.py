@@ -21,7 +21,8 @@ class Deliveries(list[Pair]):
     """What ``send_async`` returns: a list of ``(receiver, delivery)`` in call order.
 
     All timeouts are seconds; None waits; an expired one raises ``TimeoutError`` (``wait`` returns
-    False) and cancels nothing.
+    False) and cancels nothing. ``TypeError`` for what is no number, ``ValueError`` for NaN, and
+    ``RuntimeError`` where a wait could never end.
 
     Thread safety: every method from any thread.
     """

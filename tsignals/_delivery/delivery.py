@@ -119,6 +119,11 @@ class Delivery(MayRunAgain):
 
     ``signal``, ``sender`` and ``receiver`` tell whose. ``result()`` gives the response or raises
     what the receiver raised; a worker of the same pool that waits runs it if it has not started.
+    ``RuntimeError`` where a wait could never end. ``cancel()`` also ends an async receiver that
+    runs, and the pause before another attempt (``retry``).
+
+    Thread safety: every method from any thread. Callbacks run in the thread that ends it, or at
+    once if it has ended.
     """
 
     __slots__ = ("receiver", "sender", "signal")

@@ -12,7 +12,9 @@ Lock
     parts       know
     state       nothing but numbers
     backlog     entries and their tasks; lanes; loops
-    crew        worker threads; is given the core with each call, as the timer is
+    crew        worker threads; is given the core with each call
+    timer       deliveries in a pause, and when it ends; is given the core likewise
+    drops       what was dropped or lost, until it is logged
 
 The end of a pool: ``close`` (no more is taken; when all has run, the workers go), ``break_down``
 (an initializer failed), ``lose`` (the process ends), ``abandon`` (this is a forked child).
@@ -108,10 +110,7 @@ class Core:
         decide: Callable[[Claim], bool] | None = None,
         phase: str = FINISHED,
     ) -> bool:
-        """The same for a task that is not counted as pending; ``change`` is what is counted.
-
-        ``decide``: see ``Attempt``.
-        """
+        """The same for what is not pending; counts ``change``. ``decide``: see ``Attempt``."""
         attempt = self.attempt_to_end(task, (how, threading.get_ident()), error, change, phase)
         attempt.decide = decide
         return attempt.carry_out()

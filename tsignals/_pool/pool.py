@@ -83,8 +83,9 @@ class WorkerPool(SameWhenCopied, Executor):
         raises it at once; ``"drop_newest"`` and ``"drop_oldest"`` resolve what they drop with
         ``DeliveryDropped``; ``"caller_runs"`` runs the new deliveries in the sender's thread.
     thread_name_prefix: names the threads, and the pool in logs and errors.
-    initializer, initargs: called first in each thread; if it raises, the pool is broken:
-        what waits fails with ``BrokenExecutor``, and so do later submissions.
+    initializer, initargs: ``initializer(*initargs)`` is called first in each thread; if it
+        raises, the pool is broken: what waits fails with ``BrokenExecutor``, and so do later
+        submissions.
     around: a factory of context managers, called without arguments and entered around
         everything the pool runs. If it raises, that fails the delivery; it cannot swallow an error.
     idle: called without arguments in a worker that has run something and finds nothing more to
@@ -149,7 +150,8 @@ class WorkerPool(SameWhenCopied, Executor):
     ) -> Iterator[T]:
         """As ``concurrent.futures.Executor.map`` of Python 3.14; ``chunksize`` is ignored.
 
-        ``timeout``: seconds from now until the last result; None waits. ``buffersize``: take from
+        ``timeout``: seconds from now until the last result, then ``TimeoutError``, and what has
+        not started is cancelled; None waits. ``buffersize``: take from
         ``iterables`` only as results are asked for, and let no more than so many calls wait, run,
         or have results that were not; None takes all at once. Raises ``TypeError`` and
         ``ValueError`` for a ``buffersize`` that is no number above zero, and what ``submit`` does.
@@ -200,10 +202,12 @@ class WorkerPool(SameWhenCopied, Executor):
         signal and receiver, and this returns. Interrupted while it waits, it has closed the pool
         and lost nothing.
 
-        May be called again, to wait for what still runs, to cancel, or to give up earlier. Raises
-        ``ValueError`` for ``timeout`` with ``wait=False``, or NaN, ``TypeError`` for what is no
-        real number, and for a ``wait`` that is no bool, and ``RuntimeError`` where it would wait in
-        a finalizer or signal handler that has interrupted tsignals; then nothing has changed.
+        May be called again, to wait for what still runs, to cancel, or to give up earlier.
+
+        Raises, before anything changes: ``ValueError`` for ``timeout`` with ``wait=False``, and
+        for NaN; ``TypeError`` for a ``timeout`` that is no number, and a ``wait`` that is no bool;
+        ``RuntimeError`` where it would wait in a finalizer or signal handler that has interrupted
+        tsignals.
         """
         if not isinstance(wait, bool):
             raise TypeError(f"wait must be True or False, not {wait!r}; seconds are timeout=")

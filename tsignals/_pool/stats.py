@@ -11,6 +11,8 @@ class PoolStats(NamedTuple):
     submitted = pending + running + completed + failed + cancelled + dropped, always. All count
     single deliveries (a send to three receivers makes three, a ``submit`` one), from when the pool
     was made, in a forked child from the fork.
+
+    Thread safety: it does not change.
     """
 
     workers: int

@@ -192,14 +192,18 @@ class Connection(SameWhenCopied):
 
         It acts on this connection only: if its key was connected anew, the new one stays.
 
-        ``wait`` (``tracked=True`` connections only) then waits until the receiver no longer runs
-        in any thread: ``True`` for ever, a number so many seconds. Calls that could only end
-        after this wait, its own above all, are left out.
+        Sends that start after it has returned do not call the receiver. A send under way, and
+        deliveries that are queued already, still may. Where the connection is ``tracked`` they do
+        not: the send skips the receiver, and the deliveries are cancelled.
 
-        Raises ``ValueError`` for ``wait`` on an untracked connection or below zero, ``TypeError``
-        for what is no number, and ``RuntimeError`` on a thread whose event loop runs a call to
-        wait for, and in a finalizer or signal handler that has interrupted tsignals, all before
-        anything changes; ``TimeoutError`` when the time is up, with the connection gone.
+        wait: ``tracked=True`` connections only: then wait until the receiver no longer runs in
+            any thread. ``True``: for ever; a number: so many seconds. Calls that could only end
+            after this wait, its own above all, are left out.
+
+        Raises, before anything changes: ``ValueError`` for ``wait`` on an untracked connection
+        or below zero; ``TypeError`` for what is no number; ``RuntimeError`` on a thread whose
+        event loop runs a call to wait for, and in a finalizer or signal handler that has
+        interrupted tsignals. Raises ``TimeoutError`` when the time is up; the connection is gone.
         """
         gate = self._options.gate
         check_wait(wait, tracked=gate is not None)

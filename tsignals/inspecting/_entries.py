@@ -45,6 +45,8 @@ sender: whom it hears; ``None``: everybody.
 runs: ``"background"`` or ``"on_commit"`` for what these have wrapped; ``None`` for all others.
 ordered: ``True``, or the name of the function that gives the key.
 All else as it was given to ``connect``.
+
+Thread safety: a dict that belongs to who has asked for it.
 """
 
 
@@ -56,6 +58,9 @@ class SignalEntry(TypedDict):
     attribute: the module and the path in there where it is found, or ``None``.
     defined: the file and line of its definition, or ``None``.
     doc: the first line of its documentation, or an empty string.
+    receivers: a ``ReceiverEntry`` for each, in call order.
+
+    Thread safety: a dict that belongs to who has asked for it.
     """
 
     name: str

@@ -76,7 +76,9 @@ _meters = _Instrumented("meter_provider", metrics.get_meter_provider)
 class Instrumentation:
     """The handle of ``instrument``: a context manager that closes it at the end.
 
-    Dropping it closes nothing. Thread safety: every method from any thread.
+    Dropping it closes nothing.
+
+    Thread safety: every method from any thread.
     """
 
     def __init__(self) -> None:

@@ -27,6 +27,8 @@ class Sent(NamedTuple):
     ``responses`` has a pair ``(receiver, response)`` for each receiver that has ended, in call
     order, in pools too: there they come as the deliveries end, before their results can be had. An
     exception stands there for what was raised, or for why it was never called.
+
+    Thread safety: other threads add to ``responses`` as deliveries end; nothing else changes.
     """
 
     signal: object
@@ -41,6 +43,8 @@ class Sent(NamedTuple):
 
 class Captured(Block, list[Sent]):
     """What ``capture`` gives: a list of what was sent, the first first.
+
+    Before the ``with`` block ``assert_once``, ``assert_none`` and ``wait`` raise ``RuntimeError``.
 
     Thread safety: everything from any thread.
     """

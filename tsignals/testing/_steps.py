@@ -89,7 +89,7 @@ class Steps(LocalExecutor):
         return delivery
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more. ``cancel_futures``: cancel what waits; else it can still be run.
+        """Take no more: ``PoolClosed``. ``cancel_futures``: cancel what waits; else it can run.
 
         ``wait`` changes nothing: who would wait is the one who runs them.
         """

@@ -18,7 +18,10 @@ AWAITED = frozenset({"asend", "asend_robust"})
 
 
 class NotCalled(NamedTuple):
-    """A receiver that was connected to a signal, and not called by a send."""
+    """A receiver that was connected to a signal, and not called by a send.
+
+    Thread safety: it does not change.
+    """
 
     name: str
     where: str | None
@@ -29,7 +32,9 @@ class NotCalled(NamedTuple):
 class Call:
     """One receiver of a send.
 
-    Times are ``time.perf_counter_ns()``. All of it is ``None`` until it is known.
+    Times are ``time.perf_counter_ns()``. What is not known yet is ``None``.
+
+    Thread safety: may be read from any thread, also while the trace goes on.
     """
 
     __slots__ = (
@@ -74,19 +79,19 @@ class Call:
 
     @property
     def where(self) -> str | None:
-        """The receiver's file and line."""
+        """The receiver's file and line; ``None`` for what is not Python's."""
         return where_is(self.code)
 
     @property
     def ran_seconds(self) -> float | None:
-        """How long it ran."""
+        """How long it ran; ``None`` until it has ended, or if it never ran."""
         if self.started_ns is None or self.ended_ns is None:
             return None
         return (self.ended_ns - self.started_ns) / 1e9
 
     @property
     def sends(self) -> "list[Send]":
-        """What it sent."""
+        """What it sent; a new list."""
         return list(self.send._book.nested.get((self.send.number, self.place), ()))
 
     def __repr__(self) -> str:
@@ -97,7 +102,10 @@ class Call:
 class Send:
     """One send.
 
-    ``seconds``, and what becomes of ``calls``, is known as far as it has come.
+    Times are ``time.perf_counter_ns()``. ``seconds``, and what becomes of ``calls``, is known as
+    far as it has come.
+
+    Thread safety: may be read from any thread, also while the trace goes on.
     """
 
     __slots__ = (

@@ -21,7 +21,8 @@ _going_on: "dict[int, Trace]" = {}
 class Trace:
     """What ``trace()`` returns: a context manager, and what it has recorded.
 
-    ``str()`` of it is a tree. It keeps the signals alive that were sent, and nothing else.
+    ``str()`` of it is a tree. It keeps the signals alive that were sent, and nothing else. It
+    records one block: ``RuntimeError`` at a second one.
 
     Thread safety: everything from any thread, also while it goes on.
     """
