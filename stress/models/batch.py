@@ -20,7 +20,9 @@ from stress.models.pool import (
 )
 from tsignals import WorkerPool
 from tsignals._delivery.batch import Batch, BatchDelivery
+from tsignals._delivery.plain import PlainDelivery
 from tsignals._pool.atomic_state import AtomicState
+from tsignals._pool.core import Core
 from tsignals._pool.crew import Worker
 from tsignals._pool.seam import Claim
 
@@ -200,7 +202,7 @@ def claim_late(self: BatchDelivery, claim: Claim) -> bool:
 def start_counted_late() -> Iterator[None]:
     """A worker looks whether somebody waits for room, and then counts that it starts."""
     seen = list[bool]()
-    take, look = Batch._take, Worker.look
+    take, recheck, perform = Batch._take, Core.recheck, PlainDelivery._perform
 
     def take_and_look(self: Batch, claim: Claim) -> BatchDelivery | None:
         delivery = take(self, claim)
@@ -208,13 +210,19 @@ def start_counted_late() -> Iterator[None]:
             seen.append(somebody_waits(self.core.state))
         return delivery
 
-    def look_back(self: Worker) -> None:
-        if not seen:
-            look(self)
-        elif seen.pop():
-            self.core.recheck()
+    def look_back(self: Core) -> None:
+        if not seen or seen.pop():
+            recheck(self)
 
-    with replaced(Batch, "_take", take_and_look), replaced(Worker, "look", look_back):
+    def perform_and_forget(self: PlainDelivery) -> Any:
+        seen.clear()  # what comes after that is another look
+        return perform(self)
+
+    with (
+        replaced(Batch, "_take", take_and_look),
+        replaced(Core, "recheck", look_back),
+        replaced(PlainDelivery, "_perform", perform_and_forget),
+    ):
         yield
 
 

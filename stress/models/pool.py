@@ -302,7 +302,7 @@ def finish_wrongly(
         asked = task._find_waiters() is not None
         task._phase = FINISHED
         if not counts_late:
-            self.look()
+            self.core.recheck()
         elif waited:
             self.core.recheck()
         if asked if looks_first else not task._leave_unless_asked():
@@ -317,7 +317,7 @@ def finish_wrongly(
 
 
 def somebody_waits(state: AtomicState) -> bool:
-    """What ``Worker.look`` looks at."""
+    """What a worker looks at once it has changed its stripe."""
     version = state.version
     return bool(version[3]) or not version[2]
 

@@ -57,6 +57,8 @@ class Batch(Entry):
 
     __slots__ = ("__weakref__", "_stack", "asked", "core", "deliveries")  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    _is_batch = True
+
     core: Core
     asked: Asked | None  # None: nobody has asked
     _stack: list[int]  # the indices of those that no worker has taken, the first one last

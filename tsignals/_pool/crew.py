@@ -9,9 +9,9 @@ start although starting it was interrupted: the first entry in ``handshake`` dec
 a worker, or its place is given back.
 
 Every task takes one way through a worker, ``Worker.run``. What ends well is counted in the
-worker's own stripe, where nobody competes; only what somebody asks about goes on in an ``Attempt``
-then. All else goes into one as it ends. No signal handler runs in a worker, for these run in the
-main thread; in a child that a receiver has forked they may, but there all futures are lost already.
+worker's own stripe, where nobody competes; what somebody asks about, and all else, goes on in an
+``Attempt``. No signal handler runs in a worker, for these run in the main thread; in a child that a
+receiver has forked they may, but there all futures are lost already.
 """
 
 import logging
@@ -142,7 +142,11 @@ def _work(core_in: list[Employing], handshake: list[object]) -> None:
 
 
 class Worker:
-    """One worker thread, with its stripe of the numbers."""
+    """One worker thread, with its stripe of the numbers.
+
+    After a change in that it looks whether anybody may wait for it (see ``atomic_state``): whether
+    the version has successors, and then, as another that comes now sees the change, is not plain.
+    """
 
     __slots__ = ("claim", "core", "idle", "stripe", "stripes")
 
@@ -197,7 +201,8 @@ class Worker:
                 stripes[stripe] += START - self.idle
                 task._phase = RUNNING  # from here on this says that it is counted so
                 self.idle = 0
-                self.look()  # not here: a version that is kept keeps all that come after it
+                if state.version[3] or not state.version[2]:
+                    core.recheck()
                 if not core.abandoned:  # a finalizer may have forked: then the parent runs it
                     result, error = task._perform()
                 if core.abandoned:
@@ -214,9 +219,10 @@ class Worker:
                     break
             if not self.idle:
                 self.be_idle()
-            entry._leave_if_over()
-            if shared:
-                core.backlog.withdraw(entry)  # it is still there, for nothing
+            if entry._is_batch:
+                entry._leave_if_over()
+                if shared:
+                    core.backlog.withdraw(entry)  # it is still there, for nothing
             if state.interrupts:
                 state.raise_interrupt()
         finally:
@@ -226,12 +232,6 @@ class Worker:
                 self.be_idle()
             # See drop_frame; and this frame may live as long as what a receiver has raised.
             del self, entry, task, result, error
-
-    def look(self) -> None:
-        """After a change in the stripe: let those go on who waited for it."""
-        version = self.core.state.version
-        if version[3] or not version[2]:  # somebody may wait
-            self.core.recheck()
 
     def finish(self, task: Task, result: object, last: bool) -> None:
         """Count and resolve what has ended well; ``last``: then nothing is left to this worker."""
@@ -244,13 +244,15 @@ class Worker:
         else:
             self.stripes[self.stripe] += COMPLETED
         task._phase = FINISHED
-        if last:
-            self.look()
+        state = (core := self.core).state
+        if last and (state.version[3] or not state.version[2]):
+            core.recheck()
         if not task._leave_unless_asked():
-            self.look()  # it may be the last now
+            if state.version[3] or not state.version[2]:  # it may be the last now
+                core.recheck()
             self._go_on(task, COMPLETE, (result, None), counted_idle=self.idle)
         elif task._turn is not None:
-            self.core.pass_on(task)
+            core.pass_on(task)
 
     def _go_on(self, task: Task, stage: int, outcome: Result, counted_idle: int) -> None:
         attempt = Attempt(self.core, task, self.claim, stage)

@@ -23,6 +23,7 @@ class Entry:
     _ordered_by: object = None  # the receiver or ``LaneId`` whose lane it is in; None: in no lane
     _turn: Turn | None = None  # in that lane
     _on_loop = False  # it runs on the event loop, not in a worker
+    _is_batch = False  # it stands for several tasks
     _stack: Sequence[int] = ()  # of a batch: what a worker may take once one is taken
 
     def _take(self, claim: Claim) -> "Task | None":
