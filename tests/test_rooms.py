@@ -363,7 +363,6 @@ HALF_PROTECTED = {
     "_pool.atomic_state.AtomicState.add",
     "_pool.atomic_state.AtomicState.admit",
     "_pool.atomic_state.AtomicState.needs_workers",
-    "_pool.crew.Worker.run",
     "_pool.drops.Drops.log",
     "_pool.drops.Drops.log_now_and_then",
     "_pool.drops.Drops.take_lost",

@@ -33,9 +33,8 @@ from tsignals._pool.state import FINISH, IDLE, START, State, exit_worker, reserv
 from tsignals._pool.task import Entry, Task
 
 PATIENCE = 0.1
-"""Seconds that a worker waits for more before it calls ``idle``, which should not close and open
-again what is used all the time. (CPython < 3.13 may wake it only for the next task: see ``inbox``.)
-"""
+"""Seconds that a worker waits for more before it calls ``idle``: to close and open what is used all
+the time takes longer. (CPython < 3.13 may wake it only for the next task: see ``inbox``.)"""
 
 COMPLETED = FINISH["completed"]
 COMPLETED_AND_IDLE = COMPLETED + IDLE
