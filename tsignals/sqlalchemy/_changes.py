@@ -129,21 +129,24 @@ def may_orphan(parent: object) -> Relationships:
     return relationships
 
 
-def orphans_of(parent: object) -> Iterable[State]:
-    """What ``parent`` had and nobody has now: the flush deletes it."""
-    relationships = may_orphan(parent)
-    return _lost(parent, relationships) if relationships else ()
-
-
-def _lost(parent: object, relationships: Relationships) -> Iterator[State]:
-    for relationship in relationships:
+def lost_by(parent: object, is_deleted: bool) -> Iterator[tuple[State, object]]:
+    """What the flush deletes because ``parent`` has let it go, or is deleted itself."""
+    for relationship in may_orphan(parent):
         name, owner = relationship.key, relationship.parent.class_
-        for child in get_history(parent, name, AS_A_FLUSH).deleted or ():
-            if child is None:
+        if is_deleted and relationship.direction is RelationshipDirection.MANYTOMANY:
+            continue  # a flush looks there only if the parent is saved
+        history = get_history(parent, name, AS_A_FLUSH)
+        whole = is_deleted and relationship.direction is RelationshipDirection.MANYTOONE
+        for child in history.sum() if whole else history.deleted or ():
+            if child is None or (state := instance_state(child)).key is None:
                 continue
-            state = instance_state(child)
-            if state.key is not None and not has_parent(owner, child, name):
-                yield state
+            if not whole and has_parent(owner, child, name):
+                continue
+            yield state, child
+            if whole or not is_deleted:  # else a flush goes no further
+                for one, _, below, _ in state.mapper.cascade_iterator("delete", state):
+                    if below.key is not None:
+                        yield below, one
 
 
 def by_key(states: list[State]) -> list[State]:
