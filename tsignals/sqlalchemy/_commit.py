@@ -2,15 +2,23 @@
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from sqlalchemy.orm import InstanceState, Session, scoped_session
 
-from tsignals import Deliveries, Signal
+from tsignals import Deliveries, Prepared
 from tsignals.sqlalchemy._waiting import hold
 
 
-def after_commit(session: object, /, signal: Signal, sender: object, **named: object) -> Deliveries:
+class Sends(Protocol):
+    """A signal of tsignals, or a view of one."""
+
+    @property
+    def prepare(self) -> Callable[..., Prepared]: ...
+
+
+def after_commit(session: object, /, signal: Sends, sender: object, **named: object) -> Deliveries:
     """Send in the background, once ``session`` has committed.
 
     Receivers, context and executor are those of this call, as with ``signal.send_async``, and the
@@ -19,6 +27,7 @@ def after_commit(session: object, /, signal: Signal, sender: object, **named: ob
     ``DeliveryDropped`` and a pool counts them as dropped. Outside a transaction, and that includes
     a session with which nothing has been done yet, they are admitted at once.
 
+    signal: one of tsignals, or a view of one (``signal.via(pool)``).
     session: a ``Session``, a ``scoped_session``, or what is like these in asyncio. Need not be
         installed. By position only: a value named ``session`` is refused as any other session is.
 
