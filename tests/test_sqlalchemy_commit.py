@@ -547,12 +547,13 @@ def test_a_session_need_not_be_installed(engine: sa.Engine, ear: Order) -> None:
     assert ear == [{"order": 1}]
 
 
+@pytest.mark.parametrize("mode", ["create_savepoint", "rollback_only", "conditional_savepoint"])
 def test_sessions_own_commit_counts_within_another_transaction(
-    engine: sa.Engine, ear: Order
+    mode: Any, engine: sa.Engine, ear: Order
 ) -> None:
     with engine.connect() as connection:
         outer = connection.begin()
-        with Session(connection, join_transaction_mode="create_savepoint") as session:
+        with Session(connection, join_transaction_mode=mode) as session:
             session.add(User(name="ann"))
             deliveries = after_commit(session, placed, None, order=1)
             session.commit()
@@ -562,6 +563,26 @@ def test_sessions_own_commit_counts_within_another_transaction(
             session.rollback()
         outer.rollback()
     assert isinstance(dropped.futures[0].exception(0), DeliveryDropped)
+    assert ear == [{"order": 1}]
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_savepoint_of_the_connection_is_not_the_sessions(
+    by_hand: bool, session: Session, ear: Order
+) -> None:
+    connection = session.connection()
+    if by_hand:
+        connection.execute(sa.text("SAVEPOINT ours"))
+    else:
+        savepoint = connection.begin_nested()
+    deliveries = after_commit(session, placed, None, order=1)
+    if by_hand:
+        connection.execute(sa.text("ROLLBACK TO SAVEPOINT ours"))
+    else:
+        savepoint.rollback()
+    assert not deliveries.futures[0].done()
+    session.commit()
+    deliveries.results(TIMEOUT)
     assert ear == [{"order": 1}]
 
 
