@@ -323,7 +323,7 @@ def test_instance_that_is_added_after_the_send_does_not_reach_the_pool(
     assert session.scalar(sa.select(User.name)) == "ann"
     [record] = caplog.records
     assert (record.name, record.levelname) == ("tsignals", "ERROR")
-    for word in ("<Signal 'placed'>", "'user' is an instance", "identity=", "dropped"):
+    for word in ("<Signal 'placed'>", "'user' is an instance", "identity=", "Nothing is delivered"):
         assert word in record.getMessage()
 
 

@@ -69,7 +69,8 @@ def _submit(prepared: Prepared, at_commit: AtCommit) -> None:
     prepared.drop()
     with contextlib.suppress(Exception):  # of a handler of logs: the commit stands
         _log.error(
-            "%s. It was added to the session after the send; the deliveries are dropped", reason
+            "%s. It was added after the send: add it, and flush, before. Nothing is delivered",
+            reason,
         )
 
 
@@ -97,7 +98,7 @@ def hold(session: Session, prepared: Prepared, at_commit: AtCommit) -> None:
 
     at_commit: called then; it may say why not to submit it.
     """
-    waiting = _waiting(session)
+    waiting = _current(session)
     transaction = _innermost(session)
     if transaction is None:
         _submit(prepared, at_commit)
@@ -115,12 +116,12 @@ def hold(session: Session, prepared: Prepared, at_commit: AtCommit) -> None:
 
 
 def _committed(session: Session) -> None:
-    if _used and (waiting := _waiting(session)) is not None:
+    if _used and (waiting := _current(session)) is not None:
         waiting.committed = _committing(session)
 
 
 def _ended(session: Session, transaction: SessionTransaction) -> None:
-    if not _used or (waiting := _waiting(session)) is None:
+    if not _used or (waiting := _current(session)) is None:
         return
     parent = transaction.parent
     if parent is None or not transaction.nested:
@@ -135,7 +136,7 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
             entry.transaction = above
 
 
-def _waiting(session: Session) -> Waiting | None:
+def _current(session: Session) -> Waiting | None:
     """What waits for the session's transaction; what has waited for an earlier one is ended."""
     waiting: Waiting | None = session.info.get(KEY)
     if waiting is None:
