@@ -129,9 +129,9 @@ def without_listeners() -> Iterator[None]:
     """Take out what the module has on every session and mapper."""
     from sqlalchemy import event
 
-    from tsignals.sqlalchemy import _commit, _flush
+    from tsignals.sqlalchemy import _flush, _waiting
 
-    found = [*_commit.LISTENERS, *_flush.LISTENERS]
+    found = [*_waiting.LISTENERS, *_flush.LISTENERS]
     for target, name, function, _ in found:
         event.remove(target, name, function)
     try:

@@ -3,6 +3,7 @@
 import contextvars
 import copy
 import gc
+import logging
 import pickle
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,19 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 
 import sqlalchemy as sa
-from alchemy import Base, Heard, Node, User, connected, engine, maker, many, server, session
+from alchemy import (
+    Base,
+    Heard,
+    Node,
+    User,
+    connected,
+    engine,
+    maker,
+    many,
+    server,
+    session,
+    sqlite,
+)
 from helpers import TIMEOUT, Boom, Ear
 from pools import held, told
 from servers import postgresql
@@ -28,6 +41,7 @@ from tsignals import (
     Retry,
     Signal,
     WorkerPool,
+    get_default_executor,
     set_default_executor,
 )
 from tsignals.sqlalchemy import (
@@ -285,6 +299,116 @@ def test_failure_of_the_receiver_is_told_and_the_commit_stands(session: Session)
     assert (failure.sender, failure.named) == ("sender", {"order": 1})
 
 
+@pytest.mark.parametrize("kind", ["new", "detached"])
+@pytest.mark.parametrize("how", ["after_commit", "on_commit"])
+def test_instance_that_is_added_after_the_send_does_not_reach_the_pool(
+    how: str, kind: str, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    ear = Ear()
+    user = User(name="ann")
+    if kind == "detached":
+        session.add(user)
+        session.commit()
+        session.expunge(user)
+    session.begin()
+    if how == "after_commit":
+        with placed.connect(ear):
+            [delivery] = after_commit(session, placed, None, user=user).futures
+    else:
+        with placed.connect(on_commit(ear), weak=False):
+            [(_, delivery)] = placed.send(None, user=user, session=session)
+    session.add(user)
+    session.commit()
+    assert isinstance(delivery.exception(0), DeliveryDropped)
+    assert session.scalar(sa.select(User.name)) == "ann"
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("tsignals", "ERROR")
+    for word in ("<Signal 'placed'>", "'user' is an instance", "identity=", "Nothing is delivered"):
+        assert word in record.getMessage()
+
+
+def test_handler_of_logs_that_raises_does_not_reach_the_commit(
+    session: Session, ear: Order
+) -> None:
+    class Raises(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise Boom
+
+    user = User(name="ann")
+    session.begin()
+    after_commit(session, placed, None, user=user)
+    deliveries = after_commit(session, placed, None, order=2)
+    session.add(user)
+    logger, handler = logging.getLogger("tsignals"), Raises()
+    logger.addHandler(handler)
+    try:
+        session.commit()
+    finally:
+        logger.removeHandler(handler)
+    deliveries.results(TIMEOUT)
+    assert ear == [{"order": 2}]
+
+
+@pytest.mark.parametrize("then", ["send", "commit", "rollback", "send outside"])
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_end_that_raises_is_made_up_for_with_the_next_transaction(
+    end: str, then: str, ear: Order
+) -> None:
+    engine = sqlite()
+    errors = [KeyboardInterrupt()]
+
+    @sa.event.listens_for(engine, "checkin")
+    def checkin(connection: Any, record: Any) -> None:
+        if errors:
+            raise errors.pop()
+
+    session = Session(engine)
+    session.connection()
+    first = after_commit(session, placed, None, order=1)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(session, end)()
+    assert not first.futures[0].done()
+    if then != "send outside":
+        session.begin()
+    if "send" in then:
+        after_commit(session, placed, None, order=2)
+    else:
+        getattr(session, then)()
+    if end == "commit":
+        first.results(TIMEOUT)
+        assert {"order": 1} in ear
+    else:
+        assert isinstance(first.futures[0].exception(0), DeliveryDropped)
+    session.close()
+    engine.dispose()
+
+
+def test_commit_counts_for_a_savepoint_that_it_finds_open(session: Session, ear: Order) -> None:
+    sent: list[Any] = []
+
+    def leave_open(own: Session, *context: Any) -> None:
+        sent.append(after_commit(own, placed, None, order=1))
+        own.begin_nested()
+        sent.append(after_commit(own, placed, None, order=2))
+
+    session.add(User(name="ann"))
+    sa.event.listen(session, "before_flush", leave_open, once=True)
+    session.commit()
+    for deliveries in sent:
+        deliveries.results(TIMEOUT)
+    # The session still names that savepoint; what comes next has another fate.
+    session.begin()
+    dropped = after_commit(session, placed, None, order=3)
+    session.rollback()
+    assert isinstance(dropped.futures[0].exception(0), DeliveryDropped)
+    session.begin()
+    deliveries = after_commit(session, placed, None, order=4)
+    assert not deliveries.futures[0].done()
+    session.commit()
+    deliveries.results(TIMEOUT)
+    assert sorted(named["order"] for named in ear) == [1, 2, 4]
+
+
 def test_what_is_sent_from_a_callback_of_a_commit_is_delivered_too(
     session: Session, ear: Order
 ) -> None:
@@ -423,12 +547,13 @@ def test_a_session_need_not_be_installed(engine: sa.Engine, ear: Order) -> None:
     assert ear == [{"order": 1}]
 
 
+@pytest.mark.parametrize("mode", ["create_savepoint", "rollback_only", "conditional_savepoint"])
 def test_sessions_own_commit_counts_within_another_transaction(
-    engine: sa.Engine, ear: Order
+    mode: Any, engine: sa.Engine, ear: Order
 ) -> None:
     with engine.connect() as connection:
         outer = connection.begin()
-        with Session(connection, join_transaction_mode="create_savepoint") as session:
+        with Session(connection, join_transaction_mode=mode) as session:
             session.add(User(name="ann"))
             deliveries = after_commit(session, placed, None, order=1)
             session.commit()
@@ -438,6 +563,26 @@ def test_sessions_own_commit_counts_within_another_transaction(
             session.rollback()
         outer.rollback()
     assert isinstance(dropped.futures[0].exception(0), DeliveryDropped)
+    assert ear == [{"order": 1}]
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_savepoint_of_the_connection_is_not_the_sessions(
+    by_hand: bool, session: Session, ear: Order
+) -> None:
+    connection = session.connection()
+    if by_hand:
+        connection.execute(sa.text("SAVEPOINT ours"))
+    else:
+        savepoint = connection.begin_nested()
+    deliveries = after_commit(session, placed, None, order=1)
+    if by_hand:
+        connection.execute(sa.text("ROLLBACK TO SAVEPOINT ours"))
+    else:
+        savepoint.rollback()
+    assert not deliveries.futures[0].done()
+    session.commit()
+    deliveries.results(TIMEOUT)
     assert ear == [{"order": 1}]
 
 
@@ -552,6 +697,39 @@ def test_who_is_told_of_a_failure_gets_the_identity_of_the_commit_too(session: S
         assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
     [failure] = failures.failures
     assert failure.named == {"identity": key, "created": True}
+
+
+def test_on_commit_receiver_gets_the_identity_of_the_commit_where_the_key_changes(
+    session: Session,
+) -> None:
+    saved, deleted = list[Any](), list[Any]()
+
+    @on_commit
+    def save(identity: Any, **named: Any) -> None:
+        saved.append(identity[1])
+
+    @on_commit
+    def delete(identity: Any, **named: Any) -> None:
+        deleted.append(identity[1])
+
+    session.add(user := User(id=1, name="ann"))
+    with (
+        connected(pre_save, save),
+        connected(post_save, save),
+        connected(pre_delete, delete),
+        connected(post_delete, delete),
+    ):
+        session.flush()
+        user.id = 2
+        session.commit()
+        assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
+        assert saved == [(2,)] * 4
+        user.id = 3
+        session.flush()
+        session.delete(user)
+        session.commit()
+    assert get_default_executor().drain(TIMEOUT)  # type: ignore[attr-defined]
+    assert deleted == [(3,)] * 2
 
 
 def test_on_commit_receivers_of_deletes_get_the_identity(session: Session) -> None:

@@ -5,7 +5,7 @@ Where a line ends in ``# error``, both find a mistake in it. They find none anyw
 
 from typing import Any, assert_type
 
-from tsignals import Signal, background, receiver
+from tsignals import Signal, WorkerPool, background, django, receiver, sqlalchemy
 
 
 class Oven: ...
@@ -243,3 +243,16 @@ def no_sender() -> None: ...
 
 
 Signal.declare(3)  # error
+
+
+def after_the_commit(oven: Oven, session: object, pool: WorkerPool) -> None:
+    sqlalchemy.after_commit(session, plain, None, size=30)
+    sqlalchemy.after_commit(session, plain.via(pool), None, size=30)
+    sqlalchemy.after_commit(session, closed, oven)
+    sqlalchemy.after_commit(session, closed.via(pool), oven)
+    sqlalchemy.after_commit(session, sends, oven)  # error
+    django.after_commit(plain, None, size=30)
+    django.after_commit(plain.via(pool), None, size=30)
+    django.after_commit(closed, oven)
+    django.after_commit(closed.via(pool), oven)
+    django.after_commit(sends, oven)  # error

@@ -26,7 +26,8 @@ from tsignals.django._locale import with_locale
 class Sends(Protocol):
     """A signal of tsignals, or a view of one."""
 
-    def prepare(self, /, sender: object, **named: object) -> Prepared: ...
+    @property
+    def prepare(self) -> Callable[..., Prepared]: ...
 
 
 class Hook:

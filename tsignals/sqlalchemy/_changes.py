@@ -7,11 +7,13 @@ import contextlib
 import weakref
 from collections.abc import Iterable, Iterator
 
+from sqlalchemy.exc import CircularDependencyError
 from sqlalchemy.orm import InstanceState, Mapper, PassiveFlag, RelationshipProperty
 from sqlalchemy.orm.attributes import get_history, has_parent, instance_state
 from sqlalchemy.orm.exc import UnmappedColumnError
 from sqlalchemy.orm.interfaces import RelationshipDirection
-from sqlalchemy.schema import Table, sort_tables_and_constraints
+from sqlalchemy.schema import Table
+from sqlalchemy.util import topological
 
 from tsignals import Signal
 from tsignals.observing import is_captured
@@ -129,21 +131,24 @@ def may_orphan(parent: object) -> Relationships:
     return relationships
 
 
-def orphans_of(parent: object) -> Iterable[State]:
-    """What ``parent`` had and nobody has now: the flush deletes it."""
-    relationships = may_orphan(parent)
-    return _lost(parent, relationships) if relationships else ()
-
-
-def _lost(parent: object, relationships: Relationships) -> Iterator[State]:
-    for relationship in relationships:
+def lost_by(parent: object, is_deleted: bool) -> Iterator[tuple[State, object]]:
+    """What the flush deletes because ``parent`` has let it go, or is deleted itself."""
+    for relationship in may_orphan(parent):
         name, owner = relationship.key, relationship.parent.class_
-        for child in get_history(parent, name, AS_A_FLUSH).deleted or ():
-            if child is None:
+        if is_deleted and relationship.direction is RelationshipDirection.MANYTOMANY:
+            continue  # a flush looks there only if the parent is saved
+        history = get_history(parent, name, AS_A_FLUSH)
+        whole = is_deleted and relationship.direction is RelationshipDirection.MANYTOONE
+        for child in history.sum() if whole else history.deleted or ():
+            if child is None or (state := instance_state(child)).key is None:
                 continue
-            state = instance_state(child)
-            if state.key is not None and not has_parent(owner, child, name):
-                yield state
+            if not whole and has_parent(owner, child, name):
+                continue
+            yield state, child
+            if whole or not is_deleted:  # else a flush goes no further
+                for one, _, below, _ in state.mapper.cascade_iterator("delete", state):
+                    if below.key is not None:
+                        yield below, one
 
 
 def by_key(states: list[State]) -> list[State]:
@@ -157,17 +162,41 @@ def by_key(states: list[State]) -> list[State]:
 
 
 def by_table(states: list[State], sign: int = 1) -> list[State]:
-    """Those whose tables others refer to first, or last (-1); else the order stays."""
-    if len(states) < 2:
+    """Those whose tables others refer to first, or last (-1)."""
+    # Rows of classes that inherit are written together.
+    bases = list(dict.fromkeys(state.mapper.base_mapper for state in states))
+    if len(bases) < 2:
         return states
-    # Of classes that inherit, that of the first: their rows are written together.
-    tables = {state.mapper.base_mapper.local_table: None for state in states}
-    if len(tables) < 2:
-        return states
-    # A class may also be mapped to a join or a select: to these nothing refers.
-    real = [table for table in tables if isinstance(table, Table)]
-    ordered = sort_tables_and_constraints(real)  # type: ignore[no-untyped-call]
-    ranks = {table: rank for rank, (table, _) in enumerate(ordered)}
-    return sorted(
-        states, key=lambda state: sign * ranks.get(state.mapper.base_mapper.local_table, 0)
-    )
+    pairs = {pair for pair in _written_first(states) if pair[0] in bases and pair[1] in bases}
+    try:
+        ordered = list(topological.sort(pairs, bases))
+    except CircularDependencyError as error:
+        pairs = {pair for pair in pairs if not error.cycles.issuperset(pair)}
+        ordered = list(topological.sort(pairs, bases))
+    ranks = {base: rank for rank, base in enumerate(ordered)}
+    return sorted(states, key=lambda state: sign * ranks[state.mapper.base_mapper])
+
+
+def _written_first(states: list[State]) -> set[tuple[Mapper[object], Mapper[object]]]:
+    """Pairs of mappers: one to be written before the other, as the unit of work does it."""
+    mappers = dict.fromkeys(state.mapper for state in states)
+    tables = {table: mapper.base_mapper for mapper in mappers for table in mapper.tables}
+    pairs: set[tuple[Mapper[object], Mapper[object]]] = set()
+    for mapper in mappers:
+        for one in mapper.relationships:
+            if not one.viewonly and not one.post_update:
+                base, other = mapper.base_mapper, one.mapper.base_mapper
+                if other is base:
+                    continue
+                if one.direction is RelationshipDirection.MANYTOONE:
+                    pairs.add((other, base))
+                elif one.direction is RelationshipDirection.ONETOMANY:
+                    pairs.add((base, other))
+    # It does not look at foreign keys that have no relationship. Rows must refer to what is there.
+    for table, base in tables.items():
+        if isinstance(table, Table):
+            for constraint in table.foreign_key_constraints:
+                referred = tables.get(constraint.referred_table)
+                if referred not in (None, base) and (base, referred) not in pairs:
+                    pairs.add((referred, base))
+    return pairs

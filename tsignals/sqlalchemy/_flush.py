@@ -37,8 +37,8 @@ from tsignals.sqlalchemy._changes import (
     is_let_go,
     is_orphan,
     keys_of,
+    lost_by,
     may_orphan,
-    orphans_of,
     taken_in,
 )
 from tsignals.sqlalchemy._signals import post_delete, post_save, pre_delete, pre_save, send
@@ -198,24 +198,23 @@ class Flush:
     def _doomed(self, new: Iterable[object], dirty: Iterable[object]) -> dict[State, object]:
         """What will be deleted, by the program or as an orphan; held, for no session does that."""
         session = self.session
-        found: dict[State, object] = {_state(one): one for one in self._own(session.deleted)}
-        asked_for = set(found)
+        asked_for = {_state(one): one for one in self._own(session.deleted)}
+        found = dict(asked_for)
         for instance in dirty:
             if is_orphan(state := _state(instance)):
                 found[state] = instance
-        for instance in (*dirty, *new):
-            for child in orphans_of(instance):
-                if (orphan := child.obj()) not in session:
-                    continue  # was deleted by an earlier flush, or taken out
-                found[child] = orphan
-                for one, _, below, _ in child.mapper.cascade_iterator("delete", child):
-                    if below.key is not None and one in session:
-                        found[below] = one
         for instance in (*dirty, *new) if asked_for else ():
             if _state(instance) not in found:
                 for _, child in taken_in(instance):
                     if child in asked_for:  # not for an orphan: what becomes of that is undecided
                         found.pop(child, None)
+        parents = [*dirty, *new, *asked_for.values()]
+        for parent in parents:  # which grows
+            for state, instance in lost_by(parent, _state(parent) in found):
+                # Else an earlier flush has deleted it, or it was taken out, or is spared.
+                if state not in found and state not in asked_for and instance in session:
+                    found[state] = instance
+                    parents.append(instance)
         return found
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, overload
 from sqlalchemy.orm import InstanceState, attributes
 
 from tsignals import Retry, background
-from tsignals.sqlalchemy._commit import hold, refuse_instances, sync_session
-from tsignals.sqlalchemy._signals import MODEL_SIGNALS
+from tsignals.sqlalchemy._commit import reason_to_refuse, refuse_instances, sync_session
+from tsignals.sqlalchemy._signals import MODEL_SIGNALS, post_delete, pre_delete
+from tsignals.sqlalchemy._waiting import hold
 
 Function = Callable[..., object]
 Ordered = bool | Callable[..., Hashable]
@@ -57,8 +58,8 @@ def on_commit(
     with ``DeliveryDropped`` if the transaction is rolled back: see ``after_commit``.
 
     In place of ``instance`` and ``session`` the function gets ``identity``, the identity key
-    (``identity[1]`` is the primary key): load it in a session of its own. That of a new instance
-    in ``pre_save`` is taken at the commit; ``None`` if it was never written.
+    (``identity[1]`` is the primary key): load it in a session of its own. For a save it is the key
+    of the commit, ``None`` if it was never written; for a delete that of the send.
 
     The send raises ``TypeError`` if there is no ``session=``, or if another value is a session or
     an instance of one; ``send_async`` and ``prepare``, which wait for no commit, if any is.
@@ -99,19 +100,19 @@ class OnCommit(Background):
         named = dict(keywords)
         del named["session"]
         signal, sender = named.pop("signal", None), named.pop("sender", None)
-        late = None
+        state = None
         if any(signal is one for one in MODEL_SIGNALS) and "instance" in named:
             state = attributes.instance_state(named.pop("instance"))
             named["identity"] = state.key
-            if state.key is None:
-                # ``named`` is what the receiver, and whoever is told of its failure, will be given.
-                late = functools.partial(_take_identity, state, named)
+            if signal is pre_delete or signal is post_delete:
+                state = None  # the row that is gone had that key
         refuse_instances(signal, {"sender": sender, **named})
         for name, value in (("sender", sender), ("signal", signal)):
             if name in keywords:
                 named[name] = value
         prepared = self.prepare_for(receiver, arguments, named)
-        hold(session, prepared, late)
+        # ``named`` is what the receiver, and whoever is told of its failure, will be given.
+        hold(session, prepared, functools.partial(_at_commit, signal, named, state))
         [(_, future)] = prepared.deliveries
         return future
 
@@ -128,5 +129,9 @@ class OnCommit(Background):
         return f"<on_commit {self.__qualname__}>"
 
 
-def _take_identity(state: InstanceState[object], named: dict[str, object]) -> None:
-    named["identity"] = state.key
+def _at_commit(
+    signal: object, named: dict[str, object], state: InstanceState[object] | None
+) -> str | None:
+    if state is not None and state.key is not None:  # None: its program has made it a new one
+        named["identity"] = state.key
+    return reason_to_refuse(signal, named)

@@ -1,0 +1,187 @@
+"""What a parent has let go, and the parent is deleted in the same flush."""
+
+import gc
+from collections.abc import Callable, Iterator
+
+import pytest
+
+pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
+
+import sqlalchemy as sa
+from alchemy import Heard, heard
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    DynamicMapped,
+    Mapped,
+    Session,
+    WriteOnlyMapped,
+    mapped_column,
+    relationship,
+    sessionmaker,
+)
+
+from tsignals.sqlalchemy import install
+
+__all__ = ["heard"]
+
+ORPHANS = "all, delete-orphan"
+
+
+class Base(DeclarativeBase):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+class Driver(Base):
+    __tablename__ = "driver"
+
+
+class Stamp(Base):
+    __tablename__ = "stamp"
+
+
+stamps = sa.Table(
+    "stamps",
+    Base.metadata,
+    sa.Column("order_id", sa.ForeignKey("orders.id"), primary_key=True),
+    sa.Column("stamp_id", sa.ForeignKey("stamp.id"), primary_key=True),
+)
+
+
+class Order(Base):
+    __tablename__ = "orders"
+    driver_id: Mapped[int | None] = mapped_column(sa.ForeignKey("driver.id"))
+    driver: Mapped[Driver | None] = relationship(cascade=ORPHANS, single_parent=True)
+    lines: Mapped[list["Line"]] = relationship(cascade=ORPHANS)
+    receipt: Mapped["Receipt | None"] = relationship(cascade=ORPHANS)
+    notes: WriteOnlyMapped["Note"] = relationship(cascade=ORPHANS, passive_deletes=True)
+    parcels: DynamicMapped["Parcel"] = relationship(cascade=ORPHANS)
+    stamps: Mapped[list[Stamp]] = relationship(
+        secondary=stamps, cascade=ORPHANS, single_parent=True
+    )
+
+
+class Child:
+    order_id: Mapped[int | None] = mapped_column(sa.ForeignKey("orders.id"))
+
+
+class Line(Child, Base):
+    __tablename__ = "line"
+    parts: Mapped[list["Part"]] = relationship(cascade=ORPHANS)
+
+
+class Part(Base):
+    __tablename__ = "part"
+    line_id: Mapped[int] = mapped_column(sa.ForeignKey("line.id"))
+
+
+class Receipt(Child, Base):
+    __tablename__ = "receipt"
+
+
+class Note(Child, Base):
+    __tablename__ = "note"
+
+
+class Parcel(Child, Base):
+    __tablename__ = "parcel"
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    Base.metadata.create_all(engine)
+    maker = sessionmaker(engine)
+    install(maker)
+    with maker(autoflush=False) as session:
+        yield session
+    engine.dispose()
+
+
+def made(session: Session) -> Order:
+    order = Order(
+        name="order",
+        driver=Driver(name="driver"),
+        lines=[Line(name="one"), Line(name="two", parts=[Part(name="part")])],
+        receipt=Receipt(name="receipt"),
+        stamps=[Stamp(name="stamp")],
+    )
+    order.notes.add(Note(name="note"))
+    order.parcels.append(Parcel(name="parcel"))
+    session.add(order)
+    session.commit()
+    return order
+
+
+def take_out(order: Order) -> None:
+    order.lines.remove(order.lines[0])
+
+
+def clear(order: Order) -> None:
+    order.lines = []
+
+
+def replace(order: Order) -> None:
+    order.lines = [Line(name="new")]
+
+
+def scalar(order: Order) -> None:
+    assert order.receipt is not None
+    order.receipt = None
+
+
+def scalar_not_loaded(order: Order) -> None:
+    order.receipt = None
+
+
+def many_to_one(order: Order) -> None:
+    assert order.driver is not None
+    order.driver = None
+
+
+def write_only(order: Order) -> None:
+    session = sa.inspect(order).session
+    assert session is not None
+    order.notes.remove(session.scalars(sa.select(Note)).one())
+
+
+def dynamic(order: Order) -> None:
+    order.parcels.remove(order.parcels.one())
+
+
+def many_to_many(order: Order) -> None:
+    """Of these the flush of a deleted parent deletes none."""
+    order.stamps.clear()
+
+
+@pytest.mark.parametrize("first", ["let go", "deleted"])
+@pytest.mark.parametrize(
+    "let_go",
+    [
+        take_out,
+        clear,
+        replace,
+        scalar,
+        scalar_not_loaded,
+        many_to_one,
+        write_only,
+        dynamic,
+        many_to_many,
+    ],
+)
+def test_orphan_of_a_parent_that_is_deleted_is_announced_before_and_after(
+    let_go: Callable[[Order], None], first: str, session: Session, heard: Heard
+) -> None:
+    order = made(session)
+    heard.clear()
+    if first == "let go":
+        let_go(order)
+    session.delete(order)
+    if first == "deleted":
+        let_go(order)
+    gc.collect()
+    session.flush()
+    before = [(event.removeprefix("pre_"), *rest) for event, *rest in heard if "pre" in event]
+    after = [(event.removeprefix("post_"), *rest) for event, *rest in heard if "post" in event]
+    assert sorted(before) == sorted(after)
+    assert ("delete", "order") in before
