@@ -274,6 +274,11 @@ def mark_queued(kind_of_send: Any) -> None:
     dropped.__new__(dropped)._mark_queued(1.0)
 
 
+def queue_once_more(future: Any) -> None:
+    """Note that it waits, as an interrupted sender does that cannot know how far it had come."""
+    future._entry._mark_queued(1.0)
+
+
 def workers_waiting() -> int:
     """How many workers of all pools wait for what others run."""
     return len(module("_pool.cycles").waiting)

@@ -29,7 +29,7 @@ from helpers import (
 )
 from pools import signal_to, told
 
-from tsignals import Deliveries, Delivery, Retry, Signal, WorkerPool
+from tsignals import Deliveries, Delivery, Retry, Signal, WorkerPool, receiver_failed
 
 __all__ = ["every_loop", "pool"]
 
@@ -285,10 +285,20 @@ def test_delivery_for_which_no_task_can_be_made_fails_and_is_told(
     signal = Signal(executor=pool_without_tasks)
     signal.connect(ignores)
     signal.connect(AsyncLatch(), weak=False, ordered=True)
-    with told() as hears:
+    variable.set("the sender's")
+    contexts = list[str]()
+
+    def looks(**named: Any) -> None:
+        contexts.append(variable.get())
+
+    with (
+        told() as hears,
+        receiver_failed.connect(looks),
+    ):
         deliveries = signal.send_async(None)
         assert [str(error) for _, error in deliveries.outcomes(TIMEOUT).errors] == ["no task"] * 2
     assert len(hears.errors) == 2
+    assert contexts == ["the sender's"] * 2
     assert pool_without_tasks.drain(TIMEOUT)
     assert pool_without_tasks.stats().failed == 2
 

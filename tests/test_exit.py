@@ -356,6 +356,29 @@ def test_async_receivers_may_use_threads_at_exit() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "found more\n", "")
 
 
+def test_call_that_an_async_receiver_has_left_behind_is_not_waited_for() -> None:
+    """Nor named: its delivery was, when the pool was shut down."""
+    done = processes.run(
+        """
+        import asyncio
+
+        async def hangs(**named):
+            await asyncio.to_thread(hang)
+
+        saved.disconnect(hears)
+        saved.connect(hangs)
+        [(_, delivery)] = saved.send_async(None)
+        while not delivery.running():
+            time.sleep(0.001)
+        pool.shutdown(timeout=0.01)
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="1000",
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert [line.split("at ")[1].split()[0] for line in done.stderr.splitlines()] == ["shutdown"]
+
+
 def test_no_time_at_all_loses_what_waits() -> None:
     done = processes.run(
         """

@@ -596,3 +596,17 @@ def test_what_happened_before_is_visible_to_the_receiver_and_after_to_the_waiter
         assert box.value == 2 * n
         box.value += 1
         signal.send_async(None, box=box).results(TIMEOUT)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_delivery_that_an_interrupted_sender_queues_once_more_keeps_its_result(
+    count: int, pool: WorkerPool
+) -> None:
+    signal = Signal(executor=pool)
+    for _ in range(count):
+        signal.connect(lambda **named: "response", weak=False)
+    deliveries = signal.send_async(None)
+    assert deliveries.wait(TIMEOUT)
+    for future in deliveries.futures:
+        inside.queue_once_more(future)
+    assert [response for _, response in deliveries.results(TIMEOUT)] == ["response"] * count

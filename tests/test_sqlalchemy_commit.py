@@ -32,7 +32,7 @@ from alchemy import (
 from helpers import TIMEOUT, Boom, Ear
 from pools import held, told
 from servers import postgresql
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.orm import Session, make_transient, scoped_session, sessionmaker
 
 from tsignals import (
     DeliveryDropped,
@@ -699,7 +699,7 @@ def test_who_is_told_of_a_failure_gets_the_identity_of_the_commit_too(session: S
     assert failure.named == {"identity": key, "created": True}
 
 
-def test_on_commit_receiver_gets_the_identity_of_the_commit_where_the_key_changes(
+def test_on_commit_receiver_gets_the_identity_of_the_send_where_the_key_changes(
     session: Session,
 ) -> None:
     saved, deleted = list[Any](), list[Any]()
@@ -723,13 +723,37 @@ def test_on_commit_receiver_gets_the_identity_of_the_commit_where_the_key_change
         user.id = 2
         session.commit()
         assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
-        assert saved == [(2,)] * 4
+        assert saved == [(1,)] * 3 + [(2,)]  # of the insert, and of the update before and after it
         user.id = 3
         session.flush()
         session.delete(user)
         session.commit()
     assert get_default_executor().drain(TIMEOUT)  # type: ignore[attr-defined]
     assert deleted == [(3,)] * 2
+
+
+def test_on_commit_receiver_hears_of_a_row_though_its_instance_became_another(
+    session: Session,
+) -> None:
+    """As who copies a row does it."""
+    saved = list[Any]()
+
+    @on_commit
+    def save(identity: Any, created: bool, **named: Any) -> None:
+        saved.append((identity[1], created))
+
+    session.add(user := User(id=1, name="ann"))
+    session.commit()
+    with connected(post_save, save):
+        user.name = "bob"
+        session.flush()
+        session.expunge(user)
+        make_transient(user)
+        user.id = 2
+        session.add(user)
+        session.commit()
+        assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
+    assert saved == [((1,), False), ((2,), True)]
 
 
 def test_on_commit_receivers_of_deletes_get_the_identity(session: Session) -> None:

@@ -69,7 +69,7 @@ class Signal:
 
         Type checkers then check what is sent, and which receivers fit; at run time nothing is.
         """
-        return declare(lambda values, name: cls(values, name=name), stub)
+        return declare(lambda values, name: cls(providing_args=values, name=name), stub)
 
     @property
     def executor(self) -> Executor | None:

@@ -10,7 +10,7 @@ from typing import cast
 
 from tsignals._base.around import surrounded_async
 from tsignals._base.errors import SKIPPED
-from tsignals._base.interrupts import outcome_of
+from tsignals._base.interrupts import outcome_of, raised_by
 from tsignals._base.retry import Pause
 from tsignals._base.watches import Ended
 from tsignals._calling.group import respond
@@ -76,7 +76,8 @@ class AsyncDelivery(SingleDelivery):
         if task is None:
             assert error is not None
             task = asyncio.get_running_loop().create_future()
-            task.set_result((self._fail(send, time.perf_counter(), error), error))
+            pause = self._fail(send, time.perf_counter(), error, send.context.copy())
+            task.set_result((pause, error))
         task.add_done_callback(ended)
         self._task = task
         if self._cancelling:
@@ -101,8 +102,7 @@ class AsyncDelivery(SingleDelivery):
             return task
         finally:
             if task is None:
-                with contextlib.suppress(GeneratorExit):
-                    main.throw(GeneratorExit)  # unlike close(), it lets go of the arguments
+                raised_by(main.throw, GeneratorExit)  # unlike close(), it lets go of the arguments
             del self, send, main, task  # what is raised keeps this frame
 
     def _cancel_task(self) -> None:
@@ -176,8 +176,8 @@ class AsyncDelivery(SingleDelivery):
                 return None, SKIPPED
             # By somebody else, before it could begin or at its very end: else it would have seen.
             pause = None
-            if self._send is not None:
-                pause = self._fail(self._send, time.perf_counter(), error)
+            if (send := self._send) is not None:
+                pause = self._fail(send, time.perf_counter(), error, send.context.copy())
             return pause, error
 
     def _have_it_run(self) -> None:

@@ -28,7 +28,7 @@ class BlockingCalls(ThreadPoolExecutor):  # asyncio takes no other
         self._core = Core(
             checked(None, None, "block", None, f"{name}_blocking", None, (), None, None)
         )
-        lifecycle.register(self)
+        lifecycle.register(self, at_exit=False)  # the delivery that waits for a call is waited for
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         core = self._core

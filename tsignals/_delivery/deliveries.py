@@ -22,7 +22,7 @@ class Deliveries(list[Pair]):
 
     All timeouts are seconds; None waits; an expired one raises ``TimeoutError`` (``wait`` returns
     False) and cancels nothing. ``TypeError`` for what is no number, ``ValueError`` for NaN, and
-    ``RuntimeError`` where a wait could never end.
+    ``RuntimeError`` where a wait in a worker could never end, as far as its own pool can tell.
 
     Thread safety: every method from any thread.
     """

@@ -11,7 +11,6 @@ from tsignals._base.retry import Retry
 from tsignals._calling.compiled import BackgroundCaller
 from tsignals._delivery.batch import Batch, BatchDelivery
 from tsignals._delivery.delivery import Delivery, Send
-from tsignals._pool.future import PoolFuture
 from tsignals._pool.seam import Result
 
 
@@ -85,10 +84,8 @@ class PlainDelivery(Plain, BatchDelivery):
 class SoleDelivery(Send, Plain):
     """The only one of a send, and all that there is of that."""
 
-    __slots__ = ("_claims", "call", "context", "named")
+    __slots__ = ("_claims", "call", "context", "named", "queued_at")
     call: BackgroundCaller
-    # The same slot: nobody asks since when it waits once it has a result.
-    queued_at = PoolFuture.__dict__["_result"]
 
     @property
     def _send(self) -> "SoleDelivery":  # type: ignore[override]

@@ -26,7 +26,7 @@ from tsignals._pool.drops import log_left
 from tsignals._pool.state import Mode
 from tsignals._pool.task import Task
 
-_cores: "dict[int, weakref.ref[Core]]" = {}
+_cores: "dict[int, _CoreRef]" = {}
 _ended: list[bool] = []  # not empty once this process has ended its pools
 _hooked_in: list[int] = []  # the process ids in which multiprocessing's own exit hook was set
 
@@ -38,16 +38,17 @@ class HasCore(Protocol):
 
 
 class _CoreRef(weakref.ref[Core]):
-    __slots__ = ("key",)
+    __slots__ = ("at_exit", "key")
     key: int
+    at_exit: bool  # whether it is waited for there
 
 
-def register(pool: HasCore) -> None:
-    """Include the core of ``pool`` in what is done at fork and exit, and when ``pool`` is gone."""
+def register(pool: HasCore, at_exit: bool = True) -> None:
+    """Include the core of ``pool`` in what is done at fork, at exit, and when ``pool`` is gone."""
     core = pool._core
     core.backlog.attend(pool)
     ref = _CoreRef(core, _forget)
-    ref.key = id(ref)
+    ref.key, ref.at_exit = id(ref), at_exit
     _cores[ref.key] = ref
     if _ended:
         core.lose("the process has ended")
@@ -58,9 +59,10 @@ def _forget(ref: weakref.ref[Core]) -> None:
     _cores.pop(cast(_CoreRef, ref).key, None)
 
 
-def cores() -> list[Core]:
-    """The cores in use."""
-    return [core for ref in list(_cores.values()) if (core := ref()) is not None]
+def cores(at_exit: bool = False) -> list[Core]:
+    """The cores in use; ``at_exit``: those that are waited for there."""
+    refs = [ref for ref in list(_cores.values()) if ref.at_exit or not at_exit]
+    return [core for ref in refs if (core := ref()) is not None]
 
 
 def hook_multiprocessing() -> None:
@@ -100,7 +102,7 @@ def finish() -> None:
 
 def _await_all(deadline: float) -> None:
     # A delivery stays among the unresolved until its callbacks have run.
-    while busy := [core for core in cores() if _is_busy(core)]:
+    while busy := [core for core in cores(at_exit=True) if _is_busy(core)]:
         for core in busy:
             draining.drain(core, max(0.0, deadline - time.monotonic()))
         if time.monotonic() >= deadline:
@@ -118,7 +120,7 @@ def _is_busy(core: Core) -> bool:
 
 def _lose_all() -> None:
     _ended.append(True)
-    for core in cores():
+    for core in cores(at_exit=True):
         # Nobody could take it.
         if (error := raised_by(core.lose, "the process ended before it could run")) is not None:
             core.log_callback(error)
@@ -164,14 +166,14 @@ def open_pools() -> list[object]:
 
 def _after_fork() -> None:
     cycles.forget_all()
-    lost = cores()
+    lost = [(core, ref.at_exit) for ref in list(_cores.values()) if (core := ref()) is not None]
     _cores.clear()
-    for core in lost:
-        ref = core.backlog.pool_ref
-        pool = None if ref is None else cast(HasCore | None, ref())
+    for core, at_exit in lost:
+        pool_ref = core.backlog.pool_ref
+        pool = None if pool_ref is None else cast(HasCore | None, pool_ref())
         if pool is not None:
             pool._core = Core(core.config, core.state.value.mode)
-            register(pool)
+            register(pool, at_exit)
         core.abandon()
     # A child of multiprocessing first forgets what its parent has hooked in, then calls this.
     util = sys.modules.get("multiprocessing.util")

@@ -14,7 +14,7 @@ from sqlalchemy.orm import InstanceState, attributes
 
 from tsignals import Retry, background
 from tsignals.sqlalchemy._commit import reason_to_refuse, refuse_instances, sync_session
-from tsignals.sqlalchemy._signals import MODEL_SIGNALS, post_delete, pre_delete
+from tsignals.sqlalchemy._signals import MODEL_SIGNALS
 from tsignals.sqlalchemy._waiting import hold
 
 Function = Callable[..., object]
@@ -58,8 +58,8 @@ def on_commit(
     with ``DeliveryDropped`` if the transaction is rolled back: see ``after_commit``.
 
     In place of ``instance`` and ``session`` the function gets ``identity``, the identity key
-    (``identity[1]`` is the primary key): load it in a session of its own. For a save it is the key
-    of the commit, ``None`` if it was never written; for a delete that of the send.
+    (``identity[1]`` is the primary key): load it in a session of its own. That of a new instance
+    in ``pre_save`` is taken at the commit; ``None`` if it was never written.
 
     The send raises ``TypeError`` if there is no ``session=``, or if another value is a session or
     an instance of one; ``send_async`` and ``prepare``, which wait for no commit, if any is.
@@ -104,8 +104,8 @@ class OnCommit(Background):
         if any(signal is one for one in MODEL_SIGNALS) and "instance" in named:
             state = attributes.instance_state(named.pop("instance"))
             named["identity"] = state.key
-            if signal is pre_delete or signal is post_delete:
-                state = None  # the row that is gone had that key
+            if state.key is not None:
+                state = None  # it stands for that row, whatever becomes of the instance
         refuse_instances(signal, {"sender": sender, **named})
         for name, value in (("sender", sender), ("signal", signal)):
             if name in keywords:
@@ -132,6 +132,6 @@ class OnCommit(Background):
 def _at_commit(
     signal: object, named: dict[str, object], state: InstanceState[object] | None
 ) -> str | None:
-    if state is not None and state.key is not None:  # None: its program has made it a new one
+    if state is not None:
         named["identity"] = state.key
     return reason_to_refuse(signal, named)
