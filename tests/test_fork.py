@@ -247,37 +247,6 @@ def test_delivery_that_forks_goes_on_in_both() -> None:
     """)
 
 
-def test_failure_of_a_receiver_in_the_child_that_it_has_forked_is_told_there() -> None:
-    succeeds("""
-        import logging
-
-        logging.disable(logging.CRITICAL)
-        pids, told = [], []
-        saved.disconnect(note)
-
-        def hears(failure, **named):
-            told.append(type(failure.exception))
-
-        def looks():
-            deadline = time.monotonic() + WAIT
-            while not told:
-                assert time.monotonic() < deadline
-            assert told == [ValueError]
-
-        def forks(**named):
-            pids.append(os.fork())
-            if not pids[0]:
-                threading.Thread(target=end, args=[looks]).start()
-                raise ValueError
-            return "forked"
-
-        receiver_failed.connect(hears)
-        saved.connect(forks)
-        assert responses(saved.send_async(None)) == ["forked"]
-        check(pids[0])
-    """)
-
-
 def test_delivery_that_forks_may_return_in_the_child() -> None:
     succeeds("""
         pids, mine = [], []
