@@ -723,7 +723,8 @@ def test_on_commit_receiver_gets_the_identity_of_the_send_where_the_key_changes(
         user.id = 2
         session.commit()
         assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
-        assert saved == [(1,)] * 3 + [(2,)]  # of the insert, and of the update before and after it
+        # That of a new instance is taken at the commit for ``pre_save``, which had none.
+        assert sorted(saved) == [(1,), (1,), (2,), (2,)]
         user.id = 3
         session.flush()
         session.delete(user)
@@ -753,7 +754,7 @@ def test_on_commit_receiver_hears_of_a_row_though_its_instance_became_another(
         session.add(user)
         session.commit()
         assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
-    assert saved == [((1,), False), ((2,), True)]
+    assert sorted(saved) == [((1,), False), ((2,), True)]
 
 
 def test_on_commit_receivers_of_deletes_get_the_identity(session: Session) -> None:
