@@ -38,6 +38,18 @@ SIGNALS = {"pre_save": pre_save, "post_save": post_save}
 SIGNALS |= {"pre_delete": pre_delete, "post_delete": post_delete}
 
 
+@contextlib.contextmanager
+def installed_session(models: type[DeclarativeBase], **options: Any) -> Iterator[Session]:
+    """A session, whose signals are sent, on a new database in memory with the tables of these."""
+    engine = sa.create_engine("sqlite://", poolclass=StaticPool)
+    models.metadata.create_all(engine)
+    maker = sessionmaker(engine, **options)
+    install(maker)
+    with maker() as session:
+        yield session
+    engine.dispose()
+
+
 class Base(DeclarativeBase):
     def __repr__(self) -> str:
         return str(self.__dict__.get("name", "?"))

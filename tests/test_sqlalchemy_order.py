@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 
 import sqlalchemy as sa
-from alchemy import Heard, heard
+from alchemy import Heard, heard, installed_session
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -17,10 +17,7 @@ from sqlalchemy.orm import (
     mapped_column,
     relationship,
     remote,
-    sessionmaker,
 )
-
-from tsignals.sqlalchemy import install
 
 __all__ = ["heard"]
 
@@ -90,13 +87,8 @@ class Hen(Base):
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-    Base.metadata.create_all(engine)
-    maker = sessionmaker(engine)
-    install(maker)
-    with maker() as session:
+    with installed_session(Base) as session:
         yield session
-    engine.dispose()
 
 
 def order(heard: Heard, signal: str) -> list[str]:

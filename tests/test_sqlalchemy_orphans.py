@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 
 import sqlalchemy as sa
-from alchemy import Heard, heard
+from alchemy import Heard, heard, installed_session
 from sqlalchemy.orm import (
     DeclarativeBase,
     DynamicMapped,
@@ -17,10 +17,7 @@ from sqlalchemy.orm import (
     WriteOnlyMapped,
     mapped_column,
     relationship,
-    sessionmaker,
 )
-
-from tsignals.sqlalchemy import install
 
 __all__ = ["heard"]
 
@@ -89,13 +86,8 @@ class Parcel(Child, Base):
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-    Base.metadata.create_all(engine)
-    maker = sessionmaker(engine)
-    install(maker)
-    with maker(autoflush=False) as session:
+    with installed_session(Base, autoflush=False) as session:
         yield session
-    engine.dispose()
 
 
 def made(session: Session) -> Order:

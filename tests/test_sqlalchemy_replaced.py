@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 
 import sqlalchemy as sa
-from alchemy import SIGNALS
+from alchemy import SIGNALS, installed_session
 from helpers import TIMEOUT
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -18,11 +18,10 @@ from sqlalchemy.orm import (
     Session,
     mapped_column,
     relationship,
-    sessionmaker,
 )
 
 from tsignals import get_default_executor
-from tsignals.sqlalchemy import install, on_commit, post_save
+from tsignals.sqlalchemy import on_commit, post_save
 from tsignals.testing import connected
 
 Log = list[tuple[str, str, bool | None]]
@@ -82,13 +81,8 @@ class Parcel(Base):
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-    Base.metadata.create_all(engine)
-    maker = sessionmaker(engine)
-    install(maker)
-    with maker() as session:
+    with installed_session(Base) as session:
         yield session
-    engine.dispose()
 
 
 @pytest.fixture(params=[True, False], ids=["one class", "all"])

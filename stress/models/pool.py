@@ -301,9 +301,7 @@ def finish_wrongly(
         self.idle = IDLE if last else self.idle
         asked = task._find_waiters() is not None
         task._phase = FINISHED
-        if not counts_late:
-            self.core.recheck()
-        elif waited:
+        if waited or not counts_late:
             self.core.recheck()
         if asked if looks_first else not task._leave_unless_asked():
             self._go_on(task, stages.COMPLETE, (result, None), counted_idle=self.idle)

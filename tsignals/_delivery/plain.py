@@ -95,9 +95,7 @@ class SoleDelivery(Send, Plain):
         self.queued_at = now
 
     def _forget(self) -> object:
-        kept = self.named, self.context  # as below, without a call
-        self.named = self.context = None  # type: ignore[assignment]
-        return kept
+        return _forget_sent(self)
 
 
 class SoleRetried(SoleDelivery):
@@ -106,7 +104,7 @@ class SoleRetried(SoleDelivery):
     __slots__ = ("_retry",)
 
 
-def _forget_sent(send: PlainSend) -> object:
+def _forget_sent(send: PlainSend | SoleDelivery) -> object:
     """Let go of what was sent, and return it."""
     kept = send.named, send.context
     send.named = send.context = None  # type: ignore[assignment]

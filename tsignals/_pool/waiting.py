@@ -105,6 +105,7 @@ def sleep(
         for one in both:
             one._park(woken)
         if all(map(is_kept_back, held)) and not (is_over_or_due(before) or task.done()):
+            before._core.refuse_on_loop()
             sleep_on(woken, [before], True, timeout)
     finally:
         for one in both:
@@ -121,8 +122,6 @@ def sleep_on(
 
     Others run these; ``every``: who waits needs all of them, else any. Raises as ``await_done``.
     """
-    for core in {task._core for task in tasks}:
-        core.refuse_on_loop()
     me = threading.get_ident()
     above = cycles.enter(tasks, me, every)
     try:
@@ -148,6 +147,7 @@ def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
     # With what each waits for: itself, or another.
     left: dict[T, TaskLike] = dict(zip(tasks, tasks, strict=True))
     unseen = deque(tasks)
+    cores = {task._core for task in tasks}
     try:
         for task in tasks:
             _have_told(task, task, told, tellers)
@@ -167,6 +167,8 @@ def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
                             if is_over_or_due(before):
                                 told.put(task)
                     continue
+                for core in cores:
+                    core.refuse_on_loop()
                 task = sleep_on(told, left.values(), False, remaining)
             else:
                 task = told.get()
