@@ -426,10 +426,12 @@ def test_request_that_is_cancelled_is_finished_all_the_same(background: bool) ->
     async def tell(**named: Any) -> None:
         loop.call_soon_threadsafe(done.set)
 
-    with asyncio.Runner() as runner, hearing() as heard:
-        loop, done = runner.get_loop(), asyncio.Event()
-        with request_finished.connect(tell, priority=-1):
-            runner.run(main())
+    with WorkerPool(1) as pool, executor_of_signals(pool):
+        with asyncio.Runner() as runner, hearing() as heard:
+            loop, done = runner.get_loop(), asyncio.Event()
+            with request_finished.connect(tell, priority=-1):
+                runner.run(main())
+        assert pool.drain(TIMEOUT)  # ``tell`` is called on a loop, ``heard`` by a worker
     assert heard.words == ["started", "finished"]
     assert heard.outcomes == ["cancelled"]
     assert heard.one("finished")["status"] == 200
