@@ -22,7 +22,7 @@ from tsignals._pool.attempt import Attempt
 from tsignals._pool.backlog import Backlog
 from tsignals._pool.core import Core
 from tsignals._pool.crew import COMPLETED, COMPLETED_AND_IDLE, Worker
-from tsignals._pool.future import FINISHED, PoolFuture
+from tsignals._pool.future import FINISHED, PoolFuture, Raised
 from tsignals._pool.lanes import Turn
 from tsignals._pool.state import IDLE
 from tsignals._pool.task import Entry, Task
@@ -294,8 +294,7 @@ def finish_wrongly(
 
     def finish(self: Worker, task: Task, result: Any, last: bool) -> None:
         task._forget()
-        task._result = result
-        task._exception = None
+        task._outcome = result
         waited = counts_late and somebody_waits(self.core.state)
         self.stripes[self.stripe] += COMPLETED_AND_IDLE if last else COMPLETED
         self.idle = IDLE if last else self.idle
@@ -346,8 +345,7 @@ def complete_looking_first(
 ) -> None:
     """The same of what does not end in a worker's own way."""
     waiters = self._find_waiters()
-    self._result = result
-    self._exception = exception
+    self._outcome = result if exception is None else Raised(exception)
     self._phase = phase
     if waiters is not None:
         waiters.announce(self)

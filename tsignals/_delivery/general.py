@@ -19,7 +19,7 @@ class GeneralDelivery(BatchDelivery):
         self._batch = batch
         self._index = len(batch.deliveries)
         self._phase = PENDING
-        self._result = self._exception = None
+        self._outcome = None
         self._core = core
         self.signal = send.signal
         self.sender = send.sender

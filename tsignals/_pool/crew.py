@@ -235,8 +235,7 @@ class Worker:
     def finish(self, task: Task, result: object, last: bool) -> None:
         """Count and resolve what has ended well; ``last``: then nothing is left to this worker."""
         task._forget()
-        task._result = result
-        task._exception = None
+        task._outcome = result
         if last:
             self.stripes[self.stripe] += COMPLETED_AND_IDLE  # before it is done: see Attempt
             self.idle = IDLE

@@ -38,6 +38,15 @@ CANCELLED_AND_NOTIFIED = "CANCELLED_AND_NOTIFIED"
 FINISHED = "FINISHED"
 
 
+class Raised:
+    """The outcome of what has raised."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 class PoolFuture(SameWhenCopied, Future[Any]):
     """A future whose work runs in a pool.
 
@@ -45,7 +54,7 @@ class PoolFuture(SameWhenCopied, Future[Any]):
     that wait raise ``RuntimeError`` where that could never end.
     """
 
-    __slots__ = ("_core", "_exception", "_phase", "_result")
+    __slots__ = ("_core", "_outcome", "_phase")
     _claims: Claims
     _held = False  # nobody has submitted it yet: see held
 
@@ -53,8 +62,7 @@ class PoolFuture(SameWhenCopied, Future[Any]):
         # Not Future.__init__, which makes the Condition.
         self._phase = PENDING
         self._claims = []
-        self._result: object = None
-        self._exception: BaseException | None = None
+        self._outcome: object = None  # what the work has returned, or that it has ``Raised``
         self._core = core  # what runs it
 
     # -- Claiming and resolving: for the pool --
@@ -85,8 +93,7 @@ class PoolFuture(SameWhenCopied, Future[Any]):
 
     def _complete(self, result: object, exception: BaseException | None, phase: str) -> None:
         """Store the outcome and wake who waits; of the claimant alone. Twice does no harm."""
-        self._result = result
-        self._exception = exception
+        self._outcome = result if exception is None else Raised(exception)
         self._phase = phase
         if (waiters := self._find_waiters()) is not None:
             waiters.announce(self)
@@ -113,8 +120,7 @@ class PoolFuture(SameWhenCopied, Future[Any]):
         waiters = self._find_waiters()
         if not self.done():
             self._claims = [("lost", 0)]
-            self._result = None
-            self._exception = error
+            self._outcome = Raised(error)
             self._phase = FINISHED
         if waiters is not None:
             waiters.wake()
@@ -160,6 +166,16 @@ class PoolFuture(SameWhenCopied, Future[Any]):
     @property
     def _waiters(self) -> ConditionView:  # type: ignore[override]
         return ConditionView(self, self._make_waiters())
+
+    @property
+    def _exception(self) -> BaseException | None:  # type: ignore[override]
+        outcome = self._outcome
+        return outcome.error if type(outcome) is Raised else None
+
+    @property
+    def _result(self) -> object:  # type: ignore[override]
+        outcome = self._outcome
+        return None if type(outcome) is Raised else outcome
 
     @property
     def _state(self) -> str:  # type: ignore[override]
@@ -213,14 +229,15 @@ class PoolFuture(SameWhenCopied, Future[Any]):
             timeout = seconds(timeout)
         if self._phase not in DONE:
             waiting.await_done(self._as_task(), timeout)
+        outcome = self._outcome
         try:
-            if self._exception is not None:
-                raise self._exception
+            if type(outcome) is Raised:
+                raise outcome.error
             if self.cancelled():
                 raise CancelledError
-            return self._result
+            return outcome
         finally:
-            del self  # or the traceback, the exception and the future form a cycle
+            del self, outcome  # or the traceback, the exception and the future form a cycle
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what the work raised, or ``None``; otherwise as ``result``."""

@@ -27,8 +27,9 @@ class Waited(Protocol):
 
     _phase: str
     _core: PoolLike
-    _exception: BaseException | None
 
+    @property
+    def _exception(self) -> BaseException | None: ...
     @property
     def _state(self) -> str: ...
     def cancelled(self) -> bool: ...
