@@ -267,16 +267,10 @@ def replace_untaken(future: Any, kind: Any) -> None:
     future._batch._stack = kind(future._batch._stack)
 
 
-def mark_queued(kind_of_send: Any) -> None:
-    """Note the time at which a delivery was queued, whose send is what this property says."""
-    plain = module("_delivery.delivery").Delivery
-    dropped = type("Dropped", (plain,), {"__slots__": (), "_send": kind_of_send})
-    dropped.__new__(dropped)._mark_queued(1.0)
-
-
 def queue_once_more(future: Any) -> None:
-    """Note that it waits, as an interrupted sender does that cannot know how far it had come."""
-    future._entry._mark_queued(1.0)
+    """Queue it, as an interrupted sender does that cannot know how far it had come."""
+    recover, withdraw = module("_pool.admission")._recover, module("_pool.state").withdraw
+    recover(future._core, [future._entry], module("_pool.state").ADMITTED, withdraw)
 
 
 def workers_waiting() -> int:

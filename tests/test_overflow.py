@@ -866,13 +866,6 @@ def test_drop_oldest_makes_room_for_an_oversize_fan_out_by_dropping_all() -> Non
         assert len(deliveries.results(TIMEOUT)) == 5
 
 
-def test_delivery_may_be_dropped_as_the_one_who_sends_it_notes_the_time() -> None:
-    """By another sender, between any two looks of the former at what it needs to run."""
-    looks = [types.SimpleNamespace(), None]
-    inside.mark_queued(property(lambda self: looks.pop(0)))
-    assert looks == [None]
-
-
 def test_drop_oldest_keeps_nothing_of_what_has_ended() -> None:
     """Also while the oldest of all waits and waits, behind a slow delivery of its lane."""
     with WorkerPool(2, max_pending=10, overflow="drop_oldest") as pool:

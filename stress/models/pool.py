@@ -147,7 +147,7 @@ def submit_complete() -> None:
 def publish_token_first(core: Core, entries: Sequence[Entry]) -> None:
     """Say that somebody is in line, and then let it stand there."""
     for entry in entries:
-        core.backlog.unresolved[entry] = None
+        core.backlog.unresolved[entry] = 0.0
         core.backlog.tokens.put(True)
         core.backlog.line[entry] = None
 

@@ -92,7 +92,7 @@ class AsyncDelivery(SingleDelivery):
             self._main,
             send,
             claim,
-            queued_at=self._waits_since(send),
+            queued_at=self._waits_since(time.perf_counter()),
             defer=self._core.state.defer,
         )
         task: LoopTask | None = None

@@ -50,7 +50,6 @@ class Send:
 
     context: contextvars.Context  # of the sender, which they run in copies of
     named: Named
-    queued_at: float  # since when they wait
 
     mode = "send_async"
     arguments: tuple[object, ...] = ()
@@ -82,7 +81,7 @@ def context_of_sender() -> contextvars.Context:
 class GeneralSend(Send):
     """One send to receivers of any kind, or in any executor."""
 
-    __slots__ = ("context", "lanes", "named", "queued_at", "sender", "signal")
+    __slots__ = ("context", "lanes", "named", "sender", "signal")
 
     def __init__(self, signal: object, sender: object, named: Named) -> None:
         self.signal = signal
@@ -135,12 +134,6 @@ class Delivery(MayRunAgain):
     _send: Send | None
     signal: Any
 
-    def _mark_queued(self, now: float) -> None:
-        # Looked at once: another thread may drop this delivery meanwhile.
-        send: Any = self._send
-        if send is not None:
-            send.queued_at = now
-
     @foreign
     def _perform(self) -> Result:
         """Call the receiver in its own copy of the sender's context; tell of its failure."""
@@ -171,7 +164,7 @@ class Delivery(MayRunAgain):
                 return outcome
             if send.watches is not None:
                 watch = send.watches[id(self)]
-                watch.start_in(context, self._waits_since(send), defer)
+                watch.start_in(context, self._waits_since(started), defer)
             if around is None:
                 outcome = context.run(target, *arguments, **keywords), None
                 return outcome
@@ -218,7 +211,7 @@ class Delivery(MayRunAgain):
             raised = raised_by(call, report_retry, *of, attempts, pause.due - time.perf_counter())
         else:
             # Not below zero where an interrupted sender has queued it once more.
-            queued = max(0.0, started - self._waits_since(send))
+            queued = max(0.0, started - self._waits_since(started))
             named = send.named if named is None else named
             raised = raised_by(call, report, *of, queued, ran, named, attempts)
         if raised is not None and (interrupt := log_unless_interrupt(raised)) is not None:
@@ -231,10 +224,12 @@ class Delivery(MayRunAgain):
         """The same for who cannot take what it returns."""
         again.append(self._fail(send, started, error))
 
-    def _waits_since(self, send: Send) -> float:
-        """Since when it has waited to be run."""
+    def _waits_since(self, started: float) -> float:
+        """Since when it has waited to be run; ``started``: run where it was sent, it has not."""
         pause = self._last_pause()
-        return send.queued_at if pause is None else pause.due
+        if pause is not None:
+            return pause.due
+        return self._core.backlog.unresolved.get(self._entry, started)
 
     def _about(self) -> str:
         receiver = name_of(self.receiver)

@@ -44,13 +44,6 @@ class GeneralBatch(Batch):
         self.deliveries = []
         self._stack = []
 
-    def _mark_queued(self, now: float) -> None:
-        # Without a call: it is counted already, and this may be the end of the stack.
-        first: GeneralDelivery | None = self.deliveries[0]  # type: ignore[assignment]
-        send: GeneralSend | None = None if first is None else first._send  # type: ignore[assignment]
-        if send is not None:  # else the first has ended, and this is queued once more
-            send.queued_at = now
-
     def complete(self) -> None:
         """All of its deliveries are in it."""
         self._stack = [*range(len(self.deliveries) - 1, -1, -1)]

@@ -42,14 +42,11 @@ class Plain(Delivery):
 class PlainSend(Send, Batch):
     """A send to receivers that have no options, into a pool that has nothing around them."""
 
-    __slots__ = ("call", "context", "named", "queued_at", "retries")
+    __slots__ = ("call", "context", "named", "retries")
     call: BackgroundCaller  # calls one receiver with what was sent; see compiled.BACKGROUND
     retries: tuple[Retry | None, ...]  # of the deliveries, by index; empty: of none
 
     __init__ = object.__init__  # as above
-
-    def _mark_queued(self, now: float) -> None:
-        self.queued_at = now
 
     @foreign
     def forget_sent(self) -> None:
@@ -84,15 +81,12 @@ class PlainDelivery(Plain, BatchDelivery):
 class SoleDelivery(Send, Plain):
     """The only one of a send, and all that there is of that."""
 
-    __slots__ = ("_claims", "call", "context", "named", "queued_at")
+    __slots__ = ("_claims", "call", "context", "named")
     call: BackgroundCaller
 
     @property
     def _send(self) -> "SoleDelivery":  # type: ignore[override]
         return self
-
-    def _mark_queued(self, now: float) -> None:
-        self.queued_at = now
 
     def _forget(self) -> object:
         return _forget_sent(self)

@@ -17,7 +17,6 @@ For other executors see ``other_executors``.
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Protocol
@@ -160,7 +159,6 @@ def prepare(executor: Executor, live: Live, send: GeneralSend) -> Prepared:
     prepared = object.__new__(Prepared)
     prepared.deliveries = Deliveries()
     prepared._claims = []
-    send.queued_at = time.perf_counter()
     held: HeldInPool | HeldElsewhere
     if isinstance(executor, WorkerPool):
         held = HeldInPool(executor, live, send, prepared.deliveries)

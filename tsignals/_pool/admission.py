@@ -77,8 +77,7 @@ def _publish(core: Core, entries: Sequence[Entry]) -> None:
     backlog = core.backlog
     for_loop: list[Entry] = []
     for entry in entries:
-        entry._mark_queued(now)
-        backlog.unresolved[entry] = None
+        backlog.unresolved[entry] = now
         if (of := entry._ordered_by) is not None:
             task = cast(Task, entry)  # batches are in no lane
             stands_behind = lanes.join(backlog.lanes, of, task).before is not None

@@ -192,7 +192,7 @@ class AtomicState:
                     or (used := (numbers & MASK) - given) + count <= limit
                     or (not used and not old)
                 ):
-                    _go_as_deep_as_what_follows()
+                    len(())  # as below; to queue most entries takes no calls but of C functions
                     successor = numbers + admitted, rest, plain, []
                     successors += (successor,)
                     if successors[0] is successor:

@@ -98,7 +98,7 @@ class Backlog:
     def __init__(self) -> None:
         self.line: OrderedDict[Entry, bool | None] = OrderedDict()
         self.tokens: queue.SimpleQueue[Token] = queue.SimpleQueue()
-        self.unresolved: dict[Entry, None] = {}  # E3
+        self.unresolved: dict[Entry, float] = {}  # E3; with the time from which on each waits
         self.in_senders: dict[InSender, None] = {}
         self.lanes: Lanes = {}
         self.lane_ids: LaneIds = {}

@@ -25,6 +25,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures.thread import BrokenThreadPool
+from time import perf_counter
 from typing import cast
 
 from tsignals._base.errors import DeliveryLost
@@ -159,7 +160,7 @@ class Core:
 
     def remember(self, entry: object) -> None:
         """``entry`` is not resolved; until ``forget`` it is found among what is not."""
-        self.backlog.unresolved[cast(Entry, entry)] = None
+        self.backlog.unresolved.setdefault(cast(Entry, entry), perf_counter())
 
     def forget(self, entry: object) -> None:
         """All of ``entry`` is resolved; harmless when repeated."""

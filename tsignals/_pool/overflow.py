@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures.thread import BrokenThreadPool
-from time import perf_counter
 
 from tsignals._base.errors import DeliveryDropped, PoolClosed, QueueFull
 from tsignals._base.inbox import Inbox
@@ -266,7 +265,6 @@ def _run_one_here(core: Core, task: Task) -> None:
     Where that waits for this thread, it is left to the workers.
     """
     if task._ordered_by is None:
-        task._mark_queued(perf_counter())
         attempt = Attempt(core, task, ("run", threading.get_ident()))
         attempt.counted = True
         attempt.carry_out()

@@ -41,9 +41,6 @@ class Entry:
         """The first that nobody has claimed."""
         raise NotImplementedError
 
-    def _mark_queued(self, now: float) -> None:
-        """It waits from ``now`` on."""
-
 
 class Task(PoolFuture, Entry):
     """A future with what resolves it; in the queue it stands for itself."""
