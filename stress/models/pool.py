@@ -293,7 +293,8 @@ def finish_wrongly(
     """
 
     def finish(self: Worker, task: Task, result: Any, last: bool) -> None:
-        task._forget()
+        if last or not task._shares_what_was_sent:
+            task._forget()
         task._outcome = result
         waited = counts_late and somebody_waits(self.core.state)
         self.stripes[self.stripe] += COMPLETED_AND_IDLE if last else COMPLETED

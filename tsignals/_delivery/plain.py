@@ -39,6 +39,13 @@ class Plain(Delivery):
             del self, send, context, named
 
 
+def _forget_sent(self: "PlainSend | SoleDelivery") -> object:
+    """Let go of what was sent, and return it."""
+    kept = self.named, self.context
+    self.named = self.context = None  # type: ignore[assignment]
+    return kept
+
+
 class PlainSend(Send, Batch):
     """A send to receivers that have no options, into a pool that has nothing around them."""
 
@@ -57,6 +64,7 @@ class PlainDelivery(Plain, BatchDelivery):
     """One of several."""
 
     __slots__ = ()
+    _shares_what_was_sent = True
     _send: PlainSend  # pyright: ignore[reportIncompatibleVariableOverride]
 
     # The same slot: a property would take a call each time.
@@ -88,18 +96,10 @@ class SoleDelivery(Send, Plain):
     def _send(self) -> "SoleDelivery":  # type: ignore[override]
         return self
 
-    def _forget(self) -> object:
-        return _forget_sent(self)
+    _forget = _forget_sent
 
 
 class SoleRetried(SoleDelivery):
     """One that may be run again."""
 
     __slots__ = ("_retry",)
-
-
-def _forget_sent(send: PlainSend | SoleDelivery) -> object:
-    """Let go of what was sent, and return it."""
-    kept = send.named, send.context
-    send.named = send.context = None  # type: ignore[assignment]
-    return kept

@@ -116,8 +116,7 @@ def _means_no_more_threads(error: BaseException) -> TypeGuard[RuntimeError]:
     return isinstance(error, RuntimeError) and not came_by_signal(error)
 
 
-_STARTED = object()
-_UNRESERVED = object()
+_STARTED, _UNRESERVED = object(), object()
 
 
 def _work(core_in: list[Employing], handshake: list[object]) -> None:
@@ -196,10 +195,11 @@ class Worker:
         try:
             if shared := len(entry._stack) > 1:
                 core.backlog.put(entry)  # for the next worker
+            start = START - self.idle  # the next ones find it not idle
             while (task := entry._take(claim)) is not None:
-                stripes[stripe] += START - self.idle
+                stripes[stripe] += start
                 task._phase = RUNNING  # from here on this says that it is counted so
-                self.idle = 0
+                self.idle, start = 0, START
                 if state.version[3] or not state.version[2]:
                     core.recheck()
                 if not core.abandoned:  # a finalizer may have forked: then the parent runs it
@@ -234,7 +234,8 @@ class Worker:
 
     def finish(self, task: Task, result: object, last: bool) -> None:
         """Count and resolve what has ended well; ``last``: then nothing is left to this worker."""
-        task._forget()
+        if last or not task._shares_what_was_sent:
+            task._forget()
         task._outcome = result
         if last:
             self.stripes[self.stripe] += COMPLETED_AND_IDLE  # before it is done: see Attempt

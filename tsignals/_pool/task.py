@@ -47,6 +47,8 @@ class Task(PoolFuture, Entry):
 
     __slots__ = ()
 
+    _shares_what_was_sent = False  # of a batch, whose last one lets go of it for all
+
     @property
     def _entry(self) -> Entry:
         return self
