@@ -41,7 +41,7 @@ from tsignals.sqlalchemy._changes import (
     may_orphan,
     taken_in,
 )
-from tsignals.sqlalchemy._signals import post_delete, post_save, pre_delete, pre_save, send
+from tsignals.sqlalchemy._signals import post_delete, post_save, pre_delete, pre_save, sends
 
 LIMIT = 100
 """Rounds of ``pre_*``: as many as SQLAlchemy allows for flushes that make each other necessary."""
@@ -78,12 +78,15 @@ def after(session: Session, context: UOWTransaction) -> None:
         return
     context.attributes[KEY] = None  # F1
     _records.pop(session.hash_key, None)
-    for instance, created in flush.saved:
-        send(post_save, type(instance), instance=instance, session=session, created=created)
-    heard = Hearing(post_delete)
-    for instance in flush.deleted:
-        if heard[type(instance)]:
-            send(post_delete, type(instance), instance=instance, session=session)
+    if flush.saved:
+        send = sends(post_save)
+        for instance, created in flush.saved:
+            send(type(instance), instance=instance, session=session, created=created)
+    if flush.deleted:
+        heard, send = Hearing(post_delete), sends(post_delete)
+        for instance in flush.deleted:
+            if heard[type(instance)]:
+                send(type(instance), instance=instance, session=session)
 
 
 def _forget(reference: "weakref.ref[Flush]") -> None:
@@ -124,14 +127,13 @@ class Flush:
             called = []
             again = False
             for signal, changes in ((pre_save, self.saves), (pre_delete, self.deletes)):
+                send = sends(signal)
                 for state, instance, named in changes(Hearing(signal)):
                     if (signal, state) in announced:
                         continue
                     announced[signal, state] = instance
                     again = True
-                    pairs = send(
-                        signal, type(instance), instance=instance, session=self.session, **named
-                    )
+                    pairs = send(type(instance), instance=instance, session=self.session, **named)
                     called += [receiver for receiver, _ in pairs]
             if not again:
                 return
@@ -146,7 +148,11 @@ class Flush:
         """Decide what the signals after the flush are about."""
         session = self.session
         # Nothing but new instances, as often: of these the mappers tell all.
-        if not session.dirty and not session.deleted and not any(map(may_orphan, session.new)):
+        if not (
+            session.identity_map.check_modified()
+            or session.deleted
+            or any(map(may_orphan, session.new))
+        ):
             return
         for state, _, named in self.saves(self.save_heard):
             if state.key is not None:

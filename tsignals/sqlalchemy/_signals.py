@@ -89,11 +89,15 @@ T = TypeVar("T")
 MODEL_SIGNALS = (pre_save, post_save, pre_delete, post_delete)
 
 
-def send(signal: Signal, sender: type, **named: object) -> Sequence[tuple[object, object]]:
-    """Send, here and now; async receivers are awaited where there is an ``AsyncSession``."""
-    if in_greenlet():
-        return _drive(signal.here.asend(sender, **named))
-    return signal.send(sender, **named)
+def sends(signal: Signal) -> Callable[..., Sequence[tuple[object, object]]]:
+    """What sends it, here and now; async receivers are awaited where there is an AsyncSession."""
+    return functools.partial(_send_in_greenlet, signal) if in_greenlet() else signal.send
+
+
+def _send_in_greenlet(
+    signal: Signal, sender: type, **named: object
+) -> Sequence[tuple[object, object]]:
+    return _drive(signal.here.asend(sender, **named))
 
 
 def in_greenlet() -> bool:
