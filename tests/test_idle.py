@@ -1,12 +1,14 @@
 """``WorkerPool(idle=)``: called in a worker that has run something and finds nothing more."""
 
+import logging
 import os
 import threading
+import weakref
 from typing import Any
 
 import inside
 import pytest
-from helpers import TIMEOUT, BaseBoom, Boom, Latch, wait_until
+from helpers import TIMEOUT, BaseBoom, Boom, Latch, gil_is_on, uncollected, wait_until
 from pools import Watch, add_up, held, signal_to
 from processes import run
 
@@ -260,3 +262,21 @@ def test_thread_that_goes_on_in_a_forked_child_after_idle_is_no_worker_of_its_po
         """
     )
     assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
+
+
+@pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
+def test_what_idle_raises_leaves_no_cycle(caplog: pytest.LogCaptureFixture) -> None:
+    raised: list[weakref.ref[Boom]] = []
+
+    def idle() -> None:
+        error = Boom()
+        raised.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    caplog.set_level(logging.CRITICAL, "tsignals")
+    with WorkerPool(1, idle=idle) as pool, uncollected():
+        pool.submit(int)
+        wait_until(lambda: raised and raised[0]() is None)

@@ -7,6 +7,7 @@ A trace function raises at each of these points in turn (``points.py``).
 import concurrent.futures
 import contextlib
 import gc
+import logging
 import queue
 import signal as signals
 import sys
@@ -24,6 +25,7 @@ from helpers import (
     Latch,
     Running,
     Thing,
+    gil_is_on,
     handled,
     ignore,
     uncollected,
@@ -33,7 +35,7 @@ from points import FIRST, STRIDE, Handler, Interrupter
 from pools import add_up, held
 from processes import run
 
-from tsignals import Connection, Deliveries, QueueFull, Signal, WorkerPool
+from tsignals import Connection, Deliveries, QueueFull, Signal, WorkerPool, receiver_failed
 
 MOST = 200
 """Of a call with more points, about so many will do here: every n-th."""
@@ -445,6 +447,34 @@ def test_send_that_is_interrupted_while_it_makes_its_deliveries_leaves_no_cycle(
             signal.send_async(sender)
         del sender
         assert gone() is None
+
+
+@pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
+@pytest.mark.parametrize("options", [{}, {"ordered": True}, {"tracked": True}])
+@pytest.mark.parametrize("kind", ["one", "several", "async"])
+def test_what_interrupts_the_telling_of_a_failure_leaves_no_cycle(
+    kind: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupts(**named: Any) -> None:
+        raise KeyboardInterrupt
+
+    def fails(**named: Any) -> None:
+        raise Boom
+
+    async def fails_on_loop(**named: Any) -> None:
+        raise Boom
+
+    caplog.set_level(logging.CRITICAL, "tsignals")
+    with WorkerPool(1) as pool, receiver_failed.connect(interrupts):
+        signal, sender = Signal(executor=pool), Thing()
+        for n in range(2 if kind == "several" else 1):
+            receiver = fails_on_loop if kind == "async" else fails
+            signal.connect(receiver, dispatch_uid=f"{n}", **options)
+        sent = weakref.ref(sender)
+        with uncollected():
+            assert signal.send_async(sender).wait(TIMEOUT)
+            del sender
+            wait_until(lambda: sent() is None)
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -2,9 +2,11 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import copy
 import gc
+import logging
 import os
 import pickle
 import signal as signals
@@ -28,6 +30,7 @@ from helpers import (
     Running,
     Thing,
     assert_gone,
+    gil_is_on,
     handled,
     quiet,
     raiser,
@@ -49,6 +52,7 @@ from tsignals import (
     WorkerPool,
     background,
     get_default_executor,
+    receiver_failed,
     set_default_executor,
 )
 
@@ -1469,6 +1473,27 @@ def test_prepared_that_is_lost_where_the_stack_has_no_room_is_dropped_by_the_nex
         assert numbers(pool) == (2, 0, 0, 0, 2)
 
 
+@pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
+def test_submit_that_is_interrupted_while_a_failure_is_told_leaves_no_cycle(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def interrupts(**named: Any) -> None:
+        raise KeyboardInterrupt
+
+    caplog.set_level(logging.CRITICAL, "tsignals")
+    with WorkerPool(1, max_pending=1, overflow="raise") as pool, held(pool):
+        pool.submit(int)  # it is full
+        signal, sender = signal_to(Ear(), pool), Thing()
+        sent = weakref.ref(sender)
+        with uncollected(), receiver_failed.connect(interrupts):
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.prepare(sender).submit()
+            del sender
+            assert sent() is None
+
+
+# What an exception of the handler leaves in a finalizer that the collector runs, goes nowhere.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_submit_that_a_handler_leaves_resolves_all_in_the_end() -> None:
     """CPython 3.11 looks for signals after calls of more kinds than later ones do."""
 

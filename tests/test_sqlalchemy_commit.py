@@ -1,11 +1,13 @@
 """on_commit and after_commit: delivered when the session has committed, and only then."""
 
+import contextlib
 import contextvars
 import copy
 import gc
 import logging
 import pickle
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -29,7 +31,7 @@ from alchemy import (
     session,
     sqlite,
 )
-from helpers import TIMEOUT, Boom, Ear
+from helpers import TIMEOUT, Boom, Ear, Thing, gil_is_on, uncollected
 from pools import held, told
 from servers import postgresql
 from sqlalchemy.orm import Session, make_transient, scoped_session, sessionmaker
@@ -347,6 +349,25 @@ def test_handler_of_logs_that_raises_does_not_reach_the_commit(
         logger.removeHandler(handler)
     deliveries.results(TIMEOUT)
     assert ear == [{"order": 2}]
+
+
+@pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
+def test_rollback_that_a_callback_interrupts_leaves_no_cycle(ear: Order) -> None:
+    def interrupts(future: object) -> None:
+        raise KeyboardInterrupt
+
+    engine = sqlite()
+    with Session(engine) as session, uncollected():
+        session.connection()
+        thing = Thing()
+        sent = weakref.ref(thing)
+        deliveries = after_commit(session, placed, None, order=thing)
+        deliveries.futures[0].add_done_callback(interrupts)
+        with contextlib.suppress(KeyboardInterrupt):
+            session.rollback()
+        del thing, deliveries
+        assert sent() is None
+    engine.dispose()
 
 
 @pytest.mark.parametrize("then", ["send", "commit", "rollback", "send outside"])

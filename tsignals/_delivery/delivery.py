@@ -214,8 +214,9 @@ class Delivery(MayRunAgain):
             queued = max(0.0, started - self._waits_since(started))
             named = send.named if named is None else named
             raised = raised_by(call, report, *of, queued, ran, named, attempts)
-        if raised is not None and (interrupt := log_unless_interrupt(raised)) is not None:
-            self._core.state.defer(interrupt)  # raised once this has its own error
+        if raised is not None and log_unless_interrupt(raised) is not None:
+            self._core.state.defer(raised)  # raised once this has its own error
+        del raised, error  # or the traceback, this frame and the error form a cycle
         return pause
 
     def _fail_inside(

@@ -106,6 +106,7 @@ class LoopThread:
         attempt = Attempt(self.core, delivery, claim, CALL)
         if (error := raised_by(attempt.carry_out)) is not None:  # a callback's
             self.core.log_callback(error)
+        del error  # or the traceback, this frame and the error form a cycle
 
     # -- Its life --
 

@@ -111,8 +111,11 @@ class HeldInPool:
         if task not in self.told:
             self.told.append(task)
             raised = raised_by(task._tell_unsent, error)
-            if raised is not None and log_unless_interrupt(raised) is not None:
-                raise raised
+            try:
+                if raised is not None and log_unless_interrupt(raised) is not None:
+                    raise raised
+            finally:
+                del raised  # or the traceback, this frame and the error form a cycle
         self.core.attempt_to_end(task, self.failed, error, 0).carry_out()
 
     def drop(self) -> None:

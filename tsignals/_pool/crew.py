@@ -14,6 +14,7 @@ worker's own stripe, where nobody competes; what somebody asks about, and all el
 receiver has forked they may, but there all futures are lost already.
 """
 
+import contextlib
 import logging
 import queue
 import sys
@@ -286,12 +287,11 @@ class Worker:
         """With nothing more to run: call ``idle``."""
         core = self.core
         core.count(-IDLE)  # that may take long: who sends meanwhile should not count on this worker
-        try:
+        with contextlib.suppress(RuntimeError):  # no thread can be started: this one will be back
             core.add_workers()  # for what was left to it already
-        except RuntimeError:
-            pass  # no thread can be started: this one will be back
         if (error := raised_by(self._call_idle)) is not None:
             log_in_thread(logging.ERROR, "idle of pool %r raised", core.config.name, exc_info=error)
+        del error  # or the traceback, this frame and the error form a cycle
         core.count(IDLE)
 
     @foreign

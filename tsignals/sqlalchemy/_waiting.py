@@ -191,8 +191,11 @@ def _end(entries: list[Entry], committed: Callable[[Entry], bool]) -> None:
         except BaseException as error:  # interrupted, or by a callback: it and the others go on
             interrupt = error
             entry.end(committed(entry))
-    if interrupt is not None:
-        raise interrupt
+    try:
+        if interrupt is not None:
+            raise interrupt
+    finally:
+        del interrupt  # or the traceback, this frame and the interrupt form a cycle
 
 
 LISTENERS: tuple[tuple[object, str, Callable[..., None], dict[str, bool]], ...] = (
