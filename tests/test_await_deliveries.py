@@ -199,6 +199,26 @@ def test_async_for_raises_a_failed_ones_error_in_its_turn_and_may_go_on(pool: Wo
     run(main())
 
 
+def test_async_for_is_not_ended_by_what_a_receiver_raises(pool: WorkerPool) -> None:
+    error, ear = StopAsyncIteration(), Ear(response="heard")
+    signal = signal_to(raiser(error), pool)
+    signal.connect(ear)
+
+    async def main() -> None:
+        results, seen = aiter(signal.send_async(None)), list[Any]()
+        for _ in range(2):
+            try:
+                seen.append((await anext(results))[1])
+            except RuntimeError as raised:
+                assert raised.__cause__ is error
+                seen.append("raised")
+        assert sorted(seen) == ["heard", "raised"]
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+
+    run(main())
+
+
 @both_ways
 @pytest.mark.parametrize("kind", [Latch, AsyncLatch])
 def test_cancelled_delivery_is_an_error_and_does_not_cancel_who_awaits_it(
