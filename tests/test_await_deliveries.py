@@ -19,10 +19,14 @@ from helpers import (
     Ear,
     Latch,
     Running,
+    Thing,
     assert_gone,
+    gil_is_on,
     ignore,
     raiser,
     together,
+    uncollected,
+    wait_until,
 )
 from pools import held, signal_to, told
 
@@ -388,6 +392,24 @@ def test_event_loop_in_a_worker_may_await_its_own_pools_deliveries(how: str) -> 
             (ears[0], 1),
             (ears[1], 2),
         ]
+
+
+@pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
+@both_ways
+@pytest.mark.parametrize("ordered", [False, True])
+def test_deliveries_that_a_worker_awaits_leave_no_cycle(how: str, ordered: bool) -> None:
+    with WorkerPool(1) as pool:
+        inner = Signal(executor=pool)
+        inner.connect(ignore, ordered=ordered)
+        senders = [Thing()]
+        sent = weakref.ref(senders[0])
+
+        def runs() -> None:
+            run(main_again(inner.send_async(senders.pop()), how))
+
+        with uncollected():
+            pool.submit(runs).result(TIMEOUT)
+            wait_until(lambda: sent() is None)
 
 
 @pytest.mark.slow

@@ -153,24 +153,35 @@ class _Called(contextlib.AbstractContextManager[None]):
 
 
 class _Helper:
-    """In a worker: runs ``future`` on the event loop there, as soon as that can start."""
+    """In a worker: runs ``future`` on the event loop there, as soon as that can start.
+
+    Among those who sleep until what stands in the way ends: nobody else knows it.
+    """
+
+    __slots__ = ("_future", "_loop", "_parked_at")
 
     def __init__(self, future: Task, loop: asyncio.AbstractEventLoop) -> None:
         self._future = future
-        self._waker = _Waker(loop, self.help)
+        self._loop = loop
         self._parked_at: TaskLike | None = None
 
     def help(self) -> None:
         """Run what can start now; do so again when what runs elsewhere has ended."""
-        first = None if self._future.done() else waiting.run_up_to(self._future)
+        future = self._future
+        first = None if future.done() else waiting.run_up_to(future)
+        if future.done():
+            first = None  # not parked there, or the two were a cycle
         if first is not self._parked_at:
             if self._parked_at is not None:
-                self._parked_at._unpark(self._waker)
+                self._parked_at._unpark(self)
             self._parked_at = first
             if first is not None:
-                first._park(self._waker)
+                first._park(self)
         if first is not None and (first.done() or may_begin_here(first)):
-            self._waker.put(None)
+            self.put(None)
+
+    def put(self, _: None) -> None:
+        notify(self._loop, self.help)
 
 
 class _WaitingForIt(contextlib.AbstractContextManager[None]):
