@@ -39,6 +39,7 @@ from helpers import (
     Running,
     Thing,
     assert_gone,
+    gil_is_on,
     ignore,
     quiet,
     raiser,
@@ -48,7 +49,14 @@ from helpers import (
 )
 from pools import told
 
-from tsignals import Outcomes, Signal, WorkerPool, receiver_failed, set_default_executor
+from tsignals import (
+    Outcomes,
+    Signal,
+    WorkerPool,
+    receiver_failed,
+    set_default_executor,
+    set_sync_runner,
+)
 
 __all__ = ["every_loop"]
 
@@ -1054,6 +1062,43 @@ def test_failed_task_that_sent_leaves_no_cycle() -> None:
     with uncollected():
         reference = run(main())
         wait_until(lambda: reference() is None)
+
+
+@pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
+@pytest.mark.parametrize("where", ["a tracked receiver", "a sync runner"])
+def test_error_of_what_is_awaited_leaves_no_cycle(where: str) -> None:
+    class Found(Exception):
+        pass
+
+    def fails() -> "asyncio.Future[None]":
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        loop.call_soon(future.set_exception, Found())
+        return future
+
+    async def awaits(call: Any = None, **named: Any) -> None:
+        await fails()
+
+    signal = Signal()
+    if where == "a tracked receiver":
+        signal.connect(awaits, tracked=True)
+    else:
+        signal.connect(Ear(), weak=False)
+        set_sync_runner(awaits)
+
+    async def main() -> "weakref.ref[Found]":
+        try:
+            await signal.asend(None)
+        except Found as error:
+            return weakref.ref(error)
+        raise AssertionError
+
+    try:
+        with uncollected():
+            reference = run(main())
+            wait_until(lambda: reference() is None)
+    finally:
+        set_sync_runner(None)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -330,7 +330,7 @@ def test_error_of_a_task_factory_leaves_no_cycle(
 
 
 @pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
-@pytest.mark.parametrize("way", ["results", "await"])
+@pytest.mark.parametrize("way", ["results", "await", "async for"])
 def test_error_that_a_sender_waits_for_leaves_no_cycle(
     way: str, pool: WorkerPool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -345,10 +345,14 @@ def test_error_that_a_sender_waits_for_leaves_no_cycle(
 
     async def awaits(sender: Thing) -> None:
         with contextlib.suppress(Boom):
-            await signal.send_async(sender)
+            if way == "await":
+                await signal.send_async(sender)
+            else:
+                async for _ in signal.send_async(sender):
+                    pass
 
     with uncollected():
-        if way == "await":
+        if way != "results":
             asyncio.run(awaits(sender))
         else:
             with contextlib.suppress(Boom):

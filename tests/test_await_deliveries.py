@@ -19,10 +19,14 @@ from helpers import (
     Ear,
     Latch,
     Running,
+    Thing,
     assert_gone,
+    gil_is_on,
     ignore,
     raiser,
     together,
+    uncollected,
+    wait_until,
 )
 from pools import held, signal_to, told
 
@@ -199,6 +203,26 @@ def test_async_for_raises_a_failed_ones_error_in_its_turn_and_may_go_on(pool: Wo
     run(main())
 
 
+def test_async_for_is_not_ended_by_what_a_receiver_raises(pool: WorkerPool) -> None:
+    error, ear = StopAsyncIteration(), Ear(response="heard")
+    signal = signal_to(raiser(error), pool)
+    signal.connect(ear)
+
+    async def main() -> None:
+        results, seen = aiter(signal.send_async(None)), list[Any]()
+        for _ in range(2):
+            try:
+                seen.append((await anext(results))[1])
+            except RuntimeError as raised:
+                assert raised.__cause__ is error
+                seen.append("raised")
+        assert sorted(seen) == ["heard", "raised"]
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+
+    run(main())
+
+
 @both_ways
 @pytest.mark.parametrize("kind", [Latch, AsyncLatch])
 def test_cancelled_delivery_is_an_error_and_does_not_cancel_who_awaits_it(
@@ -368,6 +392,24 @@ def test_event_loop_in_a_worker_may_await_its_own_pools_deliveries(how: str) -> 
             (ears[0], 1),
             (ears[1], 2),
         ]
+
+
+@pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
+@both_ways
+@pytest.mark.parametrize("ordered", [False, True])
+def test_deliveries_that_a_worker_awaits_leave_no_cycle(how: str, ordered: bool) -> None:
+    with WorkerPool(1) as pool:
+        inner = Signal(executor=pool)
+        inner.connect(ignore, ordered=ordered)
+        senders = [Thing()]
+        sent = weakref.ref(senders[0])
+
+        def runs() -> None:
+            run(main_again(inner.send_async(senders.pop()), how))
+
+        with uncollected():
+            pool.submit(runs).result(TIMEOUT)
+            wait_until(lambda: sent() is None)
 
 
 @pytest.mark.slow

@@ -1441,3 +1441,20 @@ def test_default_pool_holds_no_more_than_it_promises_in_a_burst() -> None:
         assert pool.drain(TIMEOUT)
         assert pool.stats().completed == 100_000
     assert 0 < watch.most_pending <= 10_000
+
+
+@pytest.mark.parametrize("kind", ["plain", "tracked", "around", "view", "ordered beside it"])
+def test_send_that_is_refused_leaves_no_cycle(kind: str) -> None:
+    around = contextlib.nullcontext if kind == "around" else None
+    with WorkerPool(1, around=around) as pool:
+        signal, senders = Signal(executor=pool), [Thing()]
+        for receiver in (ignore, Ear().hear):
+            signal.connect(receiver, weak=False, tracked=kind == "tracked")
+        if kind == "ordered beside it":
+            signal.connect(Ear(), weak=False, ordered=True)
+        gone = weakref.ref(senders[0])
+        pool.shutdown()
+        with uncollected():
+            with contextlib.suppress(PoolClosed):
+                (signal.via(pool) if kind == "view" else signal).send_async(senders.pop())
+            wait_until(lambda: gone() is None)

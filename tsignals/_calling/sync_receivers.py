@@ -232,7 +232,10 @@ class _Stopping(Generator[object, object, None]):
 
     def throw(self, *error: Any) -> object:
         self._stop(error[0])
-        return self._coroutine.throw(*error)
+        try:
+            return self._coroutine.throw(*error)
+        finally:
+            del error  # or the traceback, this frame and the error form a cycle
 
     def close(self) -> None:
         self._stop(GeneratorExit())

@@ -72,6 +72,7 @@ class Enclosed(Generator[object, object, R]):
             return self._coroutine.throw(*error)
         finally:
             enclosing.reset(token)
+            del error  # or the traceback, this frame and the error form a cycle
 
 
 def current_task() -> "asyncio.Task[object] | None":

@@ -50,12 +50,12 @@ class Completed:
 
     def __init__(self, deliveries: Collection[Pair]) -> None:
         loop = asyncio.get_running_loop()
-        self._left = len(deliveries)
+        self._left = dict(enumerate(deliveries))
         self._tasks = {future: None for _, future in deliveries if isinstance(future, Task)}
-        self._done: asyncio.Queue[Pair] = asyncio.Queue()
-        for pair in deliveries:
-            put = functools.partial(self._done.put_nowait, pair)
-            future = pair[1]
+        # By number: a future keeps its callbacks, and with itself in one it were a cycle.
+        self._done: asyncio.Queue[int] = asyncio.Queue()
+        for number, (_, future) in self._left.items():
+            put = functools.partial(self._done.put_nowait, number)
             future.add_done_callback(functools.partial(notify, loop, put))
             if isinstance(future, Task) and future._core.works_here():
                 _Helper(future, loop).help()
@@ -67,15 +67,20 @@ class Completed:
         if not self._left:
             raise StopAsyncIteration
         with self._waiting_for_any():
-            receiver, future = await self._done.get()
-        self._left -= 1
+            receiver, future = self._left.pop(await self._done.get())
         self._tasks.pop(future, None)  # type: ignore[call-overload]
-        return receiver, future.result(0)
+        try:
+            return receiver, future.result(0)
+        except StopAsyncIteration as error:
+            # As it is, it would end the loop, and nobody would know of it or of the rest.
+            raise RuntimeError("receiver raised StopAsyncIteration") from error
+        finally:
+            del self, future  # or the traceback, this frame and the error form a cycle
 
     def _waiting_for_any(self) -> contextlib.AbstractContextManager[None]:
         """Around a wait for the next, which raises ``RuntimeError`` if none could ever come."""
         # What other executors run may always come.
-        if not self._done.empty() or len(self._tasks) < self._left:
+        if not self._done.empty() or len(self._tasks) < len(self._left):
             return contextlib.nullcontext()
         return _refusing_cycles(self._tasks, every=False)
 
@@ -148,24 +153,35 @@ class _Called(contextlib.AbstractContextManager[None]):
 
 
 class _Helper:
-    """In a worker: runs ``future`` on the event loop there, as soon as that can start."""
+    """In a worker: runs ``future`` on the event loop there, as soon as that can start.
+
+    Among those who sleep until what stands in the way ends: nobody else knows it.
+    """
+
+    __slots__ = ("_future", "_loop", "_parked_at")
 
     def __init__(self, future: Task, loop: asyncio.AbstractEventLoop) -> None:
         self._future = future
-        self._waker = _Waker(loop, self.help)
+        self._loop = loop
         self._parked_at: TaskLike | None = None
 
     def help(self) -> None:
         """Run what can start now; do so again when what runs elsewhere has ended."""
-        first = None if self._future.done() else waiting.run_up_to(self._future)
+        future = self._future
+        first = None if future.done() else waiting.run_up_to(future)
+        if future.done():
+            first = None  # not parked there, or the two were a cycle
         if first is not self._parked_at:
             if self._parked_at is not None:
-                self._parked_at._unpark(self._waker)
+                self._parked_at._unpark(self)
             self._parked_at = first
             if first is not None:
-                first._park(self._waker)
+                first._park(self)
         if first is not None and (first.done() or may_begin_here(first)):
-            self._waker.put(None)
+            self.put(None)
+
+    def put(self, _: None) -> None:
+        notify(self._loop, self.help)
 
 
 class _WaitingForIt(contextlib.AbstractContextManager[None]):

@@ -7,7 +7,7 @@ from tsignals._base.process import in_main_interpreter
 from tsignals._base.retry import Retry
 from tsignals._calling.compiled import BACKGROUND, BackgroundCaller
 from tsignals._calling.types import Named, Receiver
-from tsignals._delivery.batch import Asked, BatchDelivery
+from tsignals._delivery.batch import Asked, Batch, BatchDelivery
 from tsignals._delivery.claiming import claiming
 from tsignals._delivery.deliveries import Deliveries
 from tsignals._delivery.delivery import (
@@ -41,8 +41,20 @@ def deliver(executor: Executor, live: Live, send: GeneralSend) -> Deliveries:
     if not isinstance(executor, WorkerPool):
         return deliver_elsewhere(executor, live, send)
     core = core_of(executor)
-    deliveries = Deliveries()
     batch = GeneralBatch(core)
+    is_accepted = False
+    try:
+        deliveries = _deliver_in(core, batch, live, send)
+        is_accepted = True
+        return deliveries
+    finally:
+        if not is_accepted:
+            _break_cycle(core, batch)
+
+
+def _deliver_in(core: Core, batch: GeneralBatch, live: Live, send: GeneralSend) -> Deliveries:
+    """Have ``core`` take one send, in ``batch`` what may run side by side in its workers."""
+    deliveries = Deliveries()
     entries: list[Entry] = []
     on_loop: list[Entry] = []  # these come last
     tracked: list[Delivery] = []
@@ -146,7 +158,7 @@ def deliver_plain(
         admitted_here = True
     finally:
         if not admitted_here:
-            _break_cycle(core, send, index)
+            _break_cycle(core, send)
     if core.drops.dropped or core.drops.lost:
         core.drops.log_now_and_then()
     if send.retries:
@@ -200,13 +212,13 @@ def _caller(plan: Plan, named: Named) -> BackgroundCaller:
     return call
 
 
-def _break_cycle(core: Core, send: PlainSend, count: int) -> None:
-    """After ``take`` has raised: where nothing was accepted, deliveries and send are a cycle."""
-    known, left = core.backlog.unresolved, send._tasks()
+def _break_cycle(core: Core, batch: Batch) -> None:
+    """After it was to be taken: where nothing was accepted, deliveries and batch are a cycle."""
+    known, left = core.backlog.unresolved, batch._tasks()
     # In this order, as in admission: between the looks they may be run, and leave.
     if (
-        len(left) == count
-        and send not in known
+        len(left) == len(batch.deliveries)
+        and batch not in known
         and all(delivery not in known and delivery._claimed_by is None for delivery in left)
     ):
-        send.deliveries.clear()
+        batch.deliveries.clear()

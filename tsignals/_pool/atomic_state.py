@@ -192,7 +192,7 @@ class AtomicState:
                     or (used := (numbers & MASK) - given) + count <= limit
                     or (not used and not old)
                 ):
-                    len(())  # as below; to queue most entries takes no calls but of C functions
+                    id(None)  # as below; to queue most entries takes no calls but of C functions
                     successor = numbers + admitted, rest, plain, []
                     successors += (successor,)
                     if successors[0] is successor:
@@ -264,4 +264,4 @@ def wake_waiters(before: State, after: State) -> None:
 
 def _go_as_deep_as_what_follows() -> None:
     """Where the stack ends here, nothing is counted; else there is room to queue that as well."""
-    len(())  # calls of C functions count, too, before 3.12
+    id(None)  # calls of C functions count, too, before 3.12; those of ``len`` only at first
