@@ -130,6 +130,34 @@ def test_sync_receivers_may_load_and_async_ones_may_await_the_session(url: str) 
     assert seen == [1, 1, "eve"]
 
 
+def test_async_receivers_take_turns_for_a_session_is_used_by_one_task_at_a_time(url: str) -> None:
+    seen: list[str] = []
+
+    async def use(instance: Any, session: Session, **named: Any) -> None:
+        seen.append("begins")
+        own = async_session(session)
+        assert own is not None
+        await own.scalar(sa.select(sa.func.count(User.id)))
+        await asyncio.sleep(0)
+        seen.append("ends")
+
+    async def use_it_too(instance: Any, session: Session, **named: Any) -> None:
+        await use(instance, session)
+
+    async def main() -> None:
+        async with database(url) as engine:
+            await engine.dispose()  # so that the first to use the session waits for a connection
+            maker = async_sessionmaker(engine)
+            install(maker)
+            async with maker() as session:
+                session.add(User(name="ann"))
+                await session.commit()
+
+    with connected(pre_save, use, User), connected(pre_save, use_it_too, User):
+        run(main())
+    assert seen == ["begins", "ends"] * 2
+
+
 def test_async_pre_save_can_change_and_add(url: str) -> None:
     async def change(instance: Any, session: Session, **named: Any) -> None:
         await asyncio.sleep(0)

@@ -3,7 +3,8 @@
 Under an ``AsyncSession`` a flush runs in a greenlet of SQLAlchemy's, on the thread of the event
 loop. There ``here.asend`` is driven by hand: until it first waits it runs in that greenlet. So the
 sync receivers, which come first, may load and execute as under a plain session; what the async
-ones wait for is handed to the event loop, as SQLAlchemy itself does.
+ones wait for is handed to the event loop, as SQLAlchemy itself does. They take turns: two at once
+would use the session at once, which SQLAlchemy refuses.
 """
 
 import functools
@@ -22,6 +23,8 @@ Background, BackgroundMethod = type(_one), type(_one.__get__(_one).__func__)  # 
 
 class ModelSignal(Signal):
     """A signal whose ``instance`` and ``session`` must not leave the session's thread."""
+
+    _in_turn = True  # an AsyncSession is for one task at a time
 
     def connect(
         self,
