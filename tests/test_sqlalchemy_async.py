@@ -35,6 +35,7 @@ from tsignals.sqlalchemy import (
     pre_save,
     uninstall,
 )
+from tsignals.testing import capture
 
 __all__ = ["server"]
 
@@ -274,6 +275,36 @@ def test_after_commit_and_on_commit_wait_for_the_async_commit(url: str) -> None:
         run(main())
         assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
     assert sorted(seen, key=str) == [1, 2, 4, User, User]
+
+
+def test_async_on_commit_receiver_loads_with_an_engine_of_its_own(url: str) -> None:
+    """As docs/howto/sqlalchemy.md has it: its event loop is not that of the sender."""
+    seen: list[str] = []
+    background = create_async_engine(url)
+
+    @on_commit
+    async def welcome(sender: Any, identity: Any, **named: Any) -> None:
+        async with AsyncSession(background) as session:
+            user = await session.get(sender, identity[1])
+            assert user is not None
+            seen.append(user.name)
+        if user.name == "eve":  # the last one: on the loop to which the connections belong
+            await background.dispose()
+
+    async def main() -> None:
+        async with database(url) as engine:
+            maker = async_sessionmaker(engine)
+            install(maker)
+            for name in ("ann", "bob", "eve"):
+                with capture(post_save) as sent:
+                    async with maker() as session:
+                        session.add(User(name=name))
+                        await session.commit()
+                await asyncio.wrap_future(sent[0].responses[0][1])  # type: ignore[arg-type]
+
+    with connected(post_save, welcome, User):
+        run(main())
+    assert seen == ["ann", "bob", "eve"]
 
 
 @pytest.fixture
