@@ -300,7 +300,8 @@ def test_async_on_commit_receiver_loads_with_an_engine_of_its_own(url: str) -> N
                     async with maker() as session:
                         session.add(User(name=name))
                         await session.commit()
-                await asyncio.wrap_future(sent[0].responses[0][1])  # type: ignore[arg-type]
+                delivery: Any = sent[0].responses[0][1]
+                await asyncio.wrap_future(delivery)
 
     with connected(post_save, welcome, User):
         run(main())
