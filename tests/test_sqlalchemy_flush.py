@@ -592,6 +592,25 @@ def test_cascade_of_a_delete_is_announced(session: Session, heard: Heard) -> Non
     ]
 
 
+def test_what_is_changed_and_deleted_and_taken_in_is_saved_before_it_is_deleted(
+    session: Session, heard: Heard
+) -> None:
+    """So does SQLAlchemy: the next flush deletes it."""
+    session.add(node := Node(name="node"))
+    session.flush()
+    heard.clear()
+    session.add(Box(name="box", nodes=[node]))
+    node.name = "changed"
+    session.delete(node)
+    session.flush()
+    made, changed = ("box", True), ("changed", False)
+    assert sorted(heard.taken()) == [
+        (name, *of) for name in ("post_save", "pre_save") for of in (made, changed)
+    ]
+    session.flush()
+    assert heard == [("pre_delete", "changed"), ("post_delete", "changed")]
+
+
 def test_new_instance_that_its_parent_lets_go_fires_nothing(session: Session, heard: Heard) -> None:
     session.add(user := User(name="ann", posts=[Post(name="hello")]))
     user.posts.clear()
