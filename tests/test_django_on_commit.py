@@ -204,6 +204,22 @@ def test_tsignals_sends_that_wait_for_no_commit_are_refused_inside_a_transaction
         assert placed.send_async(None).results(TIMEOUT) == [(receiver, "done")]
 
 
+def test_send_async_connects_to_no_database_and_works_on_an_event_loop(db: str) -> None:
+    receiver = on_commit(using=db)(Ear(response="done"))
+
+    async def on_a_loop() -> Any:
+        return await placed.send_async(None)
+
+    def send() -> Any:
+        found = placed.send_async(None).results(TIMEOUT)
+        assert databases[db].connection is None
+        return found
+
+    with placed.connect(receiver):
+        assert asyncio.run(on_a_loop()) == [(receiver, "done")]
+        assert Running(send).result() == [(receiver, "done")]
+
+
 def test_send_async_with_autocommit_off_is_refused_and_a_test_cases_own_transaction_is_none(
     db: str, pool: WorkerPool
 ) -> None:
