@@ -786,6 +786,19 @@ def test_database_is_named_by_its_alias(using: Any) -> None:
         after_commit(Signal(), None, using=using)
 
 
+@pytest.mark.parametrize("verb", ["send", "send_async"])
+def test_signal_that_carries_another_using_says_how_to_name_the_database(verb: str) -> None:
+    ear = Ear(response="done")
+    with placed.connect(receiver := on_commit(ear)):
+        with pytest.raises(TypeError, match=r"its signal is 5, .*on_commit\(using='default'\)"):
+            getattr(placed, verb)(None, using=5)
+    with placed.connect(receiver := on_commit(using="default")(ear)):
+        after_commit(placed, None, n=1).results(TIMEOUT)
+        assert getattr(placed, verb)(None, using=5)
+        receiver(using=5).result(TIMEOUT)
+    assert {"using": 5} in ear.calls
+
+
 def test_on_commit_of_what_is_in_the_background_is_refused() -> None:
     class Mails:
         @background
