@@ -204,6 +204,22 @@ def test_tsignals_sends_that_wait_for_no_commit_are_refused_inside_a_transaction
         assert placed.send_async(None).results(TIMEOUT) == [(receiver, "done")]
 
 
+def test_send_async_connects_to_no_database_and_works_on_an_event_loop(db: str) -> None:
+    receiver = on_commit(using=db)(Ear(response="done"))
+
+    async def on_a_loop() -> Any:
+        return await placed.send_async(None)
+
+    def send() -> Any:
+        found = placed.send_async(None).results(TIMEOUT)
+        assert databases[db].connection is None
+        return found
+
+    with placed.connect(receiver):
+        assert asyncio.run(on_a_loop()) == [(receiver, "done")]
+        assert Running(send).result() == [(receiver, "done")]
+
+
 def test_send_async_with_autocommit_off_is_refused_and_a_test_cases_own_transaction_is_none(
     db: str, pool: WorkerPool
 ) -> None:
@@ -768,6 +784,19 @@ def test_database_is_named_by_its_alias(using: Any) -> None:
         on_commit(using=using)(ignore)
     with pytest.raises(TypeError, match="using must be the alias of a database"):
         after_commit(Signal(), None, using=using)
+
+
+@pytest.mark.parametrize("verb", ["send", "send_async"])
+def test_signal_that_carries_another_using_says_how_to_name_the_database(verb: str) -> None:
+    ear = Ear(response="done")
+    with placed.connect(receiver := on_commit(ear)):
+        with pytest.raises(TypeError, match=r"its signal is 5, .*on_commit\(using='default'\)"):
+            getattr(placed, verb)(None, using=5)
+    with placed.connect(receiver := on_commit(using="default")(ear)):
+        after_commit(placed, None, n=1).results(TIMEOUT)
+        assert getattr(placed, verb)(None, using=5)
+        receiver(using=5).result(TIMEOUT)
+    assert {"using": 5} in ear.calls
 
 
 def test_on_commit_of_what_is_in_the_background_is_refused() -> None:

@@ -35,6 +35,7 @@ from tsignals.sqlalchemy import (
     pre_save,
     uninstall,
 )
+from tsignals.testing import capture
 
 __all__ = ["server"]
 
@@ -128,6 +129,34 @@ def test_sync_receivers_may_load_and_async_ones_may_await_the_session(url: str) 
 
     run(main())
     assert seen == [1, 1, "eve"]
+
+
+def test_async_receivers_take_turns_for_a_session_is_used_by_one_task_at_a_time(url: str) -> None:
+    seen: list[str] = []
+
+    async def use(instance: Any, session: Session, **named: Any) -> None:
+        seen.append("begins")
+        own = async_session(session)
+        assert own is not None
+        await own.scalar(sa.select(sa.func.count(User.id)))
+        await asyncio.sleep(0)
+        seen.append("ends")
+
+    async def use_it_too(instance: Any, session: Session, **named: Any) -> None:
+        await use(instance, session)
+
+    async def main() -> None:
+        async with database(url) as engine:
+            await engine.dispose()  # so that the first to use the session waits for a connection
+            maker = async_sessionmaker(engine)
+            install(maker)
+            async with maker() as session:
+                session.add(User(name="ann"))
+                await session.commit()
+
+    with connected(pre_save, use, User), connected(pre_save, use_it_too, User):
+        run(main())
+    assert seen == ["begins", "ends"] * 2
 
 
 def test_async_pre_save_can_change_and_add(url: str) -> None:
@@ -246,6 +275,37 @@ def test_after_commit_and_on_commit_wait_for_the_async_commit(url: str) -> None:
         run(main())
         assert set_default_executor(None).drain(TIMEOUT)  # type: ignore[union-attr]
     assert sorted(seen, key=str) == [1, 2, 4, User, User]
+
+
+def test_async_on_commit_receiver_loads_with_an_engine_of_its_own(url: str) -> None:
+    """As docs/howto/sqlalchemy.md has it: its event loop is not that of the sender."""
+    seen: list[str] = []
+    background = create_async_engine(url)
+
+    @on_commit
+    async def welcome(sender: Any, identity: Any, **named: Any) -> None:
+        async with AsyncSession(background) as session:
+            user = await session.get(sender, identity[1])
+            assert user is not None
+            seen.append(user.name)
+        if user.name == "eve":  # the last one: on the loop to which the connections belong
+            await background.dispose()
+
+    async def main() -> None:
+        async with database(url) as engine:
+            maker = async_sessionmaker(engine)
+            install(maker)
+            for name in ("ann", "bob", "eve"):
+                with capture(post_save) as sent:
+                    async with maker() as session:
+                        session.add(User(name=name))
+                        await session.commit()
+                delivery: Any = sent[0].responses[0][1]
+                await asyncio.wrap_future(delivery)
+
+    with connected(post_save, welcome, User):
+        run(main())
+    assert seen == ["ann", "bob", "eve"]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """pre_save, post_save, pre_delete, post_delete: what a flush says, in which order, and of what."""
 
 import contextlib
+import functools
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -32,8 +33,15 @@ from sqlalchemy.orm import DeclarativeBase, Session, column_property, mapped_col
 from sqlalchemy.orm.exc import FlushError
 
 from tsignals import background, receiver
-from tsignals.sqlalchemy import install, post_delete, post_save, pre_delete, pre_save
-from tsignals.testing import capture, muted
+from tsignals.sqlalchemy import (
+    install,
+    on_commit,
+    post_delete,
+    post_save,
+    pre_delete,
+    pre_save,
+)
+from tsignals.testing import capture, inline, muted
 
 __all__ = ["engine", "heard", "maker", "server", "session"]
 
@@ -584,6 +592,25 @@ def test_cascade_of_a_delete_is_announced(session: Session, heard: Heard) -> Non
     ]
 
 
+def test_what_is_changed_and_deleted_and_taken_in_is_saved_before_it_is_deleted(
+    session: Session, heard: Heard
+) -> None:
+    """So does SQLAlchemy: the next flush deletes it."""
+    session.add(node := Node(name="node"))
+    session.flush()
+    heard.clear()
+    session.add(Box(name="box", nodes=[node]))
+    node.name = "changed"
+    session.delete(node)
+    session.flush()
+    made, changed = ("box", True), ("changed", False)
+    assert sorted(heard.taken()) == [
+        (name, *of) for name in ("post_save", "pre_save") for of in (made, changed)
+    ]
+    session.flush()
+    assert heard == [("pre_delete", "changed"), ("post_delete", "changed")]
+
+
 def test_new_instance_that_its_parent_lets_go_fires_nothing(session: Session, heard: Heard) -> None:
     session.add(user := User(name="ann", posts=[Post(name="hello")]))
     user.posts.clear()
@@ -782,3 +809,45 @@ def test_what_would_never_hear_or_in_another_thread_is_refused(wrong: Any) -> No
 class Mails:
     @background
     def mail(self, **named: Any) -> None: ...
+
+
+class Clerk:
+    __call__ = background(ignore)
+
+
+class OfAnotherLibrary(type(background(ignore))):  # type: ignore[misc]
+    """As ``tsignals.django.on_commit`` makes them."""
+
+    made_by = "on_commit"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        functools.partial(background(ignore)),
+        functools.partial(functools.partial(Mails().mail)),
+        functools.partial(Mails.mail, Mails()),
+        Clerk(),
+        OfAnotherLibrary(ignore),
+    ],
+    ids=["a partial", "partials of a method", "a partial of a function", "an object", "another's"],
+)
+def test_instances_stay_on_their_thread_whatever_a_background_receiver_is_within(
+    wrong: Any,
+) -> None:
+    for signal in (pre_save, post_save, pre_delete, post_delete):
+        with pytest.raises(TypeError, match=r"use tsignals\.sqlalchemy\.on_commit in place of"):
+            signal.connect(wrong, weak=False)
+
+
+def test_partial_of_an_on_commit_receiver_gets_the_identity(session: Session) -> None:
+    seen = list[Any]()
+
+    @on_commit
+    def write(to: str, identity: Any, **named: Any) -> None:
+        seen.append((to, identity[1], "instance" in named))
+
+    with inline(), connected(post_save, functools.partial(write, to="book")):
+        session.add(user := User(name="ann"))
+        session.commit()
+    assert seen == [("book", (user.id,), False)]

@@ -84,6 +84,7 @@ class Signal:
         check_executor(executor, "signal.executor")
         self._executor = executor
 
+    _in_turn = False  # whether asend awaits its async receivers one after the other
     __class_getitem__: object = classmethod(GenericAlias)  # to be annotated with what it carries
 
     def connect(

@@ -26,6 +26,9 @@ class Viewed(Protocol):
     def _registry(self) -> Registry: ...
 
     @property
+    def _in_turn(self) -> bool: ...
+
+    @property
     def _label(self) -> str: ...
 
     @property

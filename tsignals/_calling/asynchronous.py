@@ -139,7 +139,7 @@ async def asend(
         pairs = await call_sync_ones(here, call_each, live, signal, sender, named, around())
     if later:
         with SharedContext() as context:
-            pairs += await Group(RaiseErrors(signal, sender, named)).run(later, context)
+            pairs += await _awaited(later, signal, RaiseErrors(signal, sender, named), context)
     return pairs
 
 
@@ -164,5 +164,17 @@ async def asend_robust(
     if later:
         with SharedContext() as context:
             each = CollectErrors(signal, sender, named, mode)
-            add(outcomes, await Group(each).run(later, context))
+            add(outcomes, await _awaited(later, signal, each, context))
     return outcomes
+
+
+async def _awaited(
+    later: Live, signal: Sends, each: RaiseErrors, context: contextvars.Context
+) -> Pairs:
+    """Await the async receivers: side by side, unless the signal has them take turns."""
+    if not signal._in_turn:
+        return await Group(each).run(later, context)
+    pairs: Pairs = []
+    for pair in later:
+        pairs += await Group(each).run([pair], context)
+    return pairs

@@ -93,6 +93,11 @@ class Sends(Protocol):
     def _registry(self) -> Resolves: ...
 
     @property
+    def _in_turn(self) -> bool:
+        """Whether ``asend`` awaits its async receivers one after the other."""
+        ...
+
+    @property
     def _label(self) -> str:
         """How logs and errors call it."""
         ...

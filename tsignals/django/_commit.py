@@ -13,7 +13,7 @@ Invariants
         dropped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from django.db import DEFAULT_DB_ALIAS
@@ -56,14 +56,18 @@ class Database(Protocol):
     """A connection of Django's."""
 
     atomic_blocks: "list[object]"
-
-    def get_autocommit(self) -> bool: ...
+    autocommit: bool
+    connection: object
+    settings_dict: Mapping[str, object]
 
 
 def waits_for_a_commit(connection: Database) -> bool:
     """Whether what was done on it is yet to be committed; that of a ``TestCase`` does not count."""
     if not connection.atomic_blocks:
-        return not connection.get_autocommit()
+        # Not by get_autocommit(), which connects: the thread may never do, an event loop must not.
+        if connection.connection is None:
+            return not connection.settings_dict["AUTOCOMMIT"]
+        return not connection.autocommit
     # As ``durable=True`` has it.
     return not all(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
 

@@ -8,7 +8,7 @@ Threads
 import functools
 import pickle
 import sys
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Protocol, TypedDict, overload
 
@@ -119,20 +119,31 @@ class OnCommit(Background):
         self, receiver: Receiver, arguments: tuple[object, ...], keywords: dict[str, object]
     ) -> "Future[object]":
         """Hold the call back until the commit; its delivery."""
-        using = self._using or keywords.get("using")
+        using = self._database(keywords)
         deliveries = at_commit(using, lambda: self.prepare_for(receiver, arguments, keywords))
         [(_, delivery)] = deliveries
         return delivery
 
     def refuse(self, verb: str, signal: object, sender: object, named: dict[str, object]) -> None:
         """Raise where ``send_async`` would run the function before the commit."""
-        using = self._using or named.get("using") or DEFAULT_DB_ALIAS
+        using = self._database(named)
         if verb == "send_async" and waits_for_a_commit(databases[using]):
             of = "" if using == DEFAULT_DB_ALIAS else f", using={using!r}"
             raise TransactionManagementError(
                 f"cannot send_async {signal!r} inside a transaction: {self!r} would run before the "
                 f"commit; use send, or after_commit(signal, sender{of}, ...)"
             )
+
+    def _database(self, named: Mapping[str, object]) -> str:
+        """The alias of the database whose commit it waits for."""
+        carried = named.get("using") if self._using is None else self._using
+        if carried is not None and not isinstance(carried, str):
+            raise TypeError(
+                f"cannot call {self!r}: the using of its signal is {carried!r}, which is no alias "
+                "of a database; name the one to wait for, as in on_commit(using='default')"
+            )
+        using: str = carried or DEFAULT_DB_ALIAS
+        return using
 
     def __reduce__(self) -> str:
         """By reference, as functions are."""

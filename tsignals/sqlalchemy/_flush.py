@@ -164,10 +164,11 @@ class Flush:
         """What will be written, of the classes that are heard; in order, with its values."""
         session = self.session
         new, dirty = self._own(session.new), self._own(session.dirty)
+        deleted = self._own(session.deleted)
         states = [_state(one) for one in new if heard[type(one)]]
         modified = [
             _state(one)
-            for one in dirty
+            for one in (*dirty, *deleted)  # of which the flush may save some: see _doomed
             if heard[type(one)] and session.is_modified(one, include_collections=False)
         ]
         if not states and not modified:

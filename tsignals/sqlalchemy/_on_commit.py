@@ -74,6 +74,7 @@ class OnCommit(Background):
     """What ``on_commit`` makes of a function."""
 
     made_by = "on_commit"
+    gives_identity = True  # in place of what must not leave the session's thread
 
     def __init__(
         self,

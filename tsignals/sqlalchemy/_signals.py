@@ -3,25 +3,26 @@
 Under an ``AsyncSession`` a flush runs in a greenlet of SQLAlchemy's, on the thread of the event
 loop. There ``here.asend`` is driven by hand: until it first waits it runs in that greenlet. So the
 sync receivers, which come first, may load and execute as under a plain session; what the async
-ones wait for is handed to the event loop, as SQLAlchemy itself does.
+ones wait for is handed to the event loop, as SQLAlchemy itself does. They take turns: two at once
+would use the session at once, which SQLAlchemy refuses.
 """
 
 import functools
 import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from types import FunctionType, MethodType
-from typing import TypeVar, cast
+from types import FunctionType
+from typing import TypeVar
 
 from sqlalchemy.util import await_only
 
-from tsignals import Connection, Signal, background
-
-_one = background(print)
-Background, BackgroundMethod = type(_one), type(_one.__get__(_one).__func__)  # type: ignore[attr-defined]
+from tsignals import Connection, Signal
+from tsignals._registry.receiver import wrapper_of
 
 
 class ModelSignal(Signal):
     """A signal whose ``instance`` and ``session`` must not leave the session's thread."""
+
+    _in_turn = True  # an AsyncSession is for one task at a time
 
     def connect(
         self,
@@ -33,27 +34,29 @@ class ModelSignal(Signal):
         """As ``Signal.connect``, whose arguments these are.
 
         Raises ``TypeError``, too, for a ``sender`` that is no class, which nobody would hear, and
-        for a ``background`` receiver: it would load on the session's connection, in another thread.
+        for a ``background`` receiver, or the ``on_commit`` of another library: it would load on the
+        session's connection, in another thread.
         """
         if sender is not None and not isinstance(sender, type):
             raise TypeError(
                 f"the senders of {self.name} are classes, as in sender=User; nobody would hear "
                 f"{sender!r}"
             )
-        is_method = type(receiver) is MethodType  # not isinstance: that believes a __class__
-        function = cast(MethodType, receiver).__func__ if is_method else receiver
-        whole = getattr(function, "whole") if type(function) is BackgroundMethod else function  # noqa: B009 - of a type that checkers do not know
-        if type(whole) is Background:
+        wrapper = wrapper_of(receiver)
+        whole = getattr(wrapper, "whole", wrapper)  # of a method
+        if whole is not None and not getattr(type(whole), "gives_identity", False):
+            made_by = whole.made_by
             raise TypeError(
                 f"cannot connect {whole!r} to {self.name}: it would use instance and session in "
-                "another thread; use tsignals.sqlalchemy.on_commit in place of background"
+                "another thread; use tsignals.sqlalchemy.on_commit in place of "
+                f"{made_by if made_by == 'background' else f'that {made_by}'}"
             )
-        if isinstance(whole, Background):
+        if whole is not None and not issubclass(type(receiver), functools.partial):
             _refuse_lost(whole)
         return super().connect(receiver, sender, *others, **named)  # type: ignore[arg-type]
 
 
-def _refuse_lost(receiver: Callable[..., object]) -> None:
+def _refuse_lost(receiver: object) -> None:
     """Raise for an ``on_commit`` receiver that asks for what it will not get."""
     function = getattr(receiver, "__wrapped__", None)
     if type(function) is not FunctionType:
