@@ -836,7 +836,7 @@ def test_instances_stay_on_their_thread_whatever_a_background_receiver_is_within
     wrong: Any,
 ) -> None:
     for signal in (pre_save, post_save, pre_delete, post_delete):
-        with pytest.raises(TypeError, match=r"use tsignals\.sqlalchemy\.on_commit in place of"):
+        with pytest.raises(TypeError, match=r"use tsignals\.sqlalchemy\.on_commit in its place"):
             signal.connect(wrong, weak=False)
 
 

@@ -8,15 +8,18 @@ would use the session at once, which SQLAlchemy refuses.
 """
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from types import FunctionType
-from typing import TypeVar
+from types import FunctionType, MethodType
+from typing import TypeVar, cast
 
 from sqlalchemy.util import await_only
 
-from tsignals import Connection, Signal
-from tsignals._registry.receiver import wrapper_of
+from tsignals import Connection, Signal, background
+
+_one = background(print)
+Background, BackgroundMethod = type(_one), type(_one.__get__(_one).__func__)  # type: ignore[attr-defined]
 
 
 class ModelSignal(Signal):
@@ -42,18 +45,30 @@ class ModelSignal(Signal):
                 f"the senders of {self.name} are classes, as in sender=User; nobody would hear "
                 f"{sender!r}"
             )
-        wrapper = wrapper_of(receiver)
-        whole = getattr(wrapper, "whole", wrapper)  # of a method
+        whole = _background_in(receiver)
         if whole is not None and not getattr(type(whole), "gives_identity", False):
-            made_by = whole.made_by
             raise TypeError(
                 f"cannot connect {whole!r} to {self.name}: it would use instance and session in "
-                "another thread; use tsignals.sqlalchemy.on_commit in place of "
-                f"{made_by if made_by == 'background' else f'that {made_by}'}"
+                "another thread; use tsignals.sqlalchemy.on_commit in its place"
             )
         if whole is not None and not issubclass(type(receiver), functools.partial):
             _refuse_lost(whole)
         return super().connect(receiver, sender, *others, **named)  # type: ignore[arg-type]
+
+
+def _background_in(receiver: object) -> object:
+    """What of ``background``, or of an ``on_commit``, a call of it runs; ``None``: nothing."""
+    function = receiver  # by types, not isinstance: that believes a __class__
+    while issubclass(type(function), functools.partial):
+        function = cast("functools.partial[object]", function).func
+    kinds = (Background, BackgroundMethod, FunctionType)
+    if type(function) is MethodType:
+        function = function.__func__
+    elif not issubclass(type(function), kinds):
+        function = inspect.getattr_static(type(function), "__call__", None)
+    if type(function) is BackgroundMethod:
+        function = getattr(function, "whole")  # noqa: B009 - of a type that checkers do not know
+    return function if issubclass(type(function), Background) else None
 
 
 def _refuse_lost(receiver: object) -> None:
