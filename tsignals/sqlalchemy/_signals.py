@@ -62,8 +62,8 @@ def _background_in(receiver: object) -> object:
     while issubclass(type(function), functools.partial):
         function = cast("functools.partial[object]", function).func
     kinds = (Background, BackgroundMethod, FunctionType)
-    if type(function) is MethodType:
-        function = function.__func__
+    if issubclass(type(function), MethodType):
+        function = cast(MethodType, function).__func__
     elif not issubclass(type(function), kinds):
         function = inspect.getattr_static(type(function), "__call__", None)
     if type(function) is BackgroundMethod:
