@@ -547,8 +547,8 @@ CLOSE_LANE = Seam("_pool.lanes", "Lane.close")
 LIST_OF_DELIVERIES = Seam("_delivery.dispatch", "Deliveries")
 PERFORM = Seam("_delivery.plain", "PlainDelivery._perform")
 """A worker has taken a delivery, and is about to call the receiver."""
-FORGET = Seam("_delivery.plain", "PlainDelivery._forget")
-"""A worker has called the receiver, has found that nobody asks, and has yet to count it."""
+FINISH = Seam("_pool.crew", "Worker.finish")
+"""A worker has called the receiver, knows whether it was the last, and has yet to count it."""
 HAVE_IT_RUN = Seam("_delivery.async_delivery", "AsyncDelivery._have_it_run")
 QUEUE_OF_CALLER = Seam("_delivery.async_delivery", "queue")
 """The module with the queue on which a caller waits for what the loop runs."""
