@@ -473,9 +473,7 @@ def test_there_is_no_thread_where_nobody_asks_for_it(monkeypatch: pytest.MonkeyP
     wait_until(lambda: watchdogs() == [])
 
 
-def test_there_is_one_thread_for_all(
-    warnings: Warnings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_there_is_one_thread_for_all(warnings: Warnings, monkeypatch: pytest.MonkeyPatch) -> None:
     latch = Latch()
     many = [Signal(slow_after=NEVER_HERE) for _ in range(8)]
     for signal in many:
