@@ -547,8 +547,8 @@ CLOSE_LANE = Seam("_pool.lanes", "Lane.close")
 LIST_OF_DELIVERIES = Seam("_delivery.dispatch", "Deliveries")
 PERFORM = Seam("_delivery.plain", "PlainDelivery._perform")
 """A worker has taken a delivery, and is about to call the receiver."""
-FORGET = Seam("_delivery.plain", "PlainDelivery._forget")
-"""A worker has called the receiver, has found that nobody asks, and has yet to count it."""
+FINISH = Seam("_pool.crew", "Worker.finish")
+"""A worker has called the receiver, knows whether it was the last, and has yet to count it."""
 HAVE_IT_RUN = Seam("_delivery.async_delivery", "AsyncDelivery._have_it_run")
 QUEUE_OF_CALLER = Seam("_delivery.async_delivery", "queue")
 """The module with the queue on which a caller waits for what the loop runs."""
@@ -559,6 +559,7 @@ RECOVER_SUBMITTED = Seam("_delivery.held_in_pool", "apply_to_all")
 NOTIFY_LOOP = Seam("_calling.sync_receivers", "notify")
 IDLE_THREADS = Seam("_calling.thread_cache", "_idle")
 PATIENCE_OF_THREADS = Seam("_calling.thread_cache", "PATIENCE")
+PATIENCE_OF_WATCHDOG = Seam("_base.watchdog", "PATIENCE")
 MOST_COMPILED = Seam("_calling.compiled", "LIMIT")
 SAFE_LOG = Seam("_calling.failures", "log_safely")
 CHECK_WAIT = Seam("_registry.connecting", "check_wait")

@@ -8,8 +8,8 @@ import pytest
 
 SHARED = """
 import os, subprocess, sys, threading
-import processes
-from helpers import Running, in_new_process, together
+import causes, processes
+from helpers import Running, in_new_process, together, wait_until
 
 def breaks():
     raise LookupError("the " + "cause")
@@ -46,9 +46,17 @@ def test():
     assert processes.forked(breaks) == 0
 """,
     "a process that hangs": """
-def test():
-    code = "import sys, time; print('the ' + 'cause', flush=True); time.sleep(60)"
-    processes.command([sys.executable, "-c", code], timeout=1)
+def test(monkeypatch):
+    class Popen(subprocess.Popen):
+        def communicate(self, *arguments, **named):
+            wait_until(lambda: os.path.exists("said"))  # its time begins here
+            return super().communicate(*arguments, **named)
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    code = (
+        "import time; print('the ' + 'cause', flush=True); open('said', 'w').close();"
+        "time.sleep(600)"
+    )
+    processes.command([sys.executable, "-c", code], timeout=0.1)
 """,
     "a thread": """
 def test():
@@ -60,7 +68,8 @@ def test():
 def test():
     ended = threading.Event()
     def waits():
-        assert ended.wait(0.5), "the other never came"
+        wait_until(causes.all_told)
+        assert ended.is_set(), "the other never came"
     def ends():
         breaks()
         ended.set()

@@ -11,7 +11,9 @@ from typing import Any
 
 import processes
 import pytest
+from helpers import wait_until
 
+from tsignals import WorkerPool
 from tsignals.__main__ import main
 from tsignals._demo import bookkeeping, threaded, web
 
@@ -180,14 +182,19 @@ def test_a_notification_that_never_ends_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release = threading.Event()
-    notify = threaded.Run.notify
+    notify, drain = threaded.Run.notify, threaded.drain
 
     def hang(self: threaded.Run, number: int, **named: object) -> None:
         if number == 3 and self.pool is not None:
             assert release.wait(TIMEOUT)
         notify(self, number, **named)
 
+    def drain_late(run: threaded.Run, pool: WorkerPool, progress: threaded.Progress) -> None:
+        wait_until(lambda: pool.stats()[2:4] == (0, 1))  # no other is called lost
+        drain(run, pool, progress)
+
     monkeypatch.setattr(threaded.Run, "notify", hang)
+    monkeypatch.setattr(threaded, "drain", drain_late)
     monkeypatch.setattr(threaded, "PATIENCE", 0.5)
     try:
         assert main(["demo", "--requests", "10"]) == 1
@@ -241,9 +248,10 @@ def test_a_receiver_that_fails_otherwise_than_planned_is_named(
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 @pytest.mark.parametrize("phase", ["inline", "background"])
 def test_ctrl_c_drains_and_still_prints_the_table(phase: str) -> None:
-    # Far more requests than there is time for, except where the inline ones must end first.
-    many = "1000000" if phase == "inline" else "1000"
-    demo = start("--requests", many, "--threads", "16", stdout=subprocess.PIPE)
+    # Far more requests than there is time for, except where the inline ones must end first; then
+    # few workers, which are not done with them before the signal comes.
+    many = ["1000000"] if phase == "inline" else ["1000", "--workers", "2"]
+    demo = start("--threads", "16", "--requests", *many, stdout=subprocess.PIPE)
     assert demo.stdout is not None
     with demo.stdout:
         for line in demo.stdout:

@@ -362,14 +362,15 @@ def test_call_that_an_async_receiver_has_left_behind_is_not_waited_for() -> None
         """
         import asyncio
 
+        began = threading.Event()
+
         async def hangs(**named):
-            await asyncio.to_thread(hang)
+            await asyncio.to_thread(lambda: (began.set(), hang()))
 
         saved.disconnect(hears)
         saved.connect(hangs)
-        [(_, delivery)] = saved.send_async(None)
-        while not delivery.running():
-            time.sleep(0.001)
+        saved.send_async(None)
+        assert began.wait(60)
         pool.shutdown(timeout=0.01)
         """,
         PREAMBLE,

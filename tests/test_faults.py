@@ -1117,16 +1117,16 @@ def test_drain_does_not_wait_for_a_callback_of_what_has_come_to_be_the_last() ->
         import inside
         from tsignals import Signal, WorkerPool
 
-        forget = inside.FORGET.now
+        finish = inside.FINISH.now
         there, go_on, drained = (threading.Event() for _ in range(3))
 
-        def stops(delivery):
+        def stops(*arguments):
             if not there.is_set():
                 there.set()
                 assert go_on.wait(60)
-            forget(delivery)
+            finish(*arguments)
 
-        inside.FORGET.put(stops)
+        inside.FINISH.put(stops)
         pool = WorkerPool(1)
         signal = Signal(executor=pool)
         for n in range(2):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import processes
 import pytest
+from helpers import TIMEOUT
 
 pytest.importorskip("gunicorn")
 
@@ -18,7 +19,7 @@ REQUESTS = 40
 
 
 def get(port: int, n: int) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         connection.request("GET", f"/?{n}")
         return connection.getresponse().read().decode()
@@ -46,11 +47,11 @@ def test_preloaded_application_sends_in_the_background_of_every_worker(tmp_path:
                 port = server.getsockname()[1]
                 answers = list(clients.map(lambda n: get(port, n), range(REQUESTS)))
             master.send_signal(signal.SIGTERM)
-            assert master.wait(20) == 0, log.read_text()
+            assert master.wait(TIMEOUT) == 0, log.read_text()
         finally:
             if master.poll() is None:
                 os.killpg(master.pid, signal.SIGKILL)
-                master.wait(20)
+                master.wait(TIMEOUT)
     noted = [line.split() for line in notes.read_text().splitlines()]
     ran = sorted(f"{n} {pid}" for n, pid, _ in noted)
     # Once, in the process that sent it; of what the master had under way, nothing elsewhere.

@@ -62,6 +62,13 @@ def blocked_sender(signal: Signal, pool: WorkerPool, **named: Any) -> Running[De
     return sending
 
 
+def let_time_be_up(pool: WorkerPool, patch: pytest.MonkeyPatch) -> None:
+    """For those who wait for room, unless they do so for as long as it takes."""
+    inside.LEFT_UNTIL.patch(patch, lambda deadline: None if deadline is None else 0.0)
+    for blocked in inside.blocked_senders(pool):
+        blocked.wake()
+
+
 class Hesitates:
     """Stands for a change; the first that a chosen thread works out comes late."""
 
@@ -402,14 +409,15 @@ def test_nobody_passes_those_who_wait_even_if_there_were_room_for_one() -> None:
         assert second.result().wait(TIMEOUT)
 
 
-def test_those_behind_one_who_gives_up_move_on() -> None:
-    with WorkerPool(1, max_pending=2, block_timeout=2) as pool:
+def test_those_behind_one_who_gives_up_move_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WorkerPool(1, max_pending=2, block_timeout=TIMEOUT) as pool:
         large, small = fan_out(pool, Ear(), Ear()), signal_to(Ear(), pool)
         with held(pool):
             small.send_async(None)
             first = blocked_sender(large, pool)
             inside.wait_without_timeout(pool)
             second = blocked_sender(small, pool)
+            let_time_be_up(pool, monkeypatch)
             with pytest.raises(QueueFull):
                 first.result()
             assert second.result() is not None  # its place was there all along
@@ -509,10 +517,12 @@ def test_cancelling_makes_room_for_those_who_wait() -> None:
         assert pool.stats().pending == 1
 
 
-def test_disconnecting_a_tracked_receiver_touches_only_what_was_admitted() -> None:
+def test_disconnecting_a_tracked_receiver_touches_only_what_was_admitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The sender that still waits for room is not counted, whatever becomes of its delivery."""
     ear = Ear()
-    with WorkerPool(1, max_pending=1, block_timeout=2) as pool, held(pool) as gate:
+    with WorkerPool(1, max_pending=1, block_timeout=TIMEOUT) as pool, held(pool) as gate:
         signal = Signal(executor=pool)
         connection = signal.connect(ear, tracked=True)
         pool.submit(int)
@@ -520,8 +530,10 @@ def test_disconnecting_a_tracked_receiver_touches_only_what_was_admitted() -> No
         blocked = blocked_sender(signal, pool)
         assert connection.disconnect(wait=True)
         assert pool.stats() == before
-        with pytest.raises(QueueFull):
-            blocked.result()
+        with monkeypatch.context() as patch:
+            let_time_be_up(pool, patch)
+            with pytest.raises(QueueFull):
+                blocked.result()
         assert pool.stats() == before._replace(refused=1)
         signal.connect(ear, tracked=True)
         inside.wait_without_timeout(pool)

@@ -994,8 +994,9 @@ def test_finalizer_on_the_timers_thread_that_would_wait_is_refused(
     inside.CLOCK_OF_TIMER.patch(monkeypatch, now)
     retry = Retry(Boom, wait_initial=0.1, wait_jitter=0, timeout=None)
     with pool_of() as pool:
-        [(_, delivery)] = signal_to(Flaky(2), pool, retry=retry).send_async(None)
-        waiting.append(delivery)
+        with held(pool):
+            [(_, delivery)] = signal_to(Flaky(2), pool, retry=retry).send_async(None)
+            waiting.append(delivery)
         assert delivery.result(TIMEOUT) == 3
     assert refused == [True]
 

@@ -1,6 +1,7 @@
 """``slow_after``: a receiver that runs too long is named in the log while it still runs."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import logging
@@ -84,6 +85,17 @@ def warnings() -> Iterator[Warnings]:
 
 def watchdogs() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == THREAD]
+
+
+@contextlib.contextmanager
+def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A watchdog that starts meanwhile stays, however slow this machine is, to the end of this."""
+    with monkeypatch.context() as patched:
+        inside.PATIENCE_OF_WATCHDOG.patch(patched, TIMEOUT)
+        yield
+    soon = Signal(slow_after=SOON)
+    soon.connect(ignore)
+    soon.send(None)  # wakes it, after which it does not wait so long
 
 
 # -- In every way to send --
@@ -449,23 +461,24 @@ def test_what_is_no_number_is_refused() -> None:
 # -- The watchdog --
 
 
-def test_there_is_no_thread_where_nobody_asks_for_it() -> None:
+def test_there_is_no_thread_where_nobody_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     slow, plain = Signal(slow_after=NEVER_HERE), Signal()
     for signal in (slow, plain):
         signal.connect(ignore)
     plain.send(None)
     assert watchdogs() == []
-    slow.send(None)
-    assert len(watchdogs()) == 1
+    with patient(monkeypatch):
+        slow.send(None)
+        assert len(watchdogs()) == 1
     wait_until(lambda: watchdogs() == [])
 
 
-def test_there_is_one_thread_for_all(warnings: Warnings) -> None:
+def test_there_is_one_thread_for_all(warnings: Warnings, monkeypatch: pytest.MonkeyPatch) -> None:
     latch = Latch()
     many = [Signal(slow_after=NEVER_HERE) for _ in range(8)]
     for signal in many:
         signal.connect(latch)
-    with WorkerPool(8) as pool:
+    with WorkerPool(8) as pool, patient(monkeypatch):
 
         def send(signal: Signal) -> Any:
             return signal.via(pool).send_async(None)
@@ -563,7 +576,9 @@ def test_watchdog_that_ends_late_does_not_stop_the_one_after_it(
 
 @pytest.mark.usefixtures("often")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_forked_child_has_a_watchdog_of_its_own(warnings: Warnings) -> None:
+def test_forked_child_has_a_watchdog_of_its_own(
+    warnings: Warnings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     signal, latch = Signal(slow_after=SOON), Latch()
     signal.connect(latch)
     with WorkerPool(1) as pool:
@@ -574,6 +589,7 @@ def test_forked_child_has_a_watchdog_of_its_own(warnings: Warnings) -> None:
         def child() -> None:
             assert not inside.watched_calls()  # what runs in the parent does not here
             assert watchdogs() == []
+            inside.PATIENCE_OF_WATCHDOG.patch(monkeypatch, TIMEOUT)
             here = Signal(slow_after=SOON)
             here.connect(receiver)
             here.send(None)

@@ -106,10 +106,11 @@ def test_fixtures_are_found_and_say_what_was_sent_instead(tmp_path: Path) -> Non
 
 
     def test_hangs(signal_pool):
-        never = threading.Event()
-        hang = lambda **named: never.wait()
+        hanging, never = threading.Event(), threading.Event()
+        hang = lambda **named: (hanging.set(), never.wait())
         with signal_pool(timeout=0.1), order_placed.connect(hang):
             place(1)
+            assert hanging.wait(60)
     """
     done = run(tmp_path, EACH + textwrap.dedent(tests), *ONLY_OTHERS)
     assert "3 failed, 4 passed" in done.stdout, done.stdout + done.stderr

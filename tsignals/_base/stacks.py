@@ -1,7 +1,9 @@
 """Where other threads and tasks stand: their stacks, read while they run."""
 
+import contextlib
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from types import FrameType
@@ -15,6 +17,22 @@ _THREAD = re.compile(  # a name may stand in between, and have lines of its own
     re.MULTILINE,
 )
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
+_awaited: dict[int, object] = {}
+"""By the thread that has an event loop run it, and waits for its end: a coroutine."""
+
+
+@contextlib.contextmanager
+def awaited_here() -> Iterator[None]:
+    """The thread waits for the task that runs here: what started before that stands where it does.
+
+    Its event loop was made for that, so no other is waited for in the thread.
+    """
+    thread = threading.get_ident()
+    try:
+        _awaited[thread] = _current_coroutine()
+        yield
+    finally:
+        _awaited.pop(thread, None)
 
 
 class Standing:
@@ -28,11 +46,12 @@ class Standing:
 
     def stack(self) -> list[str]:
         """Where it stands now, as ``traceback`` formats it; the innermost call last."""
-        frames = [*_suspended_in(self._coroutine)]
-        if frames:
-            pairs = ((frame, frame.f_lineno) for frame in frames)
-            return traceback.StackSummary.extract(pairs).format()
-        return stack_of(self._thread)
+        if suspended := _formatted(self._coroutine):
+            return suspended
+        called = stack_of(self._thread)
+        if self._coroutine is None:
+            called += _formatted(_awaited.get(self._thread))
+        return called
 
     def text(self, most: int = 0) -> str:
         """The innermost ``most`` calls of that, 0: all; or why it cannot be read: it goes on."""
@@ -40,6 +59,12 @@ class Standing:
             return "".join(self.stack()[-most:])
         except Exception as error:
             return f"  (its stack cannot be read: {show(error)})\n"
+
+
+def _formatted(awaited: object) -> list[str]:
+    """Where a coroutine waits; empty if it runs just now."""
+    pairs = ((frame, frame.f_lineno) for frame in _suspended_in(awaited))
+    return traceback.StackSummary.extract(pairs).format()
 
 
 def _current_coroutine() -> object:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from tsignals._base.around import Around
+from tsignals._base.stacks import awaited_here
 from tsignals._calling.general import call_each, call_each_robust
 from tsignals._calling.group import CollectErrors, Group, RaiseErrors, add, respond
 from tsignals._calling.outcomes import Outcomes
@@ -83,13 +84,15 @@ def respond_now(receiver: Receiver, arguments: tuple[object, ...], keywords: Nam
 
         return _result(*runner.run_async(settled))
     with SharedContext() as context:
-        return run(respond, *given, context=context)
+        return run(respond, *given, context=context, settled=_settled_alone)
 
 
 def run(
     function: Callable[..., Coroutine[object, object, R]],
     *arguments: object,
     context: contextvars.Context | None = None,
+    settled: Callable[[Coroutine[object, object, R]], Coroutine[object, object, Settled[R]]]
+    | None = None,
 ) -> R:
     """Await ``function(...)`` on an event loop of its own; the thread's current one stays."""
     if asyncio._get_running_loop() is not None:
@@ -99,8 +102,8 @@ def run(
         )
     # With a factory, the runner sets no event loop.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        settled = runner.run(_settled(function(*arguments)), context=context)
-    return _result(*settled)
+        results = runner.run((settled or _settled)(function(*arguments)), context=context)
+    return _result(*results)
 
 
 async def _settled(coroutine: Coroutine[object, object, R]) -> Settled[R]:
@@ -112,6 +115,12 @@ async def _settled(coroutine: Coroutine[object, object, R]) -> Settled[R]:
         return [await coroutine], []
     except Exception as error:
         return [], [error]
+
+
+async def _settled_alone(coroutine: Coroutine[object, object, R]) -> Settled[R]:
+    """The same of one receiver, whose call started in the thread that waits for this."""
+    with awaited_here():
+        return await _settled(coroutine)
 
 
 def _result(results: list[R], errors: list[Exception]) -> R:
