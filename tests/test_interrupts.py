@@ -345,7 +345,7 @@ def test_interrupts_that_are_kept_keep_nothing_of_what_is_sent_later(
         world.hold(2)  # all is run here
     at, most = 0, 400
     while raised and at < most:
-        at += 2
+        at += 1 if way == "submit" else 2  # a submit has fewer points
         with Interrupter(at) as interrupter:
             try:
                 send(None)
