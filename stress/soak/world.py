@@ -156,7 +156,8 @@ class World:
         self._check_pools(ends)
         failures = sum((account.failures for account in accounts), Counter[str]())
         if self.logged.errors != failures.total():
-            raise Breach(f"{failures.total()} failures, and {self.logged.errors} logged")
+            said = dict(self.logged.said())
+            raise Breach(f"{failures.total()} failures, and {self.logged.errors} logged: {said}")
         if sum(self.logged.losses) > ends["cancelled"]:  # among which the lost are
             raise Breach(f"{sum(self.logged.losses)} logged as lost, and {dict(ends)}")
         self._check_receivers()
@@ -237,17 +238,21 @@ class _Counting(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self._records: list[None] = []
+        self._records: list[str] = []
         self.losses: list[int] = []
 
     @property
     def errors(self) -> int:
         return len(self._records)
 
+    def said(self) -> Counter[str]:
+        """How often it logged what."""
+        return Counter(self._records)
+
     def handle(self, record: logging.LogRecord) -> bool:
         said = re.search(r"(\d+) deliveries of .*(lost|left behind)$", record.getMessage())
         if said is None:
-            self._records.append(None)
+            self._records.append(record.msg)
         elif said[2] == "lost":
             self.losses.append(int(said[1]))
         return True
