@@ -1064,6 +1064,15 @@ def test_failed_task_that_sent_leaves_no_cycle() -> None:
         wait_until(lambda: reference() is None)
 
 
+async def raised_by_asend(signal: Signal, kind: type[Exception]) -> "weakref.ref[Exception]":
+    """The error of that kind with which the send ends, held weakly."""
+    try:
+        await signal.asend(None)
+    except kind as error:
+        return weakref.ref(error)
+    raise AssertionError
+
+
 @pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
 @pytest.mark.parametrize("where", ["a tracked receiver", "a sync runner"])
 def test_error_of_what_is_awaited_leaves_no_cycle(where: str) -> None:
@@ -1086,16 +1095,9 @@ def test_error_of_what_is_awaited_leaves_no_cycle(where: str) -> None:
         signal.connect(Ear(), weak=False)
         set_sync_runner(awaits)
 
-    async def main() -> "weakref.ref[Found]":
-        try:
-            await signal.asend(None)
-        except Found as error:
-            return weakref.ref(error)
-        raise AssertionError
-
     try:
         with uncollected():
-            reference = run(main())
+            reference = run(raised_by_asend(signal, Found))
             wait_until(lambda: reference() is None)
     finally:
         set_sync_runner(None)
@@ -1117,15 +1119,8 @@ def test_error_keeps_nothing_alive_once_it_is_dropped(kind: str) -> None:
 
     signal.connect(raises if kind == "sync" else raises_too)
 
-    async def main() -> "weakref.ref[Found]":
-        try:
-            await signal.asend(None)
-        except Found as error:
-            return weakref.ref(error)
-        raise AssertionError
-
     with uncollected():
-        reference = run(main())
+        reference = run(raised_by_asend(signal, Found))
         wait_until(lambda: reference() is None)  # free-threaded builds have its thread drop it
 
 
