@@ -208,7 +208,7 @@ def test_send_async_connects_to_no_database_and_works_on_an_event_loop(db: str) 
     receiver = on_commit(using=db)(Ear(response="done"))
 
     async def on_a_loop() -> Any:
-        return await placed.send_async(None)
+        return await asyncio.wait_for(placed.send_async(None), TIMEOUT)
 
     def send() -> Any:
         found = placed.send_async(None).results(TIMEOUT)
