@@ -280,3 +280,31 @@ def test_what_idle_raises_leaves_no_cycle(caplog: pytest.LogCaptureFixture) -> N
     with WorkerPool(1, idle=idle) as pool, uncollected():
         pool.submit(int)
         wait_until(lambda: raised and raised[0]() is None)
+
+
+@pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
+def test_worker_whose_callback_has_raised_runs_on_comes_to_idle_and_keeps_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    raised: list[weakref.ref[BaseBoom]] = []
+
+    def raises(future: object) -> None:
+        error = BaseBoom()
+        raised.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    caplog.set_level(logging.CRITICAL + 1, "tsignals")  # records keep what was raised
+    idle = Idle()
+    with WorkerPool(1, idle=idle) as pool, uncollected():
+        with held(pool):
+            futures = [pool.submit(threading.get_ident) for _ in range(3)]
+            for future in futures:
+                future.add_done_callback(raises)
+        (worker,) = {future.result(TIMEOUT) for future in futures}
+        wait_until(lambda: idle.threads)
+        assert idle.threads == [worker]
+        wait_until(lambda: [error for each in raised if (error := each()) is not None] == [])
+    assert len(raised) == 3

@@ -23,8 +23,8 @@ from tsignals._delivery.batch import Batch, BatchDelivery
 from tsignals._delivery.plain import PlainDelivery
 from tsignals._pool.atomic_state import AtomicState
 from tsignals._pool.core import Core
-from tsignals._pool.crew import Worker
 from tsignals._pool.seam import Claim
+from tsignals._pool.worker import Worker
 
 
 class Hears:

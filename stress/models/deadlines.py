@@ -19,9 +19,9 @@ from stress.models.pool import (
 from tsignals import DeliveryLost, PoolClosed, WorkerPool
 from tsignals._pool import drops, lifecycle
 from tsignals._pool.core import Core
-from tsignals._pool.crew import Worker
 from tsignals._pool.drops import Drops
 from tsignals._pool.task import Task
+from tsignals._pool.worker import Worker
 
 
 @contextlib.contextmanager

@@ -21,12 +21,12 @@ from tsignals._pool.atomic_state import AtomicState
 from tsignals._pool.attempt import Attempt
 from tsignals._pool.backlog import Backlog
 from tsignals._pool.core import Core
-from tsignals._pool.crew import COMPLETED, COMPLETED_AND_IDLE, Worker
 from tsignals._pool.future import FINISHED, PoolFuture, Raised
 from tsignals._pool.lanes import Turn
 from tsignals._pool.state import IDLE
 from tsignals._pool.task import Entry, Task
 from tsignals._pool.waiters import Listener
+from tsignals._pool.worker import COMPLETED, COMPLETED_AND_IDLE, Worker
 
 Futures = list[Any]
 

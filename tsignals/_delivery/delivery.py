@@ -248,6 +248,9 @@ class Delivery(MayRunAgain):
         self._dequeue()
         return send
 
+    def _leave(self) -> None:
+        self._core.backlog.unresolved.pop(self, None)  # as core.forget; a call takes longer
+
     def _dequeue(self) -> None:
         """It has started, or will not: its gate need not cancel it any more."""
         if (gate := self._gate) is not None:

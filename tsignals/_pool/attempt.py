@@ -23,7 +23,7 @@ harm. Whoever is interrupted goes on from there, if the task is its own, and rai
         it wait for its next attempt, and its turn in a lane with it.
 
 A worker, which no signal handler interrupts, goes a shorter way with what ends well
-(``crew.Worker``); what somebody asks about comes here once it is counted. All else comes here.
+(``worker``); what somebody asks about comes here once it is counted. All else comes here.
 """
 
 from collections.abc import Callable

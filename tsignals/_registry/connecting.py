@@ -15,7 +15,7 @@ from tsignals._calling.waits import check_wait, refuse_on_its_loop, wait_for
 from tsignals._registry.connection import PLAIN, Connection, Options, Wait
 from tsignals._registry.once import Once
 from tsignals._registry.receiver import check, connection_key, own_options, unwrap
-from tsignals._registry.references import hold_receiver, hold_sender
+from tsignals._registry.references import Hold, KeyedRef, hold_receiver, hold_sender
 from tsignals._registry.registry import Registry
 
 sends: set[object] = set()
@@ -43,17 +43,17 @@ def connect(
     is_async, on_loop, wrapped = check(receiver)
     if not (is_function := type(receiver) is FunctionType) or registry.refuses_async:
         _refuse(receiver, is_async and registry.refuses_async)
-    if wrapped:
-        ordered, retry = own_options(receiver, ordered, retry)
-    if ordered is not False:
-        ordered = check_ordered(ordered)
-    if retry is not None:
-        retry = check_retry(retry)
-    if type(priority) is not int and not isinstance(priority, int):
-        raise TypeError(f"priority must be an int, not {type(priority).__name__!r}")
+    if wrapped or ordered is not False or retry is not None or type(priority) is not int:
+        ordered, retry = _checked(receiver, wrapped, priority, ordered, retry)
     plain = is_function and sender is None and dispatch_uid is None  # most: no call for the key
     key = id(receiver) if plain else connection_key(receiver, sender, dispatch_uid)
-    hold, options = hold_receiver(receiver, weak, key, registry.on_death), PLAIN
+    hold: Hold
+    if weak and is_function and receiver.__closure__ is None:  # most: no call for these, either
+        hold = KeyedRef(receiver, registry.on_death)
+        hold.key = key
+    else:
+        hold = hold_receiver(receiver, weak, key, registry.on_death)
+    options = PLAIN
     if (on_loop or priority or tracked or once or retry or ordered is not False) or (
         not plain and (sender is not None or dispatch_uid or wrapped)
     ):
@@ -75,6 +75,21 @@ def connect(
         )
     found = registry.add(connection := Connection(registry.ref, key, hold, options))
     return found if found is connection else _the_same(receiver, options, found)
+
+
+def _checked(
+    receiver: Receiver, wrapped: bool, priority: int, ordered: Ordered, retry: Retry | None
+) -> tuple[Ordered, Retry | None]:
+    """How deliveries to ``receiver`` run; raises for what is of the wrong type."""
+    if wrapped:
+        ordered, retry = own_options(receiver, ordered, retry)
+    if ordered is not False:
+        ordered = check_ordered(ordered)
+    if retry is not None:
+        retry = check_retry(retry)
+    if not isinstance(priority, int):
+        raise TypeError(f"priority must be an int, not {type(priority).__name__!r}")
+    return ordered, retry
 
 
 def _prepare_for_async() -> None:

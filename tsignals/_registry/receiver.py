@@ -50,6 +50,8 @@ def connection_key(receiver: object, sender: object, dispatch_uid: Hashable) -> 
 
 
 Kind = tuple[bool, bool, bool]
+_SYNC: Kind = False, False, False
+_ASYNC: Kind = True, True, False
 
 
 def check(receiver: object) -> Kind:
@@ -72,8 +74,7 @@ def check(receiver: object) -> Kind:
         flags = function.__code__.co_flags
         if not flags & CO_VARKEYWORDS:
             raise ValueError(_NARROW)
-        awaited = flags & CO_COROUTINE != 0
-        return awaited, awaited, False
+        return _ASYNC if flags & CO_COROUTINE else _SYNC
     if not callable(receiver):
         raise TypeError("Signal receivers must be callable.")
     if not takes_any_keywords(receiver):

@@ -6,7 +6,7 @@ belongs to, so that one callback can serve all connections of a signal.
 
 import weakref
 from collections.abc import Callable, Hashable
-from types import FunctionType, MethodType
+from types import MethodType
 from typing import Generic, Protocol, TypeVar
 
 from tsignals._base.definition import as_method, name_of
@@ -81,10 +81,6 @@ def hold_receiver(receiver: Receiver, weak: bool, key: Hashable, on_death: OnDea
     """
     if not weak:
         return Strong(receiver)
-    if type(receiver) is FunctionType and receiver.__closure__ is None:  # as most are
-        hold: KeyedRef[Receiver] = KeyedRef(receiver, on_death)
-        hold.key = key
-        return hold
     method = as_method(receiver)
     owner = receiver if method is None else method.__self__
     kept = method is not None and (  # whether the class keeps its function alive
