@@ -154,7 +154,7 @@ class World:
             account.finish()
         ends = sum((account.ends for account in accounts), Counter(self.nested))
         self._check_pools(ends)
-        failures = sum((account.failures for account in accounts), Counter[str]())
+        failures = Counter(mode for account in accounts for mode in account.failures)
         if self.logged.errors != failures.total():
             said = dict(self.logged.said())
             raise Breach(f"{failures.total()} failures, and {self.logged.errors} logged: {said}")
