@@ -334,6 +334,37 @@ def test_background_class_method_runs_in_another_process(processes: ProcessPoolE
             assert pid != os.getpid()
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+@pytest.mark.parametrize("verb", ["send_async", "prepare"])
+def test_as_completed_yields_what_is_cancelled_while_the_executor_is_busy(
+    verb: str, when: str
+) -> None:
+    """The executor's future has ended, and ``concurrent.futures`` waits for the executor."""
+    signal, latch, ear = Signal(), Latch(), Ear()
+    with ThreadPoolExecutor(1) as executor:
+        busy = executor.submit(latch)
+        signal.connect(ear)
+        if verb == "prepare":
+            prepared = signal.via(executor).prepare(None)
+            deliveries = prepared.deliveries
+            prepared.submit()
+        else:
+            deliveries = signal.via(executor).send_async(None)
+        try:
+            if when == "before":
+                assert deliveries.cancel() == 1
+            completing = Running(lambda: list(deliveries.as_completed(TIMEOUT)))
+            if when == "meanwhile":
+                with pytest.raises(TimeoutError, match=r"1 \(of 1\) futures unfinished"):
+                    list(deliveries.as_completed(0))
+                assert deliveries.cancel() == 1
+            assert completing.result() == deliveries
+            assert not busy.done()
+        finally:
+            latch.opened.set()
+    assert ear.calls == []
+
+
 class _ByFunction(pickle.Pickler):
     """Pickles methods by what they are made of, as cloudpickle does, which is Dask's."""
 
