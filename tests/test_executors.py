@@ -4,10 +4,13 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import io
 import multiprocessing
 import os
+import pickle
 import signal as signals
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -329,6 +332,68 @@ def test_background_class_method_runs_in_another_process(processes: ProcessPoolE
             name, value, pid = delivery.result(TIMEOUT)
             assert (name, value) == ("Mailer", 2)
             assert pid != os.getpid()
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+@pytest.mark.parametrize("verb", ["send_async", "prepare"])
+def test_as_completed_yields_what_is_cancelled_while_the_executor_is_busy(
+    verb: str, when: str
+) -> None:
+    """The executor's future has ended, and ``concurrent.futures`` waits for the executor."""
+    signal, latch, ear = Signal(), Latch(), Ear()
+    with ThreadPoolExecutor(1) as executor:
+        busy = executor.submit(latch)
+        signal.connect(ear)
+        if verb == "prepare":
+            prepared = signal.via(executor).prepare(None)
+            deliveries = prepared.deliveries
+            prepared.submit()
+        else:
+            deliveries = signal.via(executor).send_async(None)
+        try:
+            if when == "before":
+                assert deliveries.cancel() == 1
+            completing = Running(lambda: list(deliveries.as_completed(TIMEOUT)))
+            if when == "meanwhile":
+                with pytest.raises(TimeoutError, match=r"1 \(of 1\) futures unfinished"):
+                    list(deliveries.as_completed(0))
+                assert deliveries.cancel() == 1
+            assert completing.result() == deliveries
+            assert not busy.done()
+        finally:
+            latch.opened.set()
+    assert ear.calls == []
+
+
+class _ByFunction(pickle.Pickler):
+    """Pickles methods by what they are made of, as cloudpickle does, which is Dask's."""
+
+    def reducer_override(self, thing: object) -> Any:
+        if type(thing) is types.MethodType:
+            return bind, (thing.__func__, thing.__self__)
+        return NotImplemented
+
+
+def bind(function: Callable[..., Any], instance: object) -> object:
+    return types.MethodType(function, instance)
+
+
+def behind(method: Any) -> object:
+    """What ``background`` has made; before 3.13, a bound method has another one around it."""
+    return getattr(method.__func__, "whole", method.__func__)
+
+
+@pytest.mark.parametrize("pickler", [pickle.Pickler, _ByFunction])
+def test_background_class_method_is_pickled_whatever_the_pickler_makes_of_methods(
+    pickler: Callable[[io.BytesIO], pickle.Pickler],
+) -> None:
+    """It, and what ``background`` has made: with Dask's pickler that did not come to an end."""
+    method: Any = executor_signals.Mailer.notify
+    written = io.BytesIO()
+    pickler(written).dump((method, behind(method)))
+    again, function = pickle.loads(written.getvalue())
+    assert again.__self__ is executor_signals.Mailer
+    assert behind(again) is function is behind(method)
 
 
 def test_background_receiver_runs_in_another_process(processes: ProcessPoolExecutor) -> None:

@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
-import operator
-import sys
+import importlib
+import pickle
 import types
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -27,6 +27,7 @@ from tsignals._delivery.delivery import GeneralSend, HasOptions
 from tsignals._delivery.dispatch import deliver, load_async
 from tsignals._delivery.prepared import Prepared, prepare
 from tsignals._pool.pool import check_executor
+from tsignals._registry import naming
 from tsignals._registry.connection import Options
 from tsignals._registry.receiver import Background, wrapper_of
 from tsignals._signal import Signal
@@ -225,15 +226,8 @@ class BackgroundReceiver(SameWhenCopied, Background):
     @property
     def portable(self) -> Receiver:
         # The function, whose executor need not be: it stays here.
-        found = self._found()
+        found = naming.follow(self.__module__, self.__qualname__)
         return self if found is self or self._is_bound_in(found) else self.function
-
-    def _found(self) -> object:
-        """What its own name leads to."""
-        found: object = sys.modules.get(self.__module__)
-        for name in self.__qualname__.split("."):
-            found = getattr(found, name, None)
-        return found
 
     def _is_bound_in(self, found: object) -> bool:
         """Whether that is the class method which it has been made."""
@@ -242,12 +236,11 @@ class BackgroundReceiver(SameWhenCopied, Background):
 
     def __reduce__(self) -> str | tuple[object, ...]:
         """By reference, as functions are, where its own name leads to it; else by what it wraps."""
-        if (found := self._found()) is self:
+        if (found := naming.follow(self.__module__, self.__qualname__)) is self:
             return str(self.__qualname__)
-        if self._is_bound_in(found):  # before 3.13 as a method of ours
-            own = cast(types.MethodType, found).__func__
-            path = "__func__" if own is cast(object, self) else "__func__.whole"
-            return operator.attrgetter(path), (found,)
+        if self._is_bound_in(found):
+            # Not by the method: a pickler that takes it to pieces comes here again, without end.
+            return _of_class_method, (self.__module__, self.__qualname__)
         make = functools.partial(
             type(self), executor=self.executor, ordered=self.ordered, retry=self.retry
         )
@@ -292,3 +285,11 @@ class BackgroundMethod(Background):
 def _whole(wrapper: Background | None) -> Background | None:
     """What ``background`` has made, also of a method."""
     return wrapper.whole if isinstance(wrapper, BackgroundMethod) else wrapper
+
+
+def _of_class_method(module: str, path: str) -> Background:
+    """What ``background`` has made of the class method there: what unpickling calls."""
+    importlib.import_module(module)
+    if (found := _whole(wrapper_of(naming.follow(module, path)))) is None:
+        raise pickle.UnpicklingError(f"there is no background receiver {path!r} in {module!r}")
+    return found

@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+import queue
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent import futures
 from typing import Any
 
+from tsignals._base.inbox import Inbox
 from tsignals._base.timeouts import deadline_in, left_until, seconds
 from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.types import Pairs, Receiver
@@ -113,6 +115,9 @@ class Deliveries(list[Pair]):
 def _as_completed(deliveries: Deliveries, timeout: float | None) -> Iterator[Pair]:
     pairs: dict[futures.Future[object], Pair] = {pair[1]: pair for pair in deliveries}
     tasks = [future for future in pairs if isinstance(future, Task)]
+    if not tasks:
+        yield from _as_others_end(list(pairs.values()), timeout)
+        return
     done: Iterator[futures.Future[object]]
     in_worker = any(task._core.works_here() for task in tasks)
     if in_worker and len(tasks) == len(pairs):
@@ -121,6 +126,27 @@ def _as_completed(deliveries: Deliveries, timeout: float | None) -> Iterator[Pai
         done = futures.as_completed(pairs, timeout)
     for future in done:
         yield pairs[future]
+
+
+def _as_others_end(pairs: list[Pair], timeout: float | None) -> Iterator[Pair]:
+    """The same for another executor."""
+    # One that is cancelled has ended. ``concurrent.futures.as_completed`` waits until the executor
+    # comes to it, which may be busy for long.
+    ended: Inbox[int] = Inbox()
+    deadline = deadline_in(timeout)
+    for number, (_, future) in enumerate(pairs):
+        # By number: a future keeps its callbacks, and with itself in one it were a cycle.
+        future.add_done_callback(functools.partial(_put, ended, number))
+    for left in range(len(pairs), 0, -1):
+        try:
+            number = ended.get(timeout=left_until(deadline))
+        except queue.Empty:
+            raise TimeoutError(f"{left} (of {len(pairs)}) futures unfinished") from None
+        yield pairs[number]
+
+
+def _put(ended: Inbox[int], number: int, future: object) -> None:
+    ended.put(number)
 
 
 def _countdown(timeout: float | None) -> Callable[[], float | None]:

@@ -197,6 +197,14 @@ def _get(module: str, path: str) -> object:
     return found
 
 
+def follow(module: str, path: str) -> object:
+    """What a program gets at ``path`` in ``module``, if that is imported and has it."""
+    found: object = sys.modules.get(module)
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
+
+
 def own_name(signal: object) -> str | None:
     """The name that was given to a signal, in one line; a member of an enum may be it."""
     name = stored(signal, "name")
