@@ -79,6 +79,20 @@ class Parcel(Base):
     text: Mapped[str]
 
 
+class Gift(Order):
+    """An order with a table of its own, to which its card refers."""
+
+    __tablename__ = "gifts"
+    id: Mapped[int] = mapped_column(sa.ForeignKey("orders.id"), primary_key=True)
+
+
+class Card(Base):
+    __tablename__ = "cards"
+    gift_id: Mapped[int] = mapped_column(sa.ForeignKey("gifts.id"), primary_key=True)
+    text: Mapped[str]
+    gift: Mapped[Gift] = relationship()
+
+
 @pytest.fixture
 def session() -> Iterator[Session]:
     with installed_session(Base) as session:
@@ -96,7 +110,7 @@ def log(request: pytest.FixtureRequest) -> Iterator[Log]:
             if not isinstance(instance, Order):
                 heard.append((name, instance.text, created))
 
-        for sender in (Line, Note, Receipt, Parcel) if request.param else (None,):
+        for sender in (Line, Note, Receipt, Parcel, Card) if request.param else (None,):
             stack.enter_context(connected(signal, hear, sender=sender))
     with stack:
         yield heard
@@ -110,6 +124,14 @@ def made(session: Session, **children: Any) -> Order:
 
 def updated(text: str) -> Log:
     return [("pre_save", text, False), ("post_save", text, False)]
+
+
+def replaced(old: str, new: str) -> Log:
+    """By one with another key."""
+    return [
+        *(("pre_save", new, True), ("pre_delete", old, None)),
+        *(("post_save", new, True), ("post_delete", old, None)),
+    ]
 
 
 @pytest.mark.parametrize("kind", [Line, Note])
@@ -164,6 +186,47 @@ def test_only_child_that_is_replaced_or_taken_away(
     assert sorted(log, key=str) == sorted(
         [*saves, ("pre_delete", "old", None), ("post_delete", "old", None)], key=str
     )
+
+
+def test_child_of_a_parent_that_has_a_table_of_its_own(session: Session, log: Log) -> None:
+    session.add_all([gift := Gift(id=1), card := Card(gift=gift, text="a")])
+    session.commit()  # which expires the gift
+    log.clear()
+    session.delete(card)
+    session.add(Card(gift=gift, text="b"))
+    session.commit()
+    assert log == updated("b")
+
+
+def test_child_made_anew_for_a_parent_that_gets_another_key(session: Session, log: Log) -> None:
+    order = made(session, notes=[Note(number=1, text="a")])
+    [note] = order.notes
+    assert note.text == "a"
+    log.clear()
+    order.id = 2
+    session.delete(note)
+    order.notes.append(Note(number=1, text="b"))
+    session.flush()
+    assert log == replaced("a", "b")
+
+
+def test_key_of_a_new_child_is_that_of_its_parent_whatever_it_had(
+    session: Session, log: Log
+) -> None:
+    order = made(session, lines=[Line(number=1, text="a")])
+    log.clear()
+    session.delete(order.lines[0])
+    session.add(line := Line(order_id=7, order=order, number=1, text="b"))
+    session.commit()
+    assert log == updated("b")
+    session.add(other := Order(id=2))
+    session.commit()
+    assert line.text == "b"
+    log.clear()
+    session.delete(line)
+    session.add(Line(order_id=1, order=other, number=1, text="c"))
+    session.commit()
+    assert log == replaced("b", "c")
 
 
 def test_who_waits_for_the_commit_hears_of_the_child_in_anothers_place(session: Session) -> None:

@@ -60,18 +60,18 @@ def keys_of(new: Iterable[object], dirty: Iterable[object]) -> dict[State, objec
     for instance in new:
         state = instance_state(instance)
         mapper = state.mapper
-        values = mapper.primary_key_from_instance(instance)
-        if any(value is None for value in values):  # some are expressions, and equal to anything
-            copied = given.get(state, {})
-            for one in mapper.relationships:
-                if one.direction is RelationshipDirection.MANYTOONE:
-                    if (parent := state.dict.get(one.key)) is not None:
+        copied = given.get(state, {})
+        for one in mapper.relationships:
+            if one.direction is RelationshipDirection.MANYTOONE and not one.viewonly:
+                for parent in get_history(instance, one.key, AS_A_FLUSH).added or ():
+                    if parent is not None:
                         copied |= _copied(one, parent)
-            values = tuple(
-                copied.get(column) if value is None else value
-                for column, value in zip(mapper.primary_key, values, strict=True)
-            )
-        keys[state] = mapper.identity_key_from_primary_key(values)
+        own = mapper.primary_key_from_instance(instance)
+        # What is copied replaces what the instance had: a key of an earlier try, say.
+        values = (
+            copied.get(column, value) for column, value in zip(mapper.primary_key, own, strict=True)
+        )
+        keys[state] = mapper.identity_key_from_primary_key(tuple(values))
     return keys
 
 
@@ -91,14 +91,15 @@ def _copied(relationship: RelationshipProperty[object], source: object) -> dict[
     """What ``source`` gives to the columns of those that the relationship joins to it."""
     state = instance_state(source)
     mapper = state.mapper
-    known = {} if state.key is None else dict(zip(mapper.primary_key, state.key[1], strict=True))
+    known: dict[str, object] = {}
+    if state.key is not None:  # an expired instance has nothing else
+        for column, value in zip(mapper.primary_key, state.key[1], strict=True):
+            known[mapper.get_property_by_column(column).key] = value
     found: dict[object, object] = {}
     for column, to in relationship.synchronize_pairs:
-        if column in known:  # the instance may be expired
-            found[to] = known[column]
-        else:
-            with contextlib.suppress(UnmappedColumnError):  # of a table that is not its own
-                found[to] = state.dict.get(mapper.get_property_by_column(column).key)
+        with contextlib.suppress(UnmappedColumnError):  # of a table that is not its own
+            name = mapper.get_property_by_column(column).key
+            found[to] = state.dict.get(name, known.get(name))
     return found
 
 
@@ -132,7 +133,10 @@ def may_orphan(parent: object) -> Relationships:
 
 
 def lost_by(parent: object, is_deleted: bool) -> Iterator[tuple[State, object]]:
-    """What the flush deletes because ``parent`` has let it go, or is deleted itself."""
+    """What the flush deletes because ``parent`` has let it go, or is deleted itself.
+
+    Of new instances, which a parent has had since before a rollback: what it does not insert.
+    """
     for relationship in may_orphan(parent):
         name, owner = relationship.key, relationship.parent.class_
         if is_deleted and relationship.direction is RelationshipDirection.MANYTOMANY:
@@ -140,10 +144,11 @@ def lost_by(parent: object, is_deleted: bool) -> Iterator[tuple[State, object]]:
         history = get_history(parent, name, AS_A_FLUSH)
         whole = is_deleted and relationship.direction is RelationshipDirection.MANYTOONE
         for child in history.sum() if whole else history.deleted or ():
-            if child is None or (state := instance_state(child)).key is None:
+            if child is None:
                 continue
             if not whole and has_parent(owner, child, name):
                 continue
+            state = instance_state(child)
             yield state, child
             if whole or not is_deleted:  # else a flush goes no further
                 for one, _, below, _ in state.mapper.cascade_iterator("delete", state):
