@@ -79,6 +79,34 @@ class Parcel(Base):
     text: Mapped[str]
 
 
+class Box(Base):
+    """Its items have its key in theirs, and so have their parts."""
+
+    __tablename__ = "boxes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    items: Mapped[list["Item"]] = relationship(cascade="all, delete-orphan")
+
+
+class Item(Base):
+    __tablename__ = "items"
+    box_id: Mapped[int] = mapped_column(sa.ForeignKey("boxes.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    parts: Mapped[list["Part"]] = relationship(cascade="all, delete-orphan", back_populates="item")
+
+
+class Part(Base):
+    __tablename__ = "parts"
+    box_id: Mapped[int] = mapped_column(primary_key=True)
+    item: Mapped[Item] = relationship(back_populates="parts")
+    item_number: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    __table_args__ = (
+        sa.ForeignKeyConstraint(["box_id", "item_number"], ["items.box_id", "items.number"]),
+    )
+
+
 class Gift(Order):
     """An order with a table of its own, to which its card refers."""
 
@@ -107,10 +135,10 @@ def log(request: pytest.FixtureRequest) -> Iterator[Log]:
     for name, signal in SIGNALS.items():
 
         def hear(instance: Any, created: bool | None = None, name: str = name, **_: Any) -> None:
-            if not isinstance(instance, Order):
+            if not isinstance(instance, (Order, Box)):
                 heard.append((name, instance.text, created))
 
-        for sender in (Line, Note, Receipt, Parcel, Card) if request.param else (None,):
+        for sender in (Line, Note, Receipt, Parcel, Card, Item, Part) if request.param else (None,):
             stack.enter_context(connected(signal, hear, sender=sender))
     with stack:
         yield heard
@@ -196,6 +224,25 @@ def test_child_of_a_parent_that_has_a_table_of_its_own(session: Session, log: Lo
     session.add(Card(gift=gift, text="b"))
     session.commit()
     assert log == updated("b")
+
+
+@pytest.mark.parametrize("by", ["list", "reference"])
+def test_children_of_children_in_a_list_that_is_replaced(
+    by: str, session: Session, log: Log
+) -> None:
+    session.add(
+        box := Box(id=1, items=[Item(number=1, text="a", parts=[Part(number=1, text="b")])])
+    )
+    session.commit()
+    assert [part.text for item in box.items for part in item.parts] == ["b"]
+    log.clear()
+    if by == "list":
+        box.items = [Item(number=1, text="A", parts=[Part(number=1, text="B")])]
+    else:
+        part = Part(number=1, text="B", item=Item(number=1, text="A"))
+        box.items = [part.item]
+    session.commit()
+    assert sorted(log) == sorted([*updated("A"), *updated("B")])
 
 
 def test_child_made_anew_for_a_parent_that_gets_another_key(session: Session, log: Log) -> None:
