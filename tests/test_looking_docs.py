@@ -47,6 +47,23 @@ def test_trace_of_an_order(tmp_path: Path) -> None:
     assert (tmp_path / "order.json").is_file()
 
 
+OLD = """
+from sqlalchemy.orm import Session, scoped_session
+
+for each in Session, scoped_session:
+    if hasattr(each, "get_one"):
+        del each.get_one
+"""
+
+
+def test_order_in_the_shop_with_what_the_first_releases_of_sqlalchemy_2_have(
+    tmp_path: Path,
+) -> None:
+    [script] = [e.code for e in examples(PAGE) if e.words.get("file") == "one_order.py"]
+    (tmp_path / "one_order.py").write_text(OLD + script, "utf-8")
+    assert shown(run(tmp_path, "one_order.py")) == shown(consoles()[1])
+
+
 def test_pictures_are_small() -> None:
     pictures = re.findall(r"!\[.+\]\((.+\.png)\)", PAGE.read_text("utf-8"))
     assert len(pictures) == 3

@@ -463,6 +463,20 @@ def test_django_project_is_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.once
+def test_signals_that_a_module_has_imported_stand_behind_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the other library is: its path may come before the module's."""
+    pytest.importorskip("blinker")
+    made = 'import blinker\n{0} = blinker.Signal("{0}")\n'
+    (tmp_path / "a_library.py").write_text(made.format("theirs"))
+    (tmp_path / "shop.py").write_text(f"from a_library import theirs\n{made.format('ours')}")
+    monkeypatch.chdir(tmp_path)
+    found = re.findall(r"^\S+  \S+:\d+", mapped("shop"), re.M)
+    assert found == ["shop.ours  shop.py:3", "a_library.theirs  a_library.py:2"]
+
+
+@pytest.mark.once
 def test_django_project_without_apps_of_its_own_shows_what_is_heard(tmp_path: Path) -> None:
     pytest.importorskip("django")
     (tmp_path / "bare.py").write_text(

@@ -177,3 +177,35 @@ def test_orphan_of_a_parent_that_is_deleted_is_announced_before_and_after(
     after = [(event.removeprefix("post_"), *rest) for event, *rest in heard if "post" in event]
     assert sorted(before) == sorted(after)
     assert ("delete", "order") in before
+
+
+@pytest.mark.filterwarnings("ignore:DELETE statement on table")  # it has no row
+@pytest.mark.parametrize("let_go", [take_out, clear, scalar, many_to_one])
+def test_what_was_let_go_before_a_rollback_and_is_added_again_is_not_announced(
+    let_go: Callable[[Order], None], session: Session, heard: Heard
+) -> None:
+    order = Order(
+        name="order",
+        driver=Driver(name="driver"),
+        lines=[Line(name="line")],
+        receipt=Receipt(name="receipt"),
+    )
+    session.add(order)
+    session.flush()
+    children = [order.driver, *order.lines, order.receipt]
+    let_go(order)
+    session.rollback()
+    session.add_all([order, *children])
+    heard.clear()
+    session.flush()
+    written = {
+        name for kind in (Order, Driver, Line, Receipt) for name in session.scalars(names_of(kind))
+    }
+    assert len(written) == 3  # nor does SQLAlchemy write it
+    assert {name for event, name, *_ in heard if event == "pre_save"} == written
+    assert {name for event, name, *_ in heard if event == "post_save"} == written
+    assert not [event for event, *_ in heard if "delete" in event]
+
+
+def names_of(kind: type[Base]) -> sa.Select[tuple[str]]:
+    return sa.select(kind.name)

@@ -79,6 +79,48 @@ class Parcel(Base):
     text: Mapped[str]
 
 
+class Box(Base):
+    """Its items have its key in theirs, and so have their parts."""
+
+    __tablename__ = "boxes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    items: Mapped[list["Item"]] = relationship(cascade="all, delete-orphan")
+
+
+class Item(Base):
+    __tablename__ = "items"
+    box_id: Mapped[int] = mapped_column(sa.ForeignKey("boxes.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    parts: Mapped[list["Part"]] = relationship(cascade="all, delete-orphan", back_populates="item")
+
+
+class Part(Base):
+    __tablename__ = "parts"
+    box_id: Mapped[int] = mapped_column(primary_key=True)
+    item: Mapped[Item] = relationship(back_populates="parts")
+    item_number: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+    __table_args__ = (
+        sa.ForeignKeyConstraint(["box_id", "item_number"], ["items.box_id", "items.number"]),
+    )
+
+
+class Gift(Order):
+    """An order with a table of its own, to which its card refers."""
+
+    __tablename__ = "gifts"
+    id: Mapped[int] = mapped_column(sa.ForeignKey("orders.id"), primary_key=True)
+
+
+class Card(Base):
+    __tablename__ = "cards"
+    gift_id: Mapped[int] = mapped_column(sa.ForeignKey("gifts.id"), primary_key=True)
+    text: Mapped[str]
+    gift: Mapped[Gift] = relationship()
+
+
 @pytest.fixture
 def session() -> Iterator[Session]:
     with installed_session(Base) as session:
@@ -93,10 +135,10 @@ def log(request: pytest.FixtureRequest) -> Iterator[Log]:
     for name, signal in SIGNALS.items():
 
         def hear(instance: Any, created: bool | None = None, name: str = name, **_: Any) -> None:
-            if not isinstance(instance, Order):
+            if not isinstance(instance, (Order, Box)):
                 heard.append((name, instance.text, created))
 
-        for sender in (Line, Note, Receipt, Parcel) if request.param else (None,):
+        for sender in (Line, Note, Receipt, Parcel, Card, Item, Part) if request.param else (None,):
             stack.enter_context(connected(signal, hear, sender=sender))
     with stack:
         yield heard
@@ -110,6 +152,14 @@ def made(session: Session, **children: Any) -> Order:
 
 def updated(text: str) -> Log:
     return [("pre_save", text, False), ("post_save", text, False)]
+
+
+def replaced(old: str, new: str) -> Log:
+    """By one with another key."""
+    return [
+        *(("pre_save", new, True), ("pre_delete", old, None)),
+        *(("post_save", new, True), ("post_delete", old, None)),
+    ]
 
 
 @pytest.mark.parametrize("kind", [Line, Note])
@@ -164,6 +214,66 @@ def test_only_child_that_is_replaced_or_taken_away(
     assert sorted(log, key=str) == sorted(
         [*saves, ("pre_delete", "old", None), ("post_delete", "old", None)], key=str
     )
+
+
+def test_child_of_a_parent_that_has_a_table_of_its_own(session: Session, log: Log) -> None:
+    session.add_all([gift := Gift(id=1), card := Card(gift=gift, text="a")])
+    session.commit()  # which expires the gift
+    log.clear()
+    session.delete(card)
+    session.add(Card(gift=gift, text="b"))
+    session.commit()
+    assert log == updated("b")
+
+
+@pytest.mark.parametrize("by", ["list", "reference"])
+def test_children_of_children_in_a_list_that_is_replaced(
+    by: str, session: Session, log: Log
+) -> None:
+    session.add(
+        box := Box(id=1, items=[Item(number=1, text="a", parts=[Part(number=1, text="b")])])
+    )
+    session.commit()
+    assert [part.text for item in box.items for part in item.parts] == ["b"]
+    log.clear()
+    if by == "list":
+        box.items = [Item(number=1, text="A", parts=[Part(number=1, text="B")])]
+    else:
+        part = Part(number=1, text="B", item=Item(number=1, text="A"))
+        box.items = [part.item]
+    session.commit()
+    assert sorted(log) == sorted([*updated("A"), *updated("B")])
+
+
+def test_child_made_anew_for_a_parent_that_gets_another_key(session: Session, log: Log) -> None:
+    order = made(session, notes=[Note(number=1, text="a")])
+    [note] = order.notes
+    assert note.text == "a"
+    log.clear()
+    order.id = 2
+    session.delete(note)
+    order.notes.append(Note(number=1, text="b"))
+    session.flush()
+    assert log == replaced("a", "b")
+
+
+def test_key_of_a_new_child_is_that_of_its_parent_whatever_it_had(
+    session: Session, log: Log
+) -> None:
+    order = made(session, lines=[Line(number=1, text="a")])
+    log.clear()
+    session.delete(order.lines[0])
+    session.add(line := Line(order_id=7, order=order, number=1, text="b"))
+    session.commit()
+    assert log == updated("b")
+    session.add(other := Order(id=2))
+    session.commit()
+    assert line.text == "b"
+    log.clear()
+    session.delete(line)
+    session.add(Line(order_id=1, order=other, number=1, text="c"))
+    session.commit()
+    assert log == replaced("b", "c")
 
 
 def test_who_waits_for_the_commit_hears_of_the_child_in_anothers_place(session: Session) -> None:

@@ -99,7 +99,7 @@ def send_mail(identity: Identity, **_: object) -> None:
 def write_ledger(identity: Identity, **_: object) -> None:
     """One at a time: the balance is that of the line before, and this order."""
     with sessions.begin() as session:
-        order = session.get_one(Order, identity[1])
+        order = session.scalars(select(Order).where(Order.number == identity[1][0])).one()
         mine = Entry.customer == order.customer
         lines = session.scalar(select(func.count()).where(mine)) or 0
         owed = session.scalar(select(Entry.balance).where(mine).order_by(Entry.line.desc()))

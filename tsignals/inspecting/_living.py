@@ -72,7 +72,7 @@ class Living:
             entry = self._entry(signal, definition, receivers)
             if own:
                 given = single.get(id(signal), len(single))
-                elsewhere = chosen.modules and not _is_made_in(chosen, signal)  # imported there
+                elsewhere = chosen.modules and not _is_made_in(chosen, signal, definition)
                 line = definition[1] or "~", definition[2]
                 first.append((given, bool(elsewhere), *line, entry["name"], entry))
             elif receivers or chosen.everything:
@@ -85,7 +85,7 @@ class Living:
         places = self._places.get(id(signal), [])
         if id(signal) in self._in_modules or any(chosen.has_module(each) for each, _ in places):
             return True
-        return issubclass(type(signal), Signal) and _is_made_in(chosen, signal)
+        return issubclass(type(signal), Signal) and _is_made_in(chosen, signal, definition)
 
     def _foreign_receivers(self, signal: object) -> Iterator[_foreign.Heard]:
         if issubclass(type(signal), self._kinds.get("django", ())):
@@ -130,9 +130,12 @@ class Living:
         }
 
 
-def _is_made_in(chosen: Chosen, signal: object) -> bool:
-    """Whether that is one of the modules; of other libraries' signals nobody knows."""
-    return not isinstance(signal, Signal) or chosen.has_module(shown.made_at(signal)[0])
+def _is_made_in(chosen: Chosen, signal: object, definition: Definition) -> bool:
+    """Whether that is one of the modules, which import others'; also where nobody knows."""
+    if isinstance(signal, Signal):
+        return chosen.has_module(shown.made_at(signal)[0])
+    place, file, _, _ = definition  # of other libraries' signals their source tells
+    return place is None or file is None or chosen.has_module(place[0])
 
 
 def _receivers(signal: Signal) -> Iterator[ReceiverEntry]:

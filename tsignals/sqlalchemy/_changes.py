@@ -5,6 +5,7 @@ All of it is asked without loading anything, as the flush itself does.
 
 import contextlib
 import weakref
+from collections import ChainMap
 from collections.abc import Iterable, Iterator
 
 from sqlalchemy.exc import CircularDependencyError
@@ -52,26 +53,26 @@ def keys_of(new: Iterable[object], dirty: Iterable[object]) -> dict[State, objec
 
     What a relationship refers to gives some of their columns, which the flush copies.
     """
-    given: dict[State, dict[object, object]] = {}
+    copies = Copies()
     for parent in (*dirty, *new):
         for one, child in taken_in(parent):
-            given.setdefault(child, {}).update(_copied(one, parent))
+            copies.note(child, one, parent)
+    for instance in new:
+        state = instance_state(instance)
+        for one in state.mapper.relationships:
+            if one.direction is RelationshipDirection.MANYTOONE and not one.viewonly:
+                for parent in get_history(instance, one.key, AS_A_FLUSH).added or ():
+                    if parent is not None:
+                        copies.note(state, one, parent)
+    copied = copies.made()
     keys: dict[State, object] = {}
     for instance in new:
         state = instance_state(instance)
         mapper = state.mapper
-        values = mapper.primary_key_from_instance(instance)
-        if any(value is None for value in values):  # some are expressions, and equal to anything
-            copied = given.get(state, {})
-            for one in mapper.relationships:
-                if one.direction is RelationshipDirection.MANYTOONE:
-                    if (parent := state.dict.get(one.key)) is not None:
-                        copied |= _copied(one, parent)
-            values = tuple(
-                copied.get(column) if value is None else value
-                for column, value in zip(mapper.primary_key, values, strict=True)
-            )
-        keys[state] = mapper.identity_key_from_primary_key(values)
+        own, found = mapper.primary_key_from_instance(instance), copied.get(state, {})
+        # What is copied replaces what the instance had: a key of an earlier try, say.
+        values = (found.get(n, v) for n, v in zip(key_names(mapper), own, strict=True))
+        keys[state] = mapper.identity_key_from_primary_key(tuple(values))
     return keys
 
 
@@ -87,19 +88,69 @@ def taken_in(parent: object) -> Iterator[tuple[RelationshipProperty[object], Sta
                     yield one, instance_state(child)
 
 
-def _copied(relationship: RelationshipProperty[object], source: object) -> dict[object, object]:
-    """What ``source`` gives to the columns of those that the relationship joins to it."""
-    state = instance_state(source)
-    mapper = state.mapper
-    known = {} if state.key is None else dict(zip(mapper.primary_key, state.key[1], strict=True))
-    found: dict[object, object] = {}
+def key_names(mapper: Mapper[object]) -> list[str]:
+    """The attributes of the primary key."""
+    return [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+
+
+class Copies:
+    """What a flush copies to the keys of instances."""
+
+    def __init__(self) -> None:
+        # To which attribute, from whom, from which of that one's.
+        self._givers: dict[State, list[tuple[str, State, str]]] = {}
+        self._pairs: dict[object, list[tuple[str, str]]] = {}
+
+    def note(
+        self, state: State, relationship: RelationshipProperty[object], source: object
+    ) -> None:
+        """``source`` gives columns to an instance, as the relationship joins them."""
+        giver = instance_state(source)
+        kind = relationship, state.mapper, giver.mapper
+        if kind not in self._pairs:
+            self._pairs[kind] = _joined(*kind)
+        for to, of in self._pairs[kind]:
+            self._givers.setdefault(state, []).append((to, giver, of))
+
+    def made(self) -> dict[State, dict[str, object]]:
+        """The values, by attribute. Who gives may have been given that itself."""
+        found: dict[State, dict[str, object]] = {}
+        seen: set[State] = set()
+        left = list(self._givers)
+        while left:
+            state = left[-1]
+            givers = self._givers[state]
+            if state not in seen:  # first those that give; in a circle nobody is first
+                seen.add(state)
+                left += [one for _, one, _ in givers if one in self._givers and one not in seen]
+                continue
+            left.pop()
+            if state not in found:
+                found[state] = {
+                    to: ChainMap(found.get(one, {}), one.dict, _from_key(one)).get(of)
+                    for to, one, of in givers
+                }
+        return found
+
+
+def _joined(
+    relationship: RelationshipProperty[object], taker: Mapper[object], giver: Mapper[object]
+) -> list[tuple[str, str]]:
+    """Attributes of the key, and those of the giver that they are copied from."""
+    names, pairs = key_names(taker), []
     for column, to in relationship.synchronize_pairs:
-        if column in known:  # the instance may be expired
-            found[to] = known[column]
-        else:
-            with contextlib.suppress(UnmappedColumnError):  # of a table that is not its own
-                found[to] = state.dict.get(mapper.get_property_by_column(column).key)
-    return found
+        with contextlib.suppress(UnmappedColumnError):  # of a table that is not its own
+            name = taker.get_property_by_column(to).key
+            if name in names:
+                pairs.append((name, giver.get_property_by_column(column).key))
+    return pairs
+
+
+def _from_key(state: State) -> dict[str, object]:
+    """An expired instance has nothing else."""
+    if state.key is None:
+        return {}
+    return dict(zip(key_names(state.mapper), state.key[1], strict=True))
 
 
 def is_orphan(state: State) -> bool:
@@ -132,7 +183,10 @@ def may_orphan(parent: object) -> Relationships:
 
 
 def lost_by(parent: object, is_deleted: bool) -> Iterator[tuple[State, object]]:
-    """What the flush deletes because ``parent`` has let it go, or is deleted itself."""
+    """What the flush deletes because ``parent`` has let it go, or is deleted itself.
+
+    Of new instances, which a parent has had since before a rollback: what it does not insert.
+    """
     for relationship in may_orphan(parent):
         name, owner = relationship.key, relationship.parent.class_
         if is_deleted and relationship.direction is RelationshipDirection.MANYTOMANY:
@@ -140,10 +194,11 @@ def lost_by(parent: object, is_deleted: bool) -> Iterator[tuple[State, object]]:
         history = get_history(parent, name, AS_A_FLUSH)
         whole = is_deleted and relationship.direction is RelationshipDirection.MANYTOONE
         for child in history.sum() if whole else history.deleted or ():
-            if child is None or (state := instance_state(child)).key is None:
+            if child is None:
                 continue
             if not whole and has_parent(owner, child, name):
                 continue
+            state = instance_state(child)
             yield state, child
             if whole or not is_deleted:  # else a flush goes no further
                 for one, _, below, _ in state.mapper.cascade_iterator("delete", state):

@@ -174,7 +174,7 @@ class Flush:
         if not states and not modified:
             return []
         doomed = self._doomed(new, dirty)
-        gone = {state.key for state in doomed}
+        gone = {state.key for state in doomed if state.key is not None}
         keys = keys_of(new, dirty) if gone else {}
         found: Changes = []
         for state in by_table(states + by_key(modified)):
@@ -189,7 +189,11 @@ class Flush:
         """What will be deleted, orphans included; in order."""
         new, dirty = self._own(self.session.new), self._own(self.session.dirty)
         doomed = self._doomed(new, dirty)
-        states = [state for state, instance in doomed.items() if heard[type(instance)]]
+        states = [
+            state
+            for state, instance in doomed.items()
+            if state.key is not None and heard[type(instance)]
+        ]
         if not states:
             return []
         added = set(keys_of(new, dirty).values())
@@ -203,7 +207,10 @@ class Flush:
         return [instance for instance in instances if id(instance) in only]
 
     def _doomed(self, new: Iterable[object], dirty: Iterable[object]) -> dict[State, object]:
-        """What will be deleted, by the program or as an orphan; held, for no session does that."""
+        """What will be deleted, by the program or as an orphan; held, for no session does that.
+
+        And what is new, without a key, and will not be inserted: a parent has let it go.
+        """
         session = self.session
         asked_for = {_state(one): one for one in self._own(session.deleted)}
         found = dict(asked_for)
@@ -246,6 +253,8 @@ def _after_update(mapper: object, connection: object, state: State) -> None:
 
 def _after_delete(mapper: object, connection: object, state: State) -> None:
     if not _records or (flush := _flush_of(state)) is None:
+        return
+    if state.key is None:  # never inserted: SQLAlchemy tells of it all the same
         return
     flush.deleted.append(state.obj())
 
