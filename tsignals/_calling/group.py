@@ -19,7 +19,6 @@ from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.sync_receivers import SharedContext
 from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Live, Named, Once, Options, Pairs, Receiver
-from tsignals._calling.watched import awaited
 
 # -- One receiver --
 
@@ -212,7 +211,7 @@ class Group:
                 response = respond(receiver, connection._options, self)
             else:
                 given = receiver, connection._options, self
-                response = awaited(watch, judged, respond, *given)
+                response = watch.awaited(judged, None, None, respond, *given)
                 copy = SharedContext()
                 own = context.run(copy.__enter__)
             made = False
