@@ -173,6 +173,7 @@ OPENS = {
     ("observing", "_registry.naming"),
     ("observing", "_registry.receiver"),
     ("observing", "_signal"),
+    ("sqlalchemy", "_registry.shown"),
     ("testing", "_base.inbox"),
     ("testing", "_base.log"),
     ("testing", "_base.overrides"),
