@@ -174,6 +174,8 @@ OPENS = {
     ("observing", "_registry.receiver"),
     ("observing", "_signal"),
     ("sqlalchemy", "_registry.shown"),
+    ("testing", "_base.event_loops"),
+    ("testing", "_base.identity"),
     ("testing", "_base.inbox"),
     ("testing", "_base.log"),
     ("testing", "_base.overrides"),
@@ -181,7 +183,9 @@ OPENS = {
     ("testing", "_base.events"),
     ("testing", "_base.timeouts"),
     ("testing", "_default"),
+    ("tracing", "_base.event_loops"),
     ("tracing", "_base.events"),
+    ("tracing", "_base.identity"),
     ("tracing", "_base.inbox"),
     ("tracing", "_base.timeouts"),
 }

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from types import FrameType
 
+from tsignals._base.event_loops import current_task
 from tsignals._base.log import show
 
 _OWN_LOCKS = getattr(sys, "_is_gil_enabled", lambda: True)() and sys.version_info >= (3, 12)
@@ -69,11 +70,8 @@ def _formatted(awaited: object) -> list[str]:
 
 
 def _current_coroutine() -> object:
-    """That of the task that runs here, if it is asyncio's; which need not be imported for this."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
-        return None
-    task = asyncio.current_task()
+    """That of the task that runs here, if one does."""
+    task = current_task()
     return None if task is None else task.get_coro()
 
 

@@ -12,9 +12,10 @@ from contextvars import ContextVar
 from typing import Protocol, Self, TypeVar
 
 from tsignals._base.errors import SKIPPED
+from tsignals._base.event_loops import current_task
 from tsignals._base.inbox import go_as_deep_as_put
 from tsignals._base.interrupts import apply_to_all, refuse_if_deep
-from tsignals._calling.tracked_call import Call, Enclosed, current_task
+from tsignals._calling.tracked_call import Call, Enclosed
 from tsignals._calling.waits import announced
 
 R = TypeVar("R")

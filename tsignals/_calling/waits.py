@@ -10,11 +10,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from tsignals._base.event_loops import current_task
 from tsignals._base.inbox import Inbox
 from tsignals._base.interrupts import refuse_if_critical
 from tsignals._base.process import goes_on, here, in_child, notice, page
 from tsignals._base.timeouts import deadline_in, left_until, no_less_than_zero, seconds
-from tsignals._calling.tracked_call import Call, current_task, enclosing
+from tsignals._calling.tracked_call import Call, enclosing
 
 
 class Gate(Protocol):

@@ -1,12 +1,12 @@
 """Executors that run deliveries in the thread of the test."""
 
-import asyncio
 import functools
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
+from tsignals._base.event_loops import loop_runs_here
 from tsignals._base.overrides import TakesDeliveries, Told
 from tsignals.testing._scope import Scope, name_of, name_of_receiver
 
@@ -47,7 +47,7 @@ class LocalDelivery(Future[object]):
         if call is None or not self.set_running_or_notify_cancel():
             return False
         try:
-            result = _in_own_thread(call) if self._is_async and _loop_runs() else call()
+            result = _in_own_thread(call) if self._is_async and loop_runs_here() else call()
         except BaseException as error:  # whatever a receiver raises is its delivery's
             self.set_exception(error)
             if isinstance(error, KeyboardInterrupt):
@@ -70,15 +70,6 @@ class LocalDelivery(Future[object]):
         name = name_of_receiver(self.receiver)
         of = "" if self.signal is None else f" for signal {name_of(self.signal)}"
         return f"<delivery of {name}{of}, {state}>"
-
-
-def _loop_runs() -> bool:
-    """Whether this thread runs an event loop, so that it can run no other."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _in_own_thread(call: Callable[[], object]) -> object:
