@@ -13,13 +13,14 @@ Invariants
         dropped.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db import connections as databases
 
 from tsignals import Deliveries, Prepared
+from tsignals.django._connections import Database
 from tsignals.django._locale import with_locale
 
 
@@ -50,15 +51,6 @@ class Hook:
             prepared.submit()
         else:
             self._prepared.append(prepared)
-
-
-class Database(Protocol):
-    """A connection of Django's."""
-
-    atomic_blocks: "list[object]"
-    autocommit: bool
-    connection: object
-    settings_dict: Mapping[str, object]
 
 
 def waits_for_a_commit(connection: Database) -> bool:

@@ -17,7 +17,7 @@ from django.db import connections as databases
 from django.db.transaction import TransactionManagementError
 
 from tsignals import Retry, background
-from tsignals._base.definition import is_async
+from tsignals._base.definition import behind_partials, is_async
 from tsignals.django._commit import at_commit, check_using, waits_for_a_commit
 from tsignals.django._locale import SentLocale
 
@@ -167,7 +167,7 @@ class Localised:
     __qualname__: str
 
     def __init__(self, function: Receiver) -> None:
-        name = inner(function)
+        name = behind_partials(function)
         named = name if hasattr(name, "__qualname__") else type(name)
         functools.update_wrapper(self, named, updated=())
         self.__wrapped__ = function
@@ -204,10 +204,3 @@ def found_as(thing: Named) -> object:
     for name in thing.__qualname__.split("."):
         found = getattr(found, name, None)
     return found
-
-
-def inner(function: Receiver) -> Receiver:
-    """What a partial is of."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function

@@ -6,12 +6,13 @@ import os
 import sys
 from dataclasses import fields
 from types import CodeType, MethodType
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from tsignals import Retry, Signal
 from tsignals._base.definition import (
     DEEPEST,
     MISSING,
+    behind_partials,
     in_class,
     name_of,
     one_line,
@@ -98,7 +99,7 @@ def _inside(receiver: object) -> object:
     if type(receiver) is MethodType:
         return receiver.__func__
     if issubclass(type(receiver), functools.partial):
-        return functools.partial.__dict__["func"].__get__(receiver)
+        return cast(object, behind_partials(receiver))
     return stored(receiver, "__wrapped__")
 
 

@@ -62,7 +62,7 @@ class Living:
         self._in_modules = {id(each) for each in chosen.held_in_modules()}
         first, rest = [], []
         for signal, definition in looks:
-            own = id(signal) in single or self._is_in(chosen, signal, definition)
+            own = id(signal) in single or self._is_in(chosen, signal)
             if not (own or chosen.modules or chosen.everything):
                 continue
             if isinstance(signal, Signal):
@@ -81,7 +81,7 @@ class Living:
         rest.sort(key=lambda each: each[0])
         return [each[-1] for each in first] + [each[-1] for each in rest]
 
-    def _is_in(self, chosen: Chosen, signal: object, definition: Definition) -> bool:
+    def _is_in(self, chosen: Chosen, signal: object) -> bool:
         places = self._places.get(id(signal), [])
         if id(signal) in self._in_modules or any(chosen.has_module(each) for each, _ in places):
             return True
