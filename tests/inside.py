@@ -400,7 +400,7 @@ def is_made(signal: Signal) -> bool:
 
 def waits_for_receivers() -> Any:
     """Who waits in a ``disconnect``."""
-    return module("_calling.waits").announced
+    return module("_calling.waits").going_on
 
 
 def compiled_functions() -> int:
@@ -575,7 +575,7 @@ ROOMS_OF_SENDS = {
 REGISTRY = file_of("_registry.registry")
 TELLING = {
     "log": Seam("_calling.failures", "write_log"),
-    "send": Seam("_calling.failures", "announce"),
+    "send": Seam("_calling.failures", "send"),
     "failure": Seam("_calling.failures", "Failure"),
 }
 

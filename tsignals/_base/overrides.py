@@ -43,7 +43,7 @@ class TakesDeliveries(Executor):
         raise NotImplementedError
 
 
-class Inside(TakesDeliveries):
+class TakesInside(TakesDeliveries):
     """Another one, with something around the receivers."""
 
     def __init__(self, taker: TakesDeliveries, around: Around) -> None:
@@ -103,5 +103,5 @@ def taker_for(executor: Executor | None, around: Around | None) -> Executor | No
         if executor is None and (default := override.default) is not None:
             return default
         if (taker := override.taker) is not None:
-            return taker if around is None else Inside(taker, around)
+            return taker if around is None else TakesInside(taker, around)
     return None

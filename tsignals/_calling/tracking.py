@@ -16,7 +16,7 @@ from tsignals._base.event_loops import current_task
 from tsignals._base.inbox import go_as_deep_as_put
 from tsignals._base.interrupts import apply_to_all, refuse_if_deep
 from tsignals._calling.tracked_call import Call, Enclosed
-from tsignals._calling.waits import announced
+from tsignals._calling.waits import going_on
 
 R = TypeVar("R")
 
@@ -196,7 +196,7 @@ class Gate:
     def _settle(self) -> None:
         if not self.running:
             self._table.pop(self._key, None)
-        for wait in list(announced):
+        for wait in list(going_on):
             if wait.gate is self:
                 wait.wake.put(None)
 

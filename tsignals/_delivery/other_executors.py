@@ -24,7 +24,7 @@ from tsignals._calling.types import Receiver
 from tsignals._delivery.deliveries import Deliveries
 from tsignals._delivery.delivery import Delivery, GeneralSend, Live, dropped
 from tsignals._delivery.interpreters import Parcel, for_interpreter
-from tsignals._delivery.remote_call import Ended, RemoteCall
+from tsignals._delivery.remote_call import AfterCall, RemoteCall
 from tsignals._delivery.stand_in import StandIn
 from tsignals._pool.lane_ids import LaneId
 from tsignals._pool.pool import check_executor
@@ -81,7 +81,7 @@ def submit_elsewhere(
             future.set_exception(BaseException.with_traceback(error, None))
         if gate is not None:
             gate.enqueue(future)
-        future.add_done_callback(Ended(gate, call, call_there.failed))
+        future.add_done_callback(AfterCall(gate, call, call_there.failed))
         if call_there.watch is not None:
             future.add_done_callback(call_there.watch.done)
         return future

@@ -24,7 +24,7 @@ from tsignals.django._connections import Database
 from tsignals.django._locale import with_locale
 
 
-class Sends(Protocol):
+class Prepares(Protocol):
     """A signal of tsignals, or a view of one."""
 
     @property
@@ -83,7 +83,7 @@ def at_commit(using: object, prepare: Callable[[], Prepared]) -> Deliveries:
 
 
 def after_commit(
-    signal: Sends, sender: object, *, using: str | None = None, **named: object
+    signal: Prepares, sender: object, *, using: str | None = None, **named: object
 ) -> Deliveries:
     """``signal.send_async(sender, **named)``, delivered when the transaction commits.
 
