@@ -142,7 +142,7 @@ def outcome_of(function: Callable[..., _R], *arguments: object) -> Outcome[_R]:
 
 
 def raised_by(function: Callable[..., object], *arguments: object) -> BaseException | None:
-    """Call it likewise; return what it has raised."""
+    """Call foreign code where nobody could take what it raises; return that, or ``None``."""
     try:
         # CPython 3.11 looks for signals after a call with ``*arguments``: here it would be lost.
         function = functools.partial(function, *arguments)

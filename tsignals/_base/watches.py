@@ -100,7 +100,9 @@ class Watch:
     def end_in(
         self, context: Context, response: object, error: BaseException | None, defer: Defer
     ) -> None:
-        """It has ended, likewise; nothing if it was not started, or is over.
+        """It has ended, in ``context``; what interrupts the telling goes to ``defer``.
+
+        Nothing is told if it was not started, or is over.
 
         A ``Pause`` for a response: this attempt has failed, and there will be another.
         """

@@ -141,7 +141,7 @@ async def asend_robust(
     around: Callable[[], Around | None],
     here: bool,
 ) -> Outcomes:
-    """``Signal.asend_robust``, likewise."""
+    """``Signal.asend_robust``; around and here as in ``asend``."""
     mode = "asend_robust"
     later = _async_ones(live)
     outcomes = Outcomes()

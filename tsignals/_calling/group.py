@@ -57,7 +57,7 @@ class Raised:
 
 
 class Reported(Raised):
-    """The same, for the sender to collect: it was reported."""
+    """In place of a response: what the receiver raised, which was reported, for an ``Outcomes``."""
 
 
 def judged(response: object) -> Ended:

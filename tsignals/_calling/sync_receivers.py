@@ -140,7 +140,7 @@ class _SyncCalls(Generic[R]):
 
 
 class _Handed(Generic[R]):
-    """Them, handed to a framework's runner, which may start them once, until it is over."""
+    """Sync receivers handed to a framework's runner: it may start them once, while it runs."""
 
     def __init__(self, calls: _SyncCalls[R], run: Callable[[], R]) -> None:
         self.calls = calls

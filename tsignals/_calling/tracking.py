@@ -125,7 +125,7 @@ class Gate:
     async def call_async(
         self, function: Callable[[], Coroutine[object, object, R]]
     ) -> R | BaseException:
-        """What ``await function()`` gives, likewise."""
+        """What ``await function()`` gives, inside; ``SKIPPED`` where the gate is closed."""
         call = Call(current_task())
         try:
             if self.enter(call):

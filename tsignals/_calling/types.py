@@ -37,7 +37,7 @@ class OnceLike(Protocol):
         ...
 
     async def call_async(self, function: Callable[[], Coroutine[object, object, object]]) -> object:
-        """What ``await function()`` gives, likewise."""
+        """What ``await function()`` gives; ``SKIPPED`` where another send calls it."""
         ...
 
 

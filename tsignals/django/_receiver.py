@@ -33,7 +33,7 @@ Ordered = bool | Callable[..., Hashable]
 
 
 class Arguments(TypedDict):
-    """Those of ``background``."""
+    """The arguments of ``background``."""
 
     executor: Executor | None
     ordered: Ordered
@@ -185,7 +185,7 @@ class Localised:
 
 
 class LocalisedAsync(Localised):
-    """The same for an async function."""
+    """``Localised`` for an async function."""
 
     __wrapped__: Callable[..., Awaitable[object]]
 
