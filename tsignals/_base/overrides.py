@@ -21,7 +21,7 @@ active = observers.active
 """Empty where there can be no override."""
 
 
-class Told(NamedTuple):
+class DeliveryInfo(NamedTuple):
     """What is known of a delivery."""
 
     signal: object
@@ -38,7 +38,7 @@ class TakesDeliveries(Executor):
     around: Around | None = None
     """What the receivers are called inside of."""
 
-    def take(self, call: Callable[[], object], told: Told) -> "Future[object]":
+    def take(self, call: Callable[[], object], info: DeliveryInfo) -> "Future[object]":
         """Run ``call()``, now or later; return its future."""
         raise NotImplementedError
 
@@ -50,8 +50,8 @@ class TakesInside(TakesDeliveries):
         self._taker = taker
         self.around = around
 
-    def take(self, call: Callable[[], object], told: Told) -> "Future[object]":
-        return self._taker.take(call, told)
+    def take(self, call: Callable[[], object], info: DeliveryInfo) -> "Future[object]":
+        return self._taker.take(call, info)
 
 
 class Override:

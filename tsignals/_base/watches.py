@@ -21,7 +21,7 @@ from typing import Any, Self
 from tsignals._base.atomic import comes_first
 from tsignals._base.errors import DeliveryDropped, DeliveryLost
 from tsignals._base.retry import Pause
-from tsignals._base.telling import Left, ObservedSend, What, insist, tell
+from tsignals._base.telling import Left, ObservedSend, OutcomeFields, insist, tell
 
 Defer = Callable[[BaseException], object]
 Ended = tuple[object, BaseException | None, bool]
@@ -76,7 +76,7 @@ class Watch:
     ) -> object:
         """Call ``target`` in place of the receiver, which waits since ``queued_at``."""
         outcome: Ended | None = None
-        starting, ending = iter(self.send.hearers), iter(self.send.hearers)
+        starting, ending = iter(self.send.subscriptions), iter(self.send.subscriptions)
         try:
             self._start(starting, queued_at)
             response = target(**keywords)
@@ -95,7 +95,7 @@ class Watch:
 
     def start_in(self, context: Context, queued_at: float, defer: Defer) -> None:
         """It is about to be called, in ``context``; what interrupts that goes to ``defer``."""
-        insist(_run_in, self.send.hearers, context, self._start, queued_at, defer=defer)
+        insist(_run_in, self.send.subscriptions, context, self._start, queued_at, defer=defer)
 
     def end_in(
         self, context: Context, response: object, error: BaseException | None, defer: Defer
@@ -108,7 +108,7 @@ class Watch:
         """
         what = self._started_at, (response, error, False)
         try:
-            insist(_run_in, self.send.hearers, context, self._end, *what, defer=defer)
+            insist(_run_in, self.send.subscriptions, context, self._end, *what, defer=defer)
         finally:
             del what, response, error  # or a traceback, this frame and the error form a cycle
 
@@ -122,9 +122,9 @@ class Watch:
     ) -> Any:
         """Await ``function(...)`` and tell of that; ``judge``: what a result says."""
         outcome: Ended | None = None
-        ending = iter(self.send.hearers)
+        ending = iter(self.send.subscriptions)
         try:
-            insist(self._start, self.send.hearers, queued_at, defer=defer)
+            insist(self._start, self.send.subscriptions, queued_at, defer=defer)
             result = await function(*arguments)
             outcome = judge(result)
             insist(self._end, ending, self._started_at, outcome, defer=defer)
@@ -159,7 +159,7 @@ class Watch:
             return
         ran = perf_counter() - started
         response, error, cancelled = outcome
-        what: What
+        what: OutcomeFields
         if type(response) is Pause and error is not None:
             self._started_at = None  # what ends it in the pause finds it not begun
             if "retried" in self.send.heard:
@@ -170,7 +170,7 @@ class Watch:
             what = self.attempts, self._queued_seconds, ran, how, error, response
             self._finish(left, "ended", what)
 
-    def _finish(self, left: Left, name: str, what: What) -> None:
+    def _finish(self, left: Left, name: str, what: OutcomeFields) -> None:
         """Be over, and tell; nothing if it is (W2)."""
         if comes_first(self._over, left):
             self.context = None
@@ -182,7 +182,7 @@ class Watch:
     def done(self, future: "Future[object]") -> None:
         """Its future is done: tell how, if nobody has; called once or more."""
         if not self._over:
-            insist(self._done, self.send.hearers, future, self.context)
+            insist(self._done, self.send.subscriptions, future, self.context)
 
     def _done(self, left: Left, future: "Future[object]", context: Context | None) -> None:
         cancelled = future.cancelled()
@@ -210,7 +210,7 @@ class Watch:
 
     def give_up(self, error: BaseException) -> None:
         """It is not taken: it ends without having run."""
-        insist(self._give_up, self.send.hearers, False, error)
+        insist(self._give_up, self.send.subscriptions, False, error)
 
     def _give_up(self, left: Left, cancelled: bool, error: BaseException | None) -> None:
         waited = max(0.0, perf_counter() - self.send.sent_at)

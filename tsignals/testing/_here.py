@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
 from tsignals._base.event_loops import loop_runs_here
-from tsignals._base.overrides import TakesDeliveries, Told
+from tsignals._base.overrides import DeliveryInfo, TakesDeliveries
 from tsignals.testing._scope import Scope, name_of, name_of_receiver
 
 P = ParamSpec("P")
@@ -17,14 +17,14 @@ T = TypeVar("T")
 class LocalDelivery(Future[object]):
     """The delivery of one receiver, as ``tsignals.Delivery``; or a call that was submitted."""
 
-    def __init__(self, call: Callable[[], object], told: Told) -> None:
+    def __init__(self, call: Callable[[], object], info: DeliveryInfo) -> None:
         super().__init__()
-        self.signal: object = told.signal
-        self.sender: object = told.sender
-        self.receiver: object = told.receiver
+        self.signal: object = info.signal
+        self.sender: object = info.sender
+        self.receiver: object = info.receiver
         self._calls = [call]  # who takes it out runs it, or has cancelled it
-        self._is_async = told.is_async
-        self.lane: Hashable = told.lane
+        self._is_async = info.is_async
+        self.lane: Hashable = info.lane
 
     def cancel(self) -> bool:
         """Cancel it, unless it runs or has ended."""
@@ -93,7 +93,7 @@ class LocalExecutor(TakesDeliveries):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """As any executor's."""
         call = functools.partial(fn, *args, **kwargs)
-        return self.take(call, Told(None, None, fn, False, None))  # type: ignore[return-value]
+        return self.take(call, DeliveryInfo(None, None, fn, False, None))  # type: ignore[return-value]
 
 
 class Takes(Scope):
