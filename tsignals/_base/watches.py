@@ -16,17 +16,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from contextvars import Context
 from time import perf_counter
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tsignals._base.atomic import comes_first
 from tsignals._base.errors import DeliveryDropped, DeliveryLost
 from tsignals._base.retry import Pause
 from tsignals._base.telling import Left, ObservedSend, OutcomeFields, insist, tell
 
+R = TypeVar("R")
 Defer = Callable[[BaseException], object]
 Ended = tuple[object, BaseException | None, bool]
 """How a call has ended: a response, or what was raised; and whether it was cancelled."""
-Judge = Callable[[Any], Ended]
 
 
 class Watch:
@@ -114,14 +114,15 @@ class Watch:
 
     async def awaited(
         self,
-        judge: Judge,
+        judge: Callable[[R], Ended],
         queued_at: float | None,
         defer: Defer | None,
-        function: Callable[..., Awaitable[object]],
+        function: Callable[..., Awaitable[R]],
         *arguments: object,
-    ) -> Any:
+    ) -> R:
         """Await ``function(...)`` and tell of that; ``judge``: what a result says."""
         outcome: Ended | None = None
+        result: R | None = None
         ending = iter(self.send.subscriptions)
         try:
             insist(self._start, self.send.subscriptions, queued_at, defer=defer)
@@ -136,8 +137,7 @@ class Watch:
             insist(self._end, ending, self._started_at, outcome, defer=defer)
             raise
         finally:
-            result = None
-            del outcome, arguments, function, judge
+            del outcome, result, arguments, function, judge
 
     def _start(self, left: Left, queued_at: float | None) -> None:
         """The receiver is about to be called, here."""
