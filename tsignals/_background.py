@@ -79,11 +79,8 @@ def background(
 
     Thread safety: from any thread.
     """
-    if function is None:
-        return functools.partial(
-            BackgroundReceiver, executor=executor, ordered=ordered, retry=retry
-        )
-    return BackgroundReceiver(function, executor=executor, ordered=ordered, retry=retry)
+    make = functools.partial(BackgroundReceiver, executor=executor, ordered=ordered, retry=retry)
+    return make if function is None else make(function)
 
 
 Arguments = tuple[object, ...]
@@ -117,7 +114,7 @@ class BackgroundReceiver(SameWhenCopied, Background):
         if is_static:
             function = cast("staticmethod[..., object]", function).__func__
         if not callable(function):
-            raise TypeError(f"background needs a callable, not {type(function).__name__!r}")
+            raise TypeError(f"{self.made_by} needs a callable, not {type(function).__name__!r}")
         if (inner := wrapper_of(function)) is not None:
             raise TypeError(
                 f"{name_of(function)} runs in the background as it is, by {inner.made_by}; pass "
@@ -220,7 +217,7 @@ class BackgroundReceiver(SameWhenCopied, Background):
         return executor_for(executor), send
 
     def __repr__(self) -> str:
-        return f"<background {self.__qualname__}>"
+        return f"<{self.made_by} {self.__qualname__}>"
 
     @property
     def portable(self) -> Receiver:

@@ -10,7 +10,7 @@ import pickle
 import sys
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Protocol, TypedDict, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db import connections as databases
@@ -30,14 +30,6 @@ else:
 
 Receiver = Callable[..., object]
 Ordered = bool | Callable[..., Hashable]
-
-
-class Arguments(TypedDict):
-    """The arguments of ``background``."""
-
-    executor: Executor | None
-    ordered: Ordered
-    retry: Retry | None
 
 
 class Named(Protocol):
@@ -91,10 +83,8 @@ def on_commit(
 
     Thread safety: as ``background``. Where it comes from: ``django.db.transaction.on_commit``.
     """
-    arguments: Arguments = {"executor": executor, "ordered": ordered, "retry": retry}
-    if function is None:
-        return functools.partial(OnCommit, using=using, arguments=arguments)
-    return OnCommit(function, using=using, arguments=arguments)
+    make = functools.partial(OnCommit, using=using, executor=executor, ordered=ordered, retry=retry)
+    return make if function is None else make(function)
 
 
 class OnCommit(Background):
@@ -107,11 +97,17 @@ class OnCommit(Background):
     __wrapped__: Receiver
     function: Receiver
 
-    def __init__(self, function: Receiver, *, using: str | None, arguments: Arguments) -> None:
-        if not callable(function):
-            raise TypeError(f"on_commit needs a callable, not {type(function).__name__!r}")
+    def __init__(
+        self,
+        function: Receiver,
+        *,
+        using: str | None,
+        executor: Executor | None,
+        ordered: Ordered,
+        retry: Retry | None,
+    ) -> None:
+        super().__init__(function, executor=executor, ordered=ordered, retry=retry)
         check_using(using)
-        super().__init__(function, **arguments)
         self._using = using
         self.function = localised(self.function)
 
@@ -150,9 +146,6 @@ class OnCommit(Background):
         if found_as(self) is not self:
             raise pickle.PicklingError(f"cannot pickle {self!r}: it is not found under its name")
         return str(self.__qualname__)
-
-    def __repr__(self) -> str:
-        return f"<on_commit {self.__qualname__}>"
 
 
 def localised(function: Receiver) -> "Localised":
