@@ -93,7 +93,7 @@ def lane_ids_of(pool: WorkerPool) -> Any:
 def values_in_use(pool: WorkerPool) -> list[Any]:
     """Those for which the pool knows a lane."""
     buckets = list(lane_ids_of(pool).values())
-    ids = [known() for bucket in buckets for known in bucket._current().known]
+    ids = [known() for bucket in buckets for known in bucket.ids.get()]
     return [None if lane_id is None else lane_id.value for lane_id in ids]
 
 
@@ -153,8 +153,9 @@ def wait_without_timeout(pool: WorkerPool) -> None:
     core.config = dataclasses.replace(core.config, block_timeout=None)
 
 
-def replace_last_logged_drop(pool: WorkerPool, by: tuple[float, list[Any]]) -> None:
-    core_of(pool).drops._logged = by
+def contest_next_log_of_drops(pool: WorkerPool, successors: list[Any]) -> None:
+    """Have who would log them next enter into this list that they do."""
+    core_of(pool).drops.logged_at.latest.successors = successors
 
 
 def interrupt_next_send(pool: WorkerPool, interrupted: Any) -> None:
@@ -400,7 +401,7 @@ def is_made(signal: Signal) -> bool:
 
 def waits_for_receivers() -> Any:
     """Who waits in a ``disconnect``."""
-    return module("_calling.waits").announced
+    return module("_calling.waits").going_on
 
 
 def compiled_functions() -> int:
@@ -575,7 +576,7 @@ ROOMS_OF_SENDS = {
 REGISTRY = file_of("_registry.registry")
 TELLING = {
     "log": Seam("_calling.failures", "write_log"),
-    "send": Seam("_calling.failures", "announce"),
+    "send": Seam("_calling.failures", "send"),
     "failure": Seam("_calling.failures", "Failure"),
 }
 

@@ -680,6 +680,16 @@ def test_comment_of_a_signal_stands_behind_it(tmp_path: Path, monkeypatch: Any) 
     assert [connections(each)[0]["doc"] for each in (found.one, found.two)] == ["", "What it says."]
 
 
+def test_partial_of_a_background_receiver_runs_there_too() -> None:
+    @background
+    def hears(**named: Any) -> None: ...
+
+    signal = Signal()
+    signal.connect(functools.partial(hears, mail="a"), weak=False)
+    [found] = connections(signal)[0]["receivers"]
+    assert found["runs"] == "background"
+
+
 def test_attribute_of_a_background_function_is_no_part_of_it() -> None:
     def hears(**named: Any) -> None: ...
 

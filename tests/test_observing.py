@@ -1144,7 +1144,7 @@ def test_without_observers_a_send_takes_the_same_steps_as_before_there_were_any(
 def test_few_rooms_of_the_core_know_of_observers() -> None:
     """Here everything that a change of the seam may touch is found."""
     seam = {"_base.observers", "_base.telling", "_base.watches"}
-    seam |= {"_calling.watched", "_delivery.watched"}
+    seam |= {"_delivery.watched"}
     seam |= {"_base.overrides"}  # what tests have otherwise
     using = {module for module in core() if own_imports(module) & seam} - seam
     assert using == {

@@ -961,7 +961,7 @@ def test_of_two_who_would_log_drops_at_once_one_does(dropping: Callable[[], list
                     drop_one(pool)  # too soon to be logged
                 super().append(stamp)
 
-        inside.replace_last_logged_drop(pool, (float("-inf"), Contested()))
+        inside.contest_next_log_of_drops(pool, Contested())
         drop_one(pool)
         assert pool.stats().dropped == 3
         assert len(dropping()) == 1

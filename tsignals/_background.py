@@ -80,11 +80,8 @@ def background(
 
     Thread safety: from any thread.
     """
-    if function is None:
-        return functools.partial(
-            BackgroundReceiver, executor=executor, ordered=ordered, retry=retry
-        )
-    return BackgroundReceiver(function, executor=executor, ordered=ordered, retry=retry)
+    make = functools.partial(BackgroundReceiver, executor=executor, ordered=ordered, retry=retry)
+    return make if function is None else make(function)
 
 
 Arguments = tuple[object, ...]
@@ -118,7 +115,7 @@ class BackgroundReceiver(SameWhenCopied, Background):
         if is_static:
             function = cast("staticmethod[..., object]", function).__func__
         if not callable(function):
-            raise TypeError(f"background needs a callable, not {type(function).__name__!r}")
+            raise TypeError(f"{self.made_by} needs a callable, not {type(function).__name__!r}")
         if (inner := wrapper_of(function)) is not None:
             raise TypeError(
                 f"{name_of(function)} runs in the background as it is, by {inner.made_by}; pass "
@@ -197,7 +194,7 @@ class BackgroundReceiver(SameWhenCopied, Background):
     def _agreed(self) -> HasOptions:
         """What was agreed on for its delivery: also the gate of a connection that is tracked."""
         along = taken_along.get()
-        if along is None or _whole(wrapper_of(along[0])) is not self:
+        if along is None or wrapper_of(along[0]) is not self:
             return self
         taken_along.set(None)  # what this send may run here, in a full pool, has its own
         agreed = _Agreed()
@@ -221,7 +218,7 @@ class BackgroundReceiver(SameWhenCopied, Background):
         return executor_for(executor), send
 
     def __repr__(self) -> str:
-        return f"<background {self.__qualname__}>"
+        return f"<{self.made_by} {self.__qualname__}>"
 
     @property
     def portable(self) -> Receiver:
@@ -232,7 +229,7 @@ class BackgroundReceiver(SameWhenCopied, Background):
     def _is_bound_in(self, found: object) -> bool:
         """Whether that is the class method which it has been made."""
         own = found.__func__ if type(found) is types.MethodType else None
-        return isinstance(own, Background) and _whole(own) is self
+        return isinstance(own, Background) and own.whole is self
 
     def __reduce__(self) -> str | tuple[object, ...]:
         """By reference, as functions are, where its own name leads to it; else by what it wraps."""
@@ -261,35 +258,30 @@ class BackgroundMethod(Background):
 
     def __init__(self, whole: BackgroundReceiver) -> None:
         functools.update_wrapper(self, whole)
-        self.whole = whole
-        self.made_by = whole.made_by
+        self._whole = whole
+
+    @property
+    def whole(self) -> BackgroundReceiver:
+        return self._whole
 
     def __call__(
         self, instance: object, /, *arguments: object, **keywords: object
     ) -> "Future[Any]":
         receiver = types.MethodType(self, instance)
-        return self.whole.deliver(receiver, (instance, *arguments), keywords)
+        return self._whole.deliver(receiver, (instance, *arguments), keywords)
 
     def prepare(self, instance: object, /, *arguments: object, **keywords: object) -> Prepared:
         """As ``BackgroundReceiver.prepare``; ``instance`` is that of the method."""
         receiver = types.MethodType(self, instance)
-        return self.whole.prepare_for(receiver, (instance, *arguments), keywords)
-
-    def refuse(self, verb: str, signal: object, sender: object, named: Named) -> None:
-        self.whole.refuse(verb, signal, sender, named)
+        return self._whole.prepare_for(receiver, (instance, *arguments), keywords)
 
     def __repr__(self) -> str:
-        return repr(self.whole)
-
-
-def _whole(wrapper: Background | None) -> Background | None:
-    """What ``background`` has made, also of a method."""
-    return wrapper.whole if isinstance(wrapper, BackgroundMethod) else wrapper
+        return repr(self._whole)
 
 
 def _of_class_method(module: str, path: str) -> Background:
     """What ``background`` has made of the class method there: what unpickling calls."""
     importlib.import_module(module)
-    if (found := _whole(wrapper_of(naming.follow(module, path)))) is None:
+    if (found := wrapper_of(naming.follow(module, path))) is None:
         raise pickle.UnpicklingError(f"there is no background receiver {path!r} in {module!r}")
     return found

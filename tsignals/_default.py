@@ -5,13 +5,13 @@ from typing import Any
 
 from tsignals._base import overrides
 from tsignals._base.around import Around
+from tsignals._base.atomic import AtomicReference
 from tsignals._pool.config import Config
 from tsignals._pool.pool import WorkerPool, check_executor
 
-# The first entry counts, so that two threads which both find it empty agree on one pool. A change
-# appends to the successors, where the first counts, too: each former one is given to one caller.
-Holder = tuple[list[Executor], "list[Holder]"]
-_holder: Holder = [], []
+# In a list whose first entry counts, so that two threads which find it empty agree on one pool. It
+# is replaced as a whole, so that each former executor is given to one caller.
+_default: AtomicReference[list[Executor]] = AtomicReference([])
 
 
 def get_default_executor() -> "WorkerPool | Any":
@@ -28,17 +28,10 @@ def get_default_executor() -> "WorkerPool | Any":
 
 def default_executor() -> Executor:
     """That of the process, whatever this context has."""
-    executors = _current()[0]
+    executors = _default.get()
     if not executors:
         executors.append(WorkerPool())
     return executors[0]
-
-
-def _current() -> Holder:
-    holder = _holder
-    while holder[1]:  # who has changed it is about to put that in place
-        holder = holder[1][0]
-    return holder
 
 
 def executor_for(executor: Executor | None) -> Executor:
@@ -60,7 +53,7 @@ def around_of(executor: Executor | None) -> Around | None:
 
 def default_config() -> Config | None:
     """What the default pool was made with; ``None``: it is no pool, or was not made yet."""
-    executor = overrides.default_here() or next(iter(_current()[0]), None)
+    executor = overrides.default_here() or next(iter(_default.get()), None)
     return executor._core.config if isinstance(executor, WorkerPool) else None
 
 
@@ -72,13 +65,8 @@ def set_default_executor(executor: Executor | None) -> Executor | None:
 
     Thread safety: from any thread; each former one is returned by one call.
     """
-    global _holder
     check_executor(executor, "the default executor")
-    holder: Holder = [] if executor is None else [executor], []
-    former = _current()
-    while True:
-        former[1].append(holder)
-        if former[1][0] is holder:
-            _holder = holder
-            return next(iter(former[0]), None)
-        former = former[1][0]  # another thread came first
+    while True:  # another thread may come first
+        former = _default.get()
+        if _default.compare_and_set(former, [] if executor is None else [executor]):
+            return next(iter(former), None)

@@ -1,7 +1,7 @@
 """``receiver_failed``: the signal of failures that nobody would see."""
 
 from tsignals._base import overrides
-from tsignals._calling.failures import announced_by
+from tsignals._calling.failures import sent_by
 from tsignals._calling.general import call_each_robust
 from tsignals._calling.outcomes import Failure
 from tsignals._calling.sends import begin
@@ -18,8 +18,8 @@ Its receivers are called where that happens, and none may be async: ``connect`` 
 receiver_failed._registry.refuses_async = True
 
 
-@announced_by
-def _announce(failure: Failure) -> None:
+@sent_by
+def _send(failure: Failure) -> None:
     if failure.signal is receiver_failed:
         return  # of its own receivers, failures are only logged
     heard = receiver_failed.has_listeners(failure.signal)

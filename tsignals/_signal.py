@@ -7,6 +7,7 @@ from types import GenericAlias
 from typing import Self
 
 from tsignals._base import slow
+from tsignals._base.identity import SameWhenCopied
 from tsignals._base.retry import Retry
 from tsignals._calling.general import check_names
 from tsignals._calling.outcomes import Outcomes
@@ -25,7 +26,7 @@ from tsignals._registry.registry import Registry
 from tsignals._view import View
 
 
-class Signal:
+class Signal(SameWhenCopied):
     """Something that senders announce and receivers hear, without knowing each other.
 
     providing_args: names of the values the signal carries; kept for introspection, not enforced.
@@ -281,12 +282,6 @@ class Signal:
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
         return _load, self._address.to_pickle(self)
-
-    def __copy__(self) -> "Signal":
-        return self
-
-    def __deepcopy__(self, memo: object) -> "Signal":
-        return self
 
 
 connecting.sends.update(

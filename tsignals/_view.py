@@ -7,7 +7,7 @@ from tsignals._base.around import Around
 from tsignals._base.identity import SameWhenCopied
 from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.sends import begin
-from tsignals._calling.types import Named, Pairs
+from tsignals._calling.types import Named, Pairs, Sends
 from tsignals._default import around_of, executor_for
 from tsignals._delivery.deliveries import Deliveries
 from tsignals._delivery.delivery import GeneralSend
@@ -19,17 +19,11 @@ from tsignals._registry.receiver import wrapper_of
 from tsignals._registry.registry import Registry
 
 
-class Viewed(Protocol):
+class Viewed(Sends, Protocol):
     """A signal, as its views see it."""
 
     @property
     def _registry(self) -> Registry: ...
-
-    @property
-    def _in_turn(self) -> bool: ...
-
-    @property
-    def _label(self) -> str: ...
 
     @property
     def executor(self) -> Executor | None: ...
@@ -46,7 +40,7 @@ class View(SameWhenCopied):
     __slots__ = ("_executor", "_here", "_signal")
 
     def __init__(
-        self, signal: "Viewed", executor: Executor | None = None, here: bool = False
+        self, signal: Viewed, executor: Executor | None = None, here: bool = False
     ) -> None:
         self._signal = signal
         self._executor = executor

@@ -112,7 +112,7 @@ class _Deliveries(Observer):
 
 
 class _SharedDeliveries(_Deliveries):
-    """The same where several processes write what one of them shows: multiprocess mode.
+    """For multiprocess mode, where several processes write what one of them shows.
 
     Nobody asks this process for its pools then, so a thread writes down their numbers now and
     then. It starts at the first send in each process: one that forks others may have none.

@@ -6,6 +6,7 @@ from typing import Any
 
 from stress.models.explore import Model, Mutant, at_once, replaced, require
 from stress.models.pool import END, Busy, Ordered, at_rest, named_signal
+from tsignals._base.atomic import AtomicReference, Version
 from tsignals._pool import lane_ids
 from tsignals._pool.lane_ids import Bucket, LaneId, LaneIds
 
@@ -123,11 +124,11 @@ def wrong(owner: Any, name: str, by: Any) -> Callable[[], AbstractContextManager
     return lambda: replaced(owner, name, by)
 
 
-def replace_blindly(self: Bucket, ids: Any, known: Any) -> bool:
-    """Put the next ids in place whatever came before them."""
-    following = lane_ids._Ids(known)
-    ids.successors[:] = [following]
-    self.last = following
+def set_blindly(self: AtomicReference[Any], expected: Any, value: Any) -> bool:
+    """Put a value in place whatever came before it."""
+    following = Version(value)
+    self.latest.successors[:] = [following]
+    self.latest = following
     return True
 
 
@@ -151,7 +152,7 @@ def keep_the_dead(self: Bucket, dead: object) -> None:
     """Take no id out."""
 
 
-BLIND = Mutant("replace blindly", wrong(Bucket, "_replace", replace_blindly))
+BLIND = Mutant("set blindly", wrong(AtomicReference, "compare_and_set", set_blindly))
 LOOK = Mutant("look, then put", wrong(lane_ids, "find", find_looking_first))
 LEAVE = Mutant("leave by an equal key", wrong(Bucket, "_leave", leave_by_value))
 KEEP = Mutant("keep the dead", wrong(Bucket, "drop", keep_the_dead), races=False)

@@ -81,6 +81,7 @@ def decide_looking_first(self: Held, claim: Any) -> bool:
 
 def submit_all_the_same(self: Prepared) -> None:
     """Each delivery decides for itself."""
+    assert self._held is not None
     self._held.submit(object())
 
 

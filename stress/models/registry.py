@@ -8,7 +8,7 @@ from typing import Any
 
 from stress.models.explore import Model, Mutant, at_once, replaced, require
 from tsignals import Connection
-from tsignals._base.observers import Hearers, who_observes
+from tsignals._base.observers import Subscriptions, who_observes
 from tsignals._calling import waits
 from tsignals._calling.tracked_call import Call
 from tsignals._calling.tracking import Gate
@@ -193,9 +193,11 @@ def send_send_after_change() -> None:
 Plans = dict[int, Plan]
 
 
-def show_common_first(self: Snapshot, connections: Connections, hearers: Hearers = ()) -> None:
+def show_common_first(
+    self: Snapshot, connections: Connections, subscriptions: Subscriptions = ()
+) -> None:
     """Let the common plan be found before it is known which senders have their own."""
-    self._shown.setdefault(0, (connections, hearers))
+    self._shown.setdefault(0, (connections, subscriptions))
     sort_common_first(self)
     self.built = True
 
@@ -220,9 +222,9 @@ def send_send_sorting() -> None:
 
 def sort_common_first(self: Snapshot) -> Plans:
     """Let the common plan be found before it is known which senders have their own."""
-    connections, hearers = self._shown[0]
-    self._index = Index(connections, hearers)
-    self.fill(self._index.for_all, hearers)
+    connections, subscriptions = self._shown[0]
+    self._index = Index(connections, subscriptions)
+    self.fill(self._index.for_all, subscriptions)
     self.plans = plans = dict.fromkeys(self._index.own, UNBUILT)
     self._sorted = True
     return plans
@@ -288,10 +290,10 @@ def send_send_one_snapshot() -> None:
     at_once(lambda: first.append(heard(signal)), go_on_and_send)
 
 
-def show_last(self: Snapshot, connections: Connections, hearers: Hearers = ()) -> None:
+def show_last(self: Snapshot, connections: Connections, subscriptions: Subscriptions = ()) -> None:
     """Let the last builder decide."""
-    self._shown[0] = connections, hearers
-    self.fill(Index(connections, hearers).for_all, hearers)
+    self._shown[0] = connections, subscriptions
+    self.fill(Index(connections, subscriptions).for_all, subscriptions)
     self.built = True
 
 
@@ -332,10 +334,12 @@ class Hearing(Observer):
         pass
 
 
-def show_to_all(self: Snapshot, connections: Connections, hearers: Hearers = ()) -> None:
+def show_to_all(
+    self: Snapshot, connections: Connections, subscriptions: Subscriptions = ()
+) -> None:
     """Have each builder tell those whom it has found."""
-    connections, _ = self._shown.setdefault(0, (connections, hearers))
-    self.fill(connections, hearers)
+    connections, _ = self._shown.setdefault(0, (connections, subscriptions))
+    self.fill(connections, subscriptions)
     self.built = True
 
 

@@ -103,7 +103,7 @@ async def surrounded_async(
     function: Callable[..., Coroutine[object, object, R]],
     *arguments: object,
 ) -> Outcome[R]:
-    """What ``await function(...)`` gives, or raises, likewise."""
+    """Await ``function(...)`` inside a new context manager; as ``surrounded`` in all else."""
     inside = _Inside(failed)
     try:
         with around(), inside:

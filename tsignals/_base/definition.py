@@ -130,7 +130,7 @@ def for_signal(signal: object) -> str:
 
 
 def of_signal(signal: object) -> str:
-    """Likewise, `` of signal`` and its name."""
+    """`` of signal`` and the name of a signal; nothing where there is none, as with blinker's."""
     return "" if signal is None else f" of signal {name_signal(signal)}"
 
 

@@ -23,7 +23,7 @@ if sys.version_info >= (3, 13):
 else:  # pragma: no cover - measured on a newer CPython
 
     class Inbox(Generic[T]):
-        """The same with a lock, whose timeout holds; released for the one who takes."""
+        """A ``SimpleQueue`` with a lock, whose timeout holds; released for the one who takes."""
 
         __slots__ = ("_items", "_woken")
 

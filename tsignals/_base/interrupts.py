@@ -142,7 +142,7 @@ def outcome_of(function: Callable[..., _R], *arguments: object) -> Outcome[_R]:
 
 
 def raised_by(function: Callable[..., object], *arguments: object) -> BaseException | None:
-    """Call it likewise; return what it has raised."""
+    """Call foreign code where nobody could take what it raises; return that, or ``None``."""
     try:
         # CPython 3.11 looks for signals after a call with ``*arguments``: here it would be lost.
         function = functools.partial(function, *arguments)
@@ -151,7 +151,7 @@ def raised_by(function: Callable[..., object], *arguments: object) -> BaseExcept
         del function, arguments  # as above
 
 
-_awaited: dict[object, Callable[[], object]] = {}
+_unanswered: dict[object, Callable[[], object]] = {}
 """For each answer that a thread waits for: have it wait no more, for nobody is there to answer."""
 
 
@@ -174,19 +174,19 @@ def undisturbed(function: Callable[_P, _R], *arguments: _P.args, **named: _P.kwa
 
     try:
         forked = RuntimeError("the process was forked while a thread was to start")
-        _awaited[answers] = functools.partial(answers.put, forked)
+        _unanswered[answers] = functools.partial(answers.put, forked)
         _thread.start_new_thread(answer, ())  # in C: it takes no lock, and is done or is not
         error = answers.get()
         if error is not None:
             raise error
         return results[0]
     finally:
-        _awaited.pop(answers, None)
+        _unanswered.pop(answers, None)
         del error  # or the traceback, this frame and the error form a cycle
 
 
 def _wait_no_more() -> None:
-    for wake in list(_awaited.values()):
+    for wake in list(_unanswered.values()):
         wake()
 
 

@@ -55,7 +55,7 @@ def log_safely(
 
 
 log_in_thread = functools.partial(log_safely, catch=BaseException)
-"""The same in a thread of ours, in which no signal handler runs, and which nothing may end."""
+"""``log_safely`` for a thread of ours: no signal handler runs there, and nothing may end it."""
 
 
 def log_unless_interrupt(error: BaseException) -> BaseException | None:

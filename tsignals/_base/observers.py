@@ -69,7 +69,7 @@ class Subscription:
             )
 
 
-Hearers = Sequence[Subscription]
+Subscriptions = Sequence[Subscription]
 
 _NOTHING = {name: getattr(Observer, name) for name in vars(Observer) if name[0] != "_"}
 

@@ -21,7 +21,7 @@ active = observers.active
 """Empty where there can be no override."""
 
 
-class Told(NamedTuple):
+class DeliveryInfo(NamedTuple):
     """What is known of a delivery."""
 
     signal: object
@@ -38,20 +38,20 @@ class TakesDeliveries(Executor):
     around: Around | None = None
     """What the receivers are called inside of."""
 
-    def take(self, call: Callable[[], object], told: Told) -> "Future[object]":
+    def take(self, call: Callable[[], object], info: DeliveryInfo) -> "Future[object]":
         """Run ``call()``, now or later; return its future."""
         raise NotImplementedError
 
 
-class Inside(TakesDeliveries):
+class TakesInside(TakesDeliveries):
     """Another one, with something around the receivers."""
 
     def __init__(self, taker: TakesDeliveries, around: Around) -> None:
         self._taker = taker
         self.around = around
 
-    def take(self, call: Callable[[], object], told: Told) -> "Future[object]":
-        return self._taker.take(call, told)
+    def take(self, call: Callable[[], object], info: DeliveryInfo) -> "Future[object]":
+        return self._taker.take(call, info)
 
 
 class Override:
@@ -103,5 +103,5 @@ def taker_for(executor: Executor | None, around: Around | None) -> Executor | No
         if executor is None and (default := override.default) is not None:
             return default
         if (taker := override.taker) is not None:
-            return taker if around is None else Inside(taker, around)
+            return taker if around is None else TakesInside(taker, around)
     return None

@@ -61,19 +61,18 @@ def set_slow_after(seconds: float | None) -> float | None:
     Thread safety: from any thread.
     """
     new = checked(seconds)
-    observer = _default.observer
-    assert isinstance(observer, SlowCalls)
     limit = None if new is None or new == watchdog.NEVER else watchdog.Limit(new)
-    former, observer.limit = observer.limit, limit
+    former, _all_calls.limit = _all_calls.limit, limit
     if former is not None:
         former.is_over = True
     # Again, where another thread has set it meanwhile.
-    while (observer.limit is not None) != observers.is_open(_default):
-        if observer.limit is not None:
+    while (_all_calls.limit is not None) != observers.is_open(_default):
+        if _all_calls.limit is not None:
             observers.open_again(_default)
         else:
             observers.close(_default)
     return None if former is None else former.seconds
 
 
-_default = observers.Subscription(SlowCalls())
+_all_calls = SlowCalls()
+_default = observers.Subscription(_all_calls)

@@ -1,6 +1,5 @@
 """Where other threads and tasks stand: their stacks, read while they run."""
 
-import contextlib
 import re
 import sys
 import threading
@@ -8,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from types import FrameType
 
+from tsignals._base.event_loops import current_task
 from tsignals._base.log import show
 
 _OWN_LOCKS = getattr(sys, "_is_gil_enabled", lambda: True)() and sys.version_info >= (3, 12)
@@ -17,22 +17,24 @@ _THREAD = re.compile(  # a name may stand in between, and have lines of its own
     re.MULTILINE,
 )
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
-_awaited: dict[int, object] = {}
+_waited_for: dict[int, object] = {}
 """By the thread that has an event loop run it, and waits for its end: a coroutine."""
 
 
-@contextlib.contextmanager
-def awaited_here() -> Iterator[None]:
+class ThreadWaits:
     """The thread waits for the task that runs here: what started before that stands where it does.
 
     Its event loop was made for that, so no other is waited for in the thread.
     """
-    thread = threading.get_ident()
-    try:
-        _awaited[thread] = _current_coroutine()
-        yield
-    finally:
-        _awaited.pop(thread, None)
+
+    # No ``contextmanager``: see ``around``.
+
+    def __enter__(self) -> None:
+        self._thread = threading.get_ident()
+        _waited_for[self._thread] = _current_coroutine()
+
+    def __exit__(self, *raised: object) -> None:
+        _waited_for.pop(self._thread, None)
 
 
 class Standing:
@@ -50,7 +52,7 @@ class Standing:
             return suspended
         called = stack_of(self._thread)
         if self._coroutine is None:
-            called += _formatted(_awaited.get(self._thread))
+            called += _formatted(_waited_for.get(self._thread))
         return called
 
     def text(self, most: int = 0) -> str:
@@ -68,11 +70,8 @@ def _formatted(awaited: object) -> list[str]:
 
 
 def _current_coroutine() -> object:
-    """That of the task that runs here, if it is asyncio's; which need not be imported for this."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
-        return None
-    task = asyncio.current_task()
+    """That of the task that runs here, if one does."""
+    task = current_task()
     return None if task is None else task.get_coro()
 
 

@@ -20,20 +20,20 @@ from time import perf_counter
 from tsignals._base.events import Event, being_sent
 from tsignals._base.interrupts import foreign
 from tsignals._base.log import came_by_signal
-from tsignals._base.observers import Hearers, Subscription, active, who_observes
+from tsignals._base.observers import Subscription, Subscriptions, active, who_observes
 
 Left = Iterator[Subscription]
 """Those who are still to be told, each once."""
-Of = tuple[object, type, str, int]
+SendFields = tuple[object, type, str, int]
 """What all events of one send begin with: signal, type of the sender, mode, number."""
-About = tuple[object, type, str, int, object, int | None, tuple[object, ...]]
-"""The same, with receiver, place and receivers."""
-What = tuple[int, float | None, float | None, str | None, BaseException | None, object]
+ReceiverFields = tuple[object, type, str, int, object, int | None, tuple[object, ...]]
+"""What all events of one receiver begin with: the same, and receiver, place, receivers."""
+OutcomeFields = tuple[int, float | None, float | None, str | None, BaseException | None, object]
 """What they end with, after the thread: attempts, seconds in the queue and seconds that it ran,
 outcome, exception, response."""
 
 _new = tuple.__new__  # Event(...) takes twice as long
-_STARTS: What = (0, 0.0, None, None, None, None)
+_STARTS: OutcomeFields = (0, 0.0, None, None, None, None)
 numbers = itertools.count(1)
 """Of sends."""
 
@@ -58,7 +58,7 @@ _here = _Here()
 
 
 @foreign
-def tell(left: Left, name: str, about: About, what: What) -> None:
+def tell(left: Left, name: str, about: ReceiverFields, what: OutcomeFields) -> None:
     """Call that method of all who have it, and are ``left``."""
     thread = _here.thread
     before = thread.inside
@@ -85,7 +85,7 @@ def tell(left: Left, name: str, about: About, what: What) -> None:
 
 def insist(
     function: Callable[..., object],
-    hearers: Iterable[Subscription],
+    subscriptions: Iterable[Subscription],
     *what: object,
     defer: Callable[[BaseException], object] | None = None,
 ) -> None:
@@ -100,7 +100,7 @@ def insist(
     try:
         while True:
             try:
-                left = iter(hearers) if left is None else left
+                left = iter(subscriptions) if left is None else left
                 function(left, *what)
                 break
             except BaseException as raised:
@@ -116,9 +116,11 @@ def insist(
         del interrupt, what  # or the traceback, this frame and the interrupt form a cycle
 
 
-def announce(hearers: Hearers, about: About, sender: object, named: dict[str, object]) -> None:
+def announce(
+    subscriptions: Subscriptions, about: ReceiverFields, sender: object, named: dict[str, object]
+) -> None:
     """Tell that a send starts."""
-    left = iter(hearers)
+    left = iter(subscriptions)
     number = about[3]
     being_sent[number] = sender, named
     try:
@@ -133,13 +135,13 @@ def announce(hearers: Hearers, about: About, sender: object, named: dict[str, ob
 class ObservedSend:
     """One send, as those see it who observe."""
 
-    __slots__ = ("heard", "hearers", "of", "sent_at")
+    __slots__ = ("heard", "of", "sent_at", "subscriptions")
 
     def __init__(self, signal: object, sender: object, mode: str) -> None:
-        self.of: Of = signal, type(sender), mode, next(numbers)
+        self.of: SendFields = signal, type(sender), mode, next(numbers)
         inside = _here.thread.inside
-        self.hearers = [each for each in who_observes(signal) if each not in inside]
-        self.heard = frozenset().union(*[each.methods for each in self.hearers])
+        self.subscriptions = [each for each in who_observes(signal) if each not in inside]
+        self.heard = frozenset().union(*[each.methods for each in self.subscriptions])
         self.sent_at = perf_counter()
 
     def announce(
@@ -147,7 +149,7 @@ class ObservedSend:
     ) -> None:
         """Tell that it starts."""
         if "sent" in self.heard:
-            announce(self.hearers, self.of + (None, None, tuple(receivers)), sender, named)
+            announce(self.subscriptions, self.of + (None, None, tuple(receivers)), sender, named)
 
     @property
     def is_followed(self) -> bool:

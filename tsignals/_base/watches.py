@@ -16,17 +16,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from contextvars import Context
 from time import perf_counter
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tsignals._base.atomic import comes_first
 from tsignals._base.errors import DeliveryDropped, DeliveryLost
 from tsignals._base.retry import Pause
-from tsignals._base.telling import Left, ObservedSend, What, insist, tell
+from tsignals._base.telling import Left, ObservedSend, OutcomeFields, insist, tell
 
+R = TypeVar("R")
 Defer = Callable[[BaseException], object]
 Ended = tuple[object, BaseException | None, bool]
 """How a call has ended: a response, or what was raised; and whether it was cancelled."""
-Judge = Callable[[Any], Ended]
 
 
 class Watch:
@@ -76,7 +76,7 @@ class Watch:
     ) -> object:
         """Call ``target`` in place of the receiver, which waits since ``queued_at``."""
         outcome: Ended | None = None
-        starting, ending = iter(self.send.hearers), iter(self.send.hearers)
+        starting, ending = iter(self.send.subscriptions), iter(self.send.subscriptions)
         try:
             self._start(starting, queued_at)
             response = target(**keywords)
@@ -95,34 +95,37 @@ class Watch:
 
     def start_in(self, context: Context, queued_at: float, defer: Defer) -> None:
         """It is about to be called, in ``context``; what interrupts that goes to ``defer``."""
-        insist(_run_in, self.send.hearers, context, self._start, queued_at, defer=defer)
+        insist(_run_in, self.send.subscriptions, context, self._start, queued_at, defer=defer)
 
     def end_in(
         self, context: Context, response: object, error: BaseException | None, defer: Defer
     ) -> None:
-        """It has ended, likewise; nothing if it was not started, or is over.
+        """It has ended, in ``context``; what interrupts the telling goes to ``defer``.
+
+        Nothing is told if it was not started, or is over.
 
         A ``Pause`` for a response: this attempt has failed, and there will be another.
         """
         what = self._started_at, (response, error, False)
         try:
-            insist(_run_in, self.send.hearers, context, self._end, *what, defer=defer)
+            insist(_run_in, self.send.subscriptions, context, self._end, *what, defer=defer)
         finally:
             del what, response, error  # or a traceback, this frame and the error form a cycle
 
     async def awaited(
         self,
-        judge: Judge,
+        judge: Callable[[R], Ended],
         queued_at: float | None,
         defer: Defer | None,
-        function: Callable[..., Awaitable[object]],
+        function: Callable[..., Awaitable[R]],
         *arguments: object,
-    ) -> Any:
+    ) -> R:
         """Await ``function(...)`` and tell of that; ``judge``: what a result says."""
         outcome: Ended | None = None
-        ending = iter(self.send.hearers)
+        result: R | None = None
+        ending = iter(self.send.subscriptions)
         try:
-            insist(self._start, self.send.hearers, queued_at, defer=defer)
+            insist(self._start, self.send.subscriptions, queued_at, defer=defer)
             result = await function(*arguments)
             outcome = judge(result)
             insist(self._end, ending, self._started_at, outcome, defer=defer)
@@ -134,8 +137,7 @@ class Watch:
             insist(self._end, ending, self._started_at, outcome, defer=defer)
             raise
         finally:
-            result = None
-            del outcome, arguments, function, judge
+            del outcome, result, arguments, function, judge
 
     def _start(self, left: Left, queued_at: float | None) -> None:
         """The receiver is about to be called, here."""
@@ -157,7 +159,7 @@ class Watch:
             return
         ran = perf_counter() - started
         response, error, cancelled = outcome
-        what: What
+        what: OutcomeFields
         if type(response) is Pause and error is not None:
             self._started_at = None  # what ends it in the pause finds it not begun
             if "retried" in self.send.heard:
@@ -168,7 +170,7 @@ class Watch:
             what = self.attempts, self._queued_seconds, ran, how, error, response
             self._finish(left, "ended", what)
 
-    def _finish(self, left: Left, name: str, what: What) -> None:
+    def _finish(self, left: Left, name: str, what: OutcomeFields) -> None:
         """Be over, and tell; nothing if it is (W2)."""
         if comes_first(self._over, left):
             self.context = None
@@ -180,7 +182,7 @@ class Watch:
     def done(self, future: "Future[object]") -> None:
         """Its future is done: tell how, if nobody has; called once or more."""
         if not self._over:
-            insist(self._done, self.send.hearers, future, self.context)
+            insist(self._done, self.send.subscriptions, future, self.context)
 
     def _done(self, left: Left, future: "Future[object]", context: Context | None) -> None:
         cancelled = future.cancelled()
@@ -208,7 +210,7 @@ class Watch:
 
     def give_up(self, error: BaseException) -> None:
         """It is not taken: it ends without having run."""
-        insist(self._give_up, self.send.hearers, False, error)
+        insist(self._give_up, self.send.subscriptions, False, error)
 
     def _give_up(self, left: Left, cancelled: bool, error: BaseException | None) -> None:
         waited = max(0.0, perf_counter() - self.send.sent_at)

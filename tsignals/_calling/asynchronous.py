@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from tsignals._base.around import Around
-from tsignals._base.stacks import awaited_here
+from tsignals._base.stacks import ThreadWaits
 from tsignals._calling.general import call_each, call_each_robust
 from tsignals._calling.group import CollectErrors, Group, RaiseErrors, add, respond
 from tsignals._calling.outcomes import Outcomes
@@ -23,8 +23,6 @@ from tsignals._calling.sync_receivers import SharedContext, call_sync_ones
 from tsignals._calling.types import Live, Named, Pairs, Receiver, Sends
 
 R = TypeVar("R")
-Settled = tuple[list[R], list[Exception]]
-"""What a coroutine gives, in a list, or what it raises."""
 
 
 def _async_ones(live: Live) -> Live:
@@ -52,17 +50,13 @@ def send_robust(live: Live, signal: Sends, sender: object, named: Named) -> Outc
 
 def _run_together(later: Live, each: RaiseErrors) -> Pairs:
     """Await all of ``later``, in a context whose changes are seen here."""
-    runner = async_runner()
-    if runner is None:
-        with SharedContext() as context:
-            return run(Group(each).run, later, context)
 
-    async def in_its_context() -> Settled[Pairs]:
-        # Not in ours: the runner may have put into its own where sync code is to run.
+    async def together() -> Pairs:
+        # Not in that of ``run``: a runner may have put into it where sync code is to run.
         with SharedContext() as context:
-            return await _settled(Group(each).run(later, context))
+            return await Group(each).run(later, context)
 
-    return _result(*runner.run_async(in_its_context))
+    return run(together)
 
 
 def _refuse_running_loop(signal: Sends, verb: str) -> None:
@@ -75,52 +69,39 @@ def _refuse_running_loop(signal: Sends, verb: str) -> None:
 
 def respond_now(receiver: Receiver, arguments: tuple[object, ...], keywords: Named) -> object:
     """The response of an async receiver; variables that it sets are set here."""
-    given = receiver, None, arguments, keywords
-    runner = async_runner()
-    if runner is not None:
 
-        async def settled() -> Settled[object]:  # as such: a runner may look what it is given
-            return await _settled(respond(*given))
+    async def alone() -> object:
+        with ThreadWaits():  # its call started in the thread that waits for this
+            return await respond(receiver, None, arguments, keywords)
 
-        return _result(*runner.run_async(settled))
-    with SharedContext() as context:
-        return run(respond, *given, context=context, settled=_settled_alone)
+    return run(alone)
 
 
-def run(
-    function: Callable[..., Coroutine[object, object, R]],
-    *arguments: object,
-    context: contextvars.Context | None = None,
-    settled: Callable[[Coroutine[object, object, R]], Coroutine[object, object, Settled[R]]]
-    | None = None,
-) -> R:
-    """Await ``function(...)`` on an event loop of its own; the thread's current one stays."""
+def run(function: Callable[[], Coroutine[object, object, R]]) -> R:
+    """Await ``function()`` on an event loop of its own, or by the runner that a framework has set.
+
+    Variables that it sets are set here; the thread's current event loop stays.
+    """
+
+    async def settled() -> tuple[list[R], list[Exception]]:
+        # What it raises is returned: the runner asks its task for a ``repr``, which asks an
+        # exception. That may have none, and the runner would leave its handler of SIGINT behind.
+        try:
+            return [await function()], []
+        except Exception as error:
+            return [], [error]
+
+    if (own := async_runner()) is not None:
+        return _result(*own.run_async(settled))
     if asyncio._get_running_loop() is not None:
         raise RuntimeError(
             "cannot run an async receiver on a thread that runs an event loop; "
             "use await signal.asend(...)"
         )
     # With a factory, the runner sets no event loop.
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        results = runner.run((settled or _settled)(function(*arguments)), context=context)
+    with SharedContext() as context, asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        results = runner.run(settled(), context=context)
     return _result(*results)
-
-
-async def _settled(coroutine: Coroutine[object, object, R]) -> Settled[R]:
-    """What it gives, or raises: the runner asks its task for a ``repr``, which asks an exception.
-
-    That may have none, and the runner would leave its handler of SIGINT behind.
-    """
-    try:
-        return [await coroutine], []
-    except Exception as error:
-        return [], [error]
-
-
-async def _settled_alone(coroutine: Coroutine[object, object, R]) -> Settled[R]:
-    """The same of one receiver, whose call started in the thread that waits for this."""
-    with awaited_here():
-        return await _settled(coroutine)
 
 
 def _result(results: list[R], errors: list[Exception]) -> R:
@@ -148,7 +129,7 @@ async def asend(
         pairs = await call_sync_ones(here, call_each, live, signal, sender, named, around())
     if later:
         with SharedContext() as context:
-            pairs += await _awaited(later, signal, RaiseErrors(signal, sender, named), context)
+            pairs += await _await_all(later, signal, RaiseErrors(signal, sender, named), context)
     return pairs
 
 
@@ -160,7 +141,7 @@ async def asend_robust(
     around: Callable[[], Around | None],
     here: bool,
 ) -> Outcomes:
-    """``Signal.asend_robust``, likewise."""
+    """``Signal.asend_robust``; around and here as in ``asend``."""
     mode = "asend_robust"
     later = _async_ones(live)
     outcomes = Outcomes()
@@ -173,11 +154,11 @@ async def asend_robust(
     if later:
         with SharedContext() as context:
             each = CollectErrors(signal, sender, named, mode)
-            add(outcomes, await _awaited(later, signal, each, context))
+            add(outcomes, await _await_all(later, signal, each, context))
     return outcomes
 
 
-async def _awaited(
+async def _await_all(
     later: Live, signal: Sends, each: RaiseErrors, context: contextvars.Context
 ) -> Pairs:
     """Await the async receivers: side by side, unless the signal has them take turns."""

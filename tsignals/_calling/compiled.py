@@ -32,7 +32,7 @@ from types import MethodType
 from typing import Any, Generic, Protocol, TypeVar
 
 from tsignals._base.interrupts import foreign
-from tsignals._base.observers import Hearers
+from tsignals._base.observers import Subscriptions
 from tsignals._base.telling import announce, numbers
 from tsignals._calling.failures import report
 from tsignals._calling.general import check_names
@@ -59,7 +59,7 @@ class PlanLike(Protocol):
     def kind(self) -> str: ...
 
     @property
-    def hearers(self) -> Hearers: ...
+    def subscriptions(self) -> Subscriptions: ...
 
 
 P = TypeVar("P", bound=Pairs)
@@ -166,7 +166,7 @@ def _keep_in(slot: str, tables: dict[Kind, Table[Caller[P]]]) -> Caller[P]:
     """What a plan has in ``slot`` until it keeps a compiled function there."""
 
     def call(plan: PlanLike, signal: Sends, sender: object, named: Named) -> P:
-        table = tables[plan.kind, bool(plan.hearers)]
+        table = tables[plan.kind, bool(plan.subscriptions)]
         caller = table.find(tuple(named))
         if caller is not table.any_names:  # that would be kept for all names
             setattr(plan, slot, caller)

@@ -13,15 +13,15 @@ from tsignals._base.log import log_safely, log_unless_interrupt, show
 from tsignals._calling.outcomes import Failure
 from tsignals._calling.types import Receiver
 
-_announcers: list[Callable[[Failure], object]] = []
+_senders: list[Callable[[Failure], object]] = []
 
 
-def announced_by(function: Callable[[Failure], object]) -> Callable[[Failure], object]:
+def sent_by(function: Callable[[Failure], object]) -> Callable[[Failure], object]:
     """Have ``function(failure)`` called for each failure, once it is in the log.
 
     That is how the front door, which is above, sends ``receiver_failed``.
     """
-    _announcers.append(function)
+    _senders.append(function)
     return function
 
 
@@ -64,7 +64,7 @@ def report(
     finally:
         if failure is not None:
             try:
-                announce(failure)
+                send(failure)
             except Exception as raised:
                 if log_unless_interrupt(raised) is not None:
                     raise
@@ -107,6 +107,6 @@ def write_log(failure: Failure) -> None:
     )
 
 
-def announce(failure: Failure) -> None:
-    for function in _announcers:
+def send(failure: Failure) -> None:
+    for function in _senders:
         function(failure)

@@ -15,7 +15,7 @@ from tsignals._base.watches import Watch
 from tsignals._calling.failures import report
 from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.tracking import Gate, call_with_gate
-from tsignals._calling.types import Connected, Each, Named, Options, Pairs, Receiver
+from tsignals._calling.types import Connected, Each, Named, OptionsLike, Pairs, Receiver
 
 Catch = type[Exception] | tuple[type[BaseException], ...]
 
@@ -132,14 +132,14 @@ class _Robust:
         report(self.signal, self.sender, receiver, error, self.mode, 0.0, ran, self.named)
 
 
-def with_its_gate(options: Options, receiver: Receiver) -> Receiver:
+def with_its_gate(options: OptionsLike, receiver: Receiver) -> Receiver:
     """What to call for a ``background`` receiver, whose delivery passes the gate, too."""
     if options.gate is None:
         return receiver
     return functools.partial(call_with_gate, options.gate, receiver)
 
 
-def gate_to_come(options: Options) -> Gate | None:
+def gate_to_come(options: OptionsLike) -> Gate | None:
     """The gate that the delivery of a ``background`` receiver passes later."""
     return options.gate if options.wrapped else None
 

@@ -18,8 +18,7 @@ from tsignals._calling.failures import report
 from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.sync_receivers import SharedContext
 from tsignals._calling.tracking import Gate
-from tsignals._calling.types import Live, Named, Once, Options, Pairs, Receiver
-from tsignals._calling.watched import awaited
+from tsignals._calling.types import Live, Named, OnceLike, OptionsLike, Pairs, Receiver
 
 # -- One receiver --
 
@@ -29,7 +28,7 @@ async def respond(
     gate: Gate | None,
     arguments: tuple[object, ...],
     keywords: Named,
-    once: Once | None = None,
+    once: OnceLike | None = None,
 ) -> object:
     """Await the response of an async receiver.
 
@@ -58,7 +57,7 @@ class Raised:
 
 
 class Reported(Raised):
-    """The same, for the sender to collect: it was reported."""
+    """In place of a response: what the receiver raised, which was reported, for an ``Outcomes``."""
 
 
 def judged(response: object) -> Ended:
@@ -74,7 +73,7 @@ class RaiseErrors:
     def __init__(self, signal: object, sender: object, named: Named) -> None:
         self.keywords: Named = {"signal": signal, "sender": sender, **named}
 
-    async def respond(self, receiver: Receiver, options: Options, group: "Group") -> object:
+    async def respond(self, receiver: Receiver, options: OptionsLike, group: "Group") -> object:
         try:
             if options.gate is None and options.once is None:  # mostly: one coroutine less
                 return await receiver(**self.keywords)
@@ -97,7 +96,7 @@ class CollectErrors(RaiseErrors):
         self.named = named
         self.mode = mode
 
-    async def respond(self, receiver: Receiver, options: Options, group: "Group") -> object:
+    async def respond(self, receiver: Receiver, options: OptionsLike, group: "Group") -> object:
         started = time.perf_counter()
         try:
             return await respond(receiver, options.gate, (), self.keywords, options.once)
@@ -212,7 +211,7 @@ class Group:
                 response = respond(receiver, connection._options, self)
             else:
                 given = receiver, connection._options, self
-                response = awaited(watch, judged, respond, *given)
+                response = watch.awaited(judged, None, None, respond, *given)
                 copy = SharedContext()
                 own = context.run(copy.__enter__)
             made = False

@@ -5,16 +5,19 @@ given the plan, as all that a plan calls is, and does without.
 """
 
 from tsignals._base import observers
+from tsignals._base.interrupts import refuse_if_deep
+from tsignals._base.telling import ObservedSend
+from tsignals._base.watches import Watch
 from tsignals._calling.general import call_each, call_each_robust, check_names
 from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.types import Live, Named, Pairs, Sends
-from tsignals._calling.watched import followed
 
 
 def begin(signal: Sends, sender: object, named: Named, mode: str) -> Live:
     """The connections that a send calls which starts now; who observes is told that it does.
 
-    One for an executor is told of where that is given it, unless there is nobody to call.
+    Where they hear what becomes of its receivers, a watch stands for each connection. Of a send
+    into an executor, unless there is nobody to call, ``_delivery.watched`` tells.
     """
     check_names(named)
     live = signal._registry.hearing(sender)
@@ -22,7 +25,16 @@ def begin(signal: Sends, sender: object, named: Named, mode: str) -> Live:
         return live
     if not observers.who_observes(signal):
         return live
-    return followed(live, signal, sender, named, mode)
+    send = ObservedSend(signal, sender, mode)
+    if follow := send.is_followed:
+        refuse_if_deep(60)  # or one might hear that a receiver starts, and not that it ends
+    send.announce(sender, named, [receiver for _, receiver in live])
+    if not follow:
+        return live
+    return [
+        (Watch(send, place, receiver, connection._options), receiver)
+        for place, (connection, receiver) in enumerate(live)
+    ]
 
 
 def send_general(plan: object, signal: Sends, sender: object, named: Named) -> Pairs:

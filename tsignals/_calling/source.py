@@ -111,7 +111,7 @@ _ROBUST_MANY = """
 # Written out, for a call more would show.
 _ANNOUNCE = """
     about = signal, type(sender), mode, next(numbers), None, None, tuple({receivers})
-    announce(plan.hearers, about, sender, named)
+    announce(plan.subscriptions, about, sender, named)
 """
 
 

@@ -140,7 +140,7 @@ class _SyncCalls(Generic[R]):
 
 
 class _Handed(Generic[R]):
-    """Them, handed to a framework's runner, which may start them once, until it is over."""
+    """Sync receivers handed to a framework's runner: it may start them once, while it runs."""
 
     def __init__(self, calls: _SyncCalls[R], run: Callable[[], R]) -> None:
         self.calls = calls
@@ -180,7 +180,7 @@ async def _by_runner(runner: runners.SyncRunner, calls: _SyncCalls[R], run: Call
     calls.task = asyncio.current_task()
     calls.cancelled_before = calls.cancelling()
     try:
-        await _Stopping(calls.stop, _awaited(runner, handed.start))
+        await _Stopping(calls.stop, _as_coroutine(runner, handed.start))
         if calls.cancelling() > calls.cancelled_before:
             raised = calls.interrupt  # the runner has caught it
     except BaseException as error:  # raised below, once the receiver that runs has ended
@@ -208,7 +208,7 @@ async def _by_runner(runner: runners.SyncRunner, calls: _SyncCalls[R], run: Call
         del raised  # or the traceback, this frame and the error form a cycle
 
 
-async def _awaited(runner: runners.SyncRunner, call: Callable[[], None]) -> None:
+async def _as_coroutine(runner: runners.SyncRunner, call: Callable[[], None]) -> None:
     await runner(call)
 
 

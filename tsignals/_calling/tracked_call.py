@@ -1,6 +1,5 @@
 """One running call of a tracked receiver, and which calls a piece of code runs inside of."""
 
-import sys
 import threading
 from collections.abc import Coroutine, Generator
 from contextvars import ContextVar
@@ -73,15 +72,3 @@ class Enclosed(Generator[object, object, R]):
         finally:
             enclosing.reset(token)
             del error  # or the traceback, this frame and the error form a cycle
-
-
-def current_task() -> "asyncio.Task[object] | None":
-    """The task that runs in this thread, if one does."""
-    module = sys.modules.get("asyncio")  # not imported for this: where it is not, no loop runs
-    if module is None:
-        return None
-    try:
-        task: asyncio.Task[object] | None = module.current_task()
-    except RuntimeError:  # no event loop runs in this thread
-        return None
-    return task

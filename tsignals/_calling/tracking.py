@@ -12,10 +12,11 @@ from contextvars import ContextVar
 from typing import Protocol, Self, TypeVar
 
 from tsignals._base.errors import SKIPPED
+from tsignals._base.event_loops import current_task
 from tsignals._base.inbox import go_as_deep_as_put
 from tsignals._base.interrupts import apply_to_all, refuse_if_deep
-from tsignals._calling.tracked_call import Call, Enclosed, current_task
-from tsignals._calling.waits import announced
+from tsignals._calling.tracked_call import Call, Enclosed
+from tsignals._calling.waits import going_on
 
 R = TypeVar("R")
 
@@ -124,7 +125,7 @@ class Gate:
     async def call_async(
         self, function: Callable[[], Coroutine[object, object, R]]
     ) -> R | BaseException:
-        """What ``await function()`` gives, likewise."""
+        """What ``await function()`` gives, inside; ``SKIPPED`` where the gate is closed."""
         call = Call(current_task())
         try:
             if self.enter(call):
@@ -195,7 +196,7 @@ class Gate:
     def _settle(self) -> None:
         if not self.running:
             self._table.pop(self._key, None)
-        for wait in list(announced):
+        for wait in list(going_on):
             if wait.gate is self:
                 wait.wake.put(None)
 

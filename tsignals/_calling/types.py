@@ -29,7 +29,7 @@ def check_ordered(ordered: object) -> Ordered:
     )
 
 
-class Once(Protocol):
+class OnceLike(Protocol):
     """What decides which send calls a receiver that is called once."""
 
     def call(self, gate: Gate | None, function: Receiver, /, **keywords: object) -> object:
@@ -37,11 +37,11 @@ class Once(Protocol):
         ...
 
     async def call_async(self, function: Callable[[], Coroutine[object, object, object]]) -> object:
-        """What ``await function()`` gives, likewise."""
+        """What ``await function()`` gives; ``SKIPPED`` where another send calls it."""
         ...
 
 
-class Options(Protocol):
+class OptionsLike(Protocol):
     """What was agreed on when a receiver was connected, as far as it says how to call it."""
 
     @property
@@ -53,7 +53,7 @@ class Options(Protocol):
     def is_async(self) -> bool: ...
 
     @property
-    def once(self) -> Once | None: ...
+    def once(self) -> OnceLike | None: ...
 
     @property
     def wrapped(self) -> bool:
@@ -65,7 +65,7 @@ class Connected(Protocol):
     """A connection, as those see it who call its receiver."""
 
     @property
-    def _options(self) -> Options: ...
+    def _options(self) -> OptionsLike: ...
 
     @property
     def _watch(self) -> Watch | None:

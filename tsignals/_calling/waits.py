@@ -1,7 +1,7 @@
 """Waiting until a tracked receiver no longer runs, but not for calls that could never end before.
 
-A wait enters itself in ``announced`` and then looks; whoever leaves a gate, or starts a wait that
-may close a cycle in the wait-for graph, removes or adds itself and then wakes those announced.
+A wait enters itself in ``going_on`` and then looks; whoever leaves a gate, or starts a wait that
+may close a cycle in the wait-for graph, removes or adds itself and then wakes those that go on.
 Waking is an ``Inbox.put``, which any thread may do at any point, twice as well as once.
 """
 
@@ -10,14 +10,15 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from tsignals._base.event_loops import current_task
 from tsignals._base.inbox import Inbox
 from tsignals._base.interrupts import refuse_if_critical
 from tsignals._base.process import goes_on, here, in_child, notice, page
 from tsignals._base.timeouts import deadline_in, left_until, no_less_than_zero, seconds
-from tsignals._calling.tracked_call import Call, current_task, enclosing
+from tsignals._calling.tracked_call import Call, enclosing
 
 
-class Gate(Protocol):
+class GateLike(Protocol):
     """A gate, as those see it who wait at it."""
 
     @property
@@ -31,7 +32,7 @@ class Gate(Protocol):
 class _Wait:
     __slots__ = ("enclosing", "gate", "task", "thread", "wake")
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: GateLike) -> None:
         self.gate = gate
         self.thread = threading.get_ident()
         self.enclosing = enclosing.get()
@@ -45,20 +46,20 @@ class _Wait:
 
     def left(self) -> Iterator[Call]:
         """The calls that it has to wait for."""
-        waits = [other for other in list(announced) if other is not self]
+        waits = [other for other in list(going_on) if other is not self]
         for call in list(self.gate.running):
             if _runs_here(call) and not _ends_after(call, self, waits, set()):
                 yield call
 
 
-announced: dict[_Wait, None] = {}
+going_on: dict[_Wait, None] = {}
 """The waits that go on."""
 
 
 def _after_fork() -> None:
     """Who waits below the handler that has forked looks again: nobody else may leave a gate."""
-    waits = list(announced)
-    announced.clear()
+    waits = list(going_on)
+    going_on.clear()
     for wait in waits:
         if wait.thread == threading.get_ident():
             wait.wake.put(None)
@@ -93,7 +94,7 @@ def check_wait(wait: object, tracked: bool) -> None:
     refuse_if_critical("disconnect(wait=...)")
 
 
-def refuse_on_its_loop(gate: Gate) -> None:
+def refuse_on_its_loop(gate: GateLike) -> None:
     """Raise if a wait here would block the event loop that runs what it waits for."""
     own = _Wait(gate)
     for call in own.left():
@@ -104,7 +105,7 @@ def refuse_on_its_loop(gate: Gate) -> None:
             )
 
 
-def wait_for(gates: Iterable[Gate], wait: float | bool) -> None:
+def wait_for(gates: Iterable[GateLike], wait: float | bool) -> None:
     """Close ``gates`` and wait for all of them: ``True`` for ever, else so many seconds.
 
     Raises ``TimeoutError``.
@@ -115,7 +116,7 @@ def wait_for(gates: Iterable[Gate], wait: float | bool) -> None:
         wait_at(gate, deadline, wait)
 
 
-def wait_at(gate: Gate, deadline: float | None, timeout: object) -> None:
+def wait_at(gate: GateLike, deadline: float | None, timeout: object) -> None:
     """Wait until no call is inside but those that cannot end before this wait does.
 
     Raises ``TimeoutError`` at the deadline, when ``timeout`` is over.
@@ -123,7 +124,7 @@ def wait_at(gate: Gate, deadline: float | None, timeout: object) -> None:
     if not page[0]:
         notice()
     wait = _Wait(gate)
-    announced[wait] = None
+    going_on[wait] = None
     try:
         _go_on_with(wait, deadline)
     except queue.Empty:
@@ -132,11 +133,11 @@ def wait_at(gate: Gate, deadline: float | None, timeout: object) -> None:
             "it is disconnected and will not be called again"
         ) from None
     finally:
-        announced.pop(wait, None)
+        going_on.pop(wait, None)
 
 
 def _go_on_with(wait: _Wait, deadline: float | None) -> None:
-    for other in list(announced):
+    for other in list(going_on):
         if other is not wait:
             other.wake.put(None)  # this wait may close a cycle with that one
     while any(wait.left()):

@@ -15,7 +15,6 @@ from tsignals._base.retry import Pause
 from tsignals._base.watches import Ended
 from tsignals._calling.group import respond
 from tsignals._calling.types import Receiver
-from tsignals._calling.watched import awaited
 from tsignals._delivery.awaiting import delivering
 from tsignals._delivery.delivery import GeneralSend, Send, SingleDelivery
 from tsignals._delivery.event_loop import LoopThread
@@ -86,15 +85,13 @@ class AsyncDelivery(SingleDelivery):
 
     def _make_task(self, send: Send, claim: Claim) -> LoopTask:
         """Run it in a task; raises what a task factory of the loop's raises."""
-        main = awaited(
-            None if send.watches is None else send.watches[id(self)],
-            _judged,
-            self._main,
-            send,
-            claim,
-            queued_at=self._waits_since(time.perf_counter()),
-            defer=self._core.state.defer,
-        )
+        if send.watches is None:
+            main = self._main(send, claim)
+        else:
+            queued_at, defer = self._waits_since(time.perf_counter()), self._core.state.defer
+            main = send.watches[id(self)].awaited(
+                _judged, queued_at, defer, self._main, send, claim
+            )
         task: LoopTask | None = None
         try:
             context = send.context.copy()

@@ -34,9 +34,10 @@ async def await_results(deliveries: Collection[Pair]) -> Pairs:
 
 async def _until_done(future: "Future[object]") -> None:
     done = asyncio.Event()
-    with _Called(future, _Waker(asyncio.get_running_loop(), done.set)):
+    waker = _Waker(asyncio.get_running_loop(), done.set)
+    with _Called(future, waker):
         while True:
-            with _waiting(future, done.set):
+            with _waiting(future, waker):
                 await done.wait()
             if future.done():
                 return
@@ -106,13 +107,11 @@ def _refusing_cycles(
     return contextlib.nullcontext()
 
 
-def _waiting(
-    future: "Future[object]", let_go: Callable[[], object]
-) -> contextlib.AbstractContextManager[None]:
+def _waiting(future: "Future[object]", waker: "_Waker") -> contextlib.AbstractContextManager[None]:
     """Around a wait for ``future``, which raises ``RuntimeError`` if it could never end.
 
     On an event loop that a worker runs, what has not started runs first, as in any wait there; but
-    for what nobody has submitted yet. ``let_go`` is called, on the loop, once somebody has.
+    for what nobody has submitted yet. ``waker`` is told once somebody has.
     """
     if not isinstance(future, Task):
         return contextlib.nullcontext()
@@ -121,7 +120,7 @@ def _waiting(
         waiting.help_with(future)
     refusing = _refusing_cycles([future])
     if held or _may_have_to_help(future):
-        return _WaitingForIt(future, refusing, _Waker(asyncio.get_running_loop(), let_go))
+        return _WaitingForIt(future, refusing, waker)
     return refusing
 
 

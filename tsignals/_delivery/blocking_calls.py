@@ -25,9 +25,7 @@ class BlockingCalls(ThreadPoolExecutor):  # asyncio takes no other
 
     def __init__(self, name: str) -> None:
         super().__init__()  # it makes a thread when something is submitted, and here nothing is
-        self._core = Core(
-            checked(None, None, "block", None, f"{name}_blocking", None, (), None, None)
-        )
+        self._core = Core(checked(f"{name}_blocking"))
         lifecycle.register(self, at_exit=False)  # the delivery that waits for a call is waited for
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:

@@ -222,7 +222,7 @@ class Delivery(MayRunAgain):
     def _fail_inside(
         self, again: list[Pause | None], send: Send, started: float, error: BaseException
     ) -> None:
-        """The same for who cannot take what it returns."""
+        """As ``_fail``, for who cannot take what that returns: it is put into ``again``."""
         again.append(self._fail(send, started, error))
 
     def _waits_since(self, started: float) -> float:

@@ -31,9 +31,9 @@ class GeneralDelivery(BatchDelivery):
 
 
 class GeneralBatch(Batch):
-    """Those of one send. What was sent they know, until the last of them has ended.
+    """The deliveries of one send. Each knows what was sent, until it has ended; the batch does not.
 
-    Not the batch: it would let go of that, and run its finalizers, in a worker that counts as idle.
+    It would let go of that, and run its finalizers, in a worker that counts as idle.
     """
 
     __slots__ = ()

@@ -17,14 +17,14 @@ from tsignals._base.errors import DeliveryLost
 from tsignals._base.identity import identity
 from tsignals._base.interrupts import apply_to_all
 from tsignals._base.log import came_by_signal
-from tsignals._base.overrides import TakesDeliveries, Told
+from tsignals._base.overrides import DeliveryInfo, TakesDeliveries
 from tsignals._base.process import notice, page
 from tsignals._calling.tracked_call import Call
 from tsignals._calling.types import Receiver
 from tsignals._delivery.deliveries import Deliveries
 from tsignals._delivery.delivery import Delivery, GeneralSend, Live, dropped
 from tsignals._delivery.interpreters import Parcel, for_interpreter
-from tsignals._delivery.remote_call import Ended, RemoteCall
+from tsignals._delivery.remote_call import AfterCall, RemoteCall
 from tsignals._delivery.stand_in import StandIn
 from tsignals._pool.lane_ids import LaneId
 from tsignals._pool.pool import check_executor
@@ -81,7 +81,7 @@ def submit_elsewhere(
             future.set_exception(BaseException.with_traceback(error, None))
         if gate is not None:
             gate.enqueue(future)
-        future.add_done_callback(Ended(gate, call, call_there.failed))
+        future.add_done_callback(AfterCall(gate, call, call_there.failed))
         if call_there.watch is not None:
             future.add_done_callback(call_there.watch.done)
         return future
@@ -101,8 +101,8 @@ def _submit(
         call.around = executor.around
         lane, of = send.lanes.get(id(options)), identity(owner_of_lane(receiver))
         key = None if lane is None else (of, lane.value) if isinstance(lane, LaneId) else of
-        told = Told(send.signal, send.sender, receiver, options.on_loop, key)
-        return executor.take(call, told)
+        info = DeliveryInfo(send.signal, send.sender, receiver, options.on_loop, key)
+        return executor.take(call, info)
     future = executor.submit(Parcel(call, receiver) if for_interpreter(executor) else call)
     if not (hasattr(future, "add_done_callback") and hasattr(future, "cancel")):
         raise TypeError(

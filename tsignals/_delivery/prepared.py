@@ -52,7 +52,7 @@ class Prepared(SameWhenCopied):
 
     deliveries: Deliveries
     _claims: list[object]
-    _held: "_HeldSend"
+    _held: "_HeldSend | None"  # None: there is nobody to call
 
     def __init__(self) -> None:
         raise TypeError("cannot make a Prepared; signal.prepare(sender, ...) does")
@@ -65,12 +65,14 @@ class Prepared(SameWhenCopied):
         While it waits for room, ``cancel()`` cannot take a sync receiver's delivery back any more.
         """
         refuse_if_deep()
-        claims, claim = self._claims, object()
+        held, claims, claim = self._held, self._claims, object()
+        if held is None:
+            return
         try:
             if comes_first(claims, claim):
-                self._held.submit(claim)
+                held.submit(claim)
         finally:
-            if claims[:1] == [claim] and self._held.is_held():  # interrupted
+            if claims[:1] == [claim] and held.is_held():  # interrupted
                 self._claims = []
 
     def drop(self) -> None:
@@ -79,11 +81,12 @@ class Prepared(SameWhenCopied):
         A ``WorkerPool`` counts them as submitted and dropped.
         """
         refuse_if_deep()
-        apply_to_all(self._drop, [object()])
-        self._held.raise_interrupt()
+        if self._held is not None:
+            apply_to_all(self._drop, [object()])
+            self._held.raise_interrupt()
 
     def _drop(self, claim: object) -> None:
-        if comes_first(self._claims, claim):
+        if self._held is not None and comes_first(self._claims, claim):
             self._held.drop()
 
     # Nobody else has it any more. Whoever decided has done it, or was interrupted. What waits to be
@@ -124,22 +127,8 @@ class _HeldSend(Protocol):
 def prepare_nothing() -> Prepared:
     """What a send to nobody gives."""
     prepared = object.__new__(Prepared)
-    prepared.deliveries, prepared._claims, prepared._held = Deliveries(), [], _Nothing()
+    prepared.deliveries, prepared._claims, prepared._held = Deliveries(), [], None
     return prepared
-
-
-class _Nothing:
-    def submit(self, claim: object) -> None:
-        pass
-
-    def drop(self) -> None:
-        pass
-
-    def is_held(self) -> bool:
-        return False
-
-    def raise_interrupt(self) -> None:
-        pass
 
 
 def _is_never_taken(delivery: object) -> bool:

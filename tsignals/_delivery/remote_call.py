@@ -38,7 +38,7 @@ class RemoteCall:
         self.arguments = send.arguments
         self.keywords = send.keywords_for(send)
         self.context: contextvars.Context | None = send.context.copy()
-        self.failed = Failed(receiver, send, self.context)
+        self.failed = FailureReport(receiver, send, self.context)
         self.call = call
         self.watch = send.watch_for(receiver)
         self.queued_at = time.perf_counter()
@@ -140,7 +140,7 @@ def _kept_from_travelling(error: BaseException) -> str | None:
     return None
 
 
-class Failed:
+class FailureReport:
     """Tells that a receiver has failed elsewhere: whoever hears of it first, and nobody else."""
 
     def __init__(self, receiver: Receiver, send: GeneralSend, context: contextvars.Context) -> None:
@@ -166,10 +166,10 @@ class Failed:
             del raised, about, error  # or the traceback, this frame and the error form a cycle
 
 
-class Ended:
+class AfterCall:
     """What follows when a delivery elsewhere has ended: the gate, and the telling."""
 
-    def __init__(self, gate: Gate | None, call: Call | None, failed: Failed) -> None:
+    def __init__(self, gate: Gate | None, call: Call | None, failed: FailureReport) -> None:
         self.gate = gate
         self.call = call
         self.failed = failed

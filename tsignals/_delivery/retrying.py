@@ -18,9 +18,6 @@ from tsignals._pool.seam import Claim
 from tsignals._pool.state import Mode
 from tsignals._pool.task import Task
 
-Call = Callable[..., object]
-"""Calls a function with arguments: in a context, or just so."""
-
 
 class MayRunAgain(Task):
     """A delivery, as far as it may be run more than once."""
@@ -76,12 +73,13 @@ def pause_after(
     before: Pause | None,
     started: float,
     error: BaseException,
-    call: Call,
+    call: Callable[..., object],
     about: str,
 ) -> Pause | None:
     """What follows an attempt that has raised ``error``; ``None``: it was the last.
 
-    before: what came before it; started: when it did. What ``on`` raises is logged.
+    before: what came before it; started: when it did. call: calls a function with arguments, in
+    the context of the receiver. What ``on`` raises is logged.
     """
     if core.abandoned or core.timer.is_closed or core.state.value.mode > Mode.CLOSING:
         return None  # nobody would run it

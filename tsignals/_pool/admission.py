@@ -68,7 +68,7 @@ def take(
 
 
 def put_back(core: Core, entries: Sequence[Entry], admitted: int) -> None:
-    """The same for what was to run here, and is counted so: it waits after all, over the limit."""
+    """Queue, over the limit, what was to run in this thread and is counted as running there."""
     take(core, entries, admitted, None, state.take_up)
 
 

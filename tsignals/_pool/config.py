@@ -30,17 +30,17 @@ class Config:
 
 
 def checked(
-    max_workers: int | None,
-    max_pending: int | None,
-    overflow: Policy,
-    block_timeout: float | None,
     name: str,
-    initializer: Callable[..., object] | None,
-    initargs: tuple[object, ...],
-    around: Around | None,
-    idle: Callable[[], object] | None,
+    max_workers: int | None = None,
+    max_pending: int | None = None,
+    overflow: Policy = "block",
+    block_timeout: float | None = None,
+    initializer: Callable[..., object] | None = None,
+    initargs: tuple[object, ...] = (),
+    around: Around | None = None,
+    idle: Callable[[], object] | None = None,
 ) -> Config:
-    """The settings, as ``WorkerPool`` takes them.
+    """The settings, as ``WorkerPool`` takes them; by default without a limit.
 
     Raises ``TypeError`` and ``ValueError`` for what cannot be one, and ``RuntimeError`` where no
     pool can be.

@@ -111,7 +111,7 @@ class Core:
         decide: Callable[[Claim], bool] | None = None,
         phase: str = FINISHED,
     ) -> bool:
-        """The same for what is not pending; counts ``change``. ``decide``: see ``Attempt``."""
+        """As ``end``, for what is not pending; counts ``change``. ``decide``: see ``Attempt``."""
         attempt = self.attempt_to_end(task, (how, threading.get_ident()), error, change, phase)
         attempt.decide = decide
         return attempt.carry_out()

@@ -6,10 +6,9 @@ import logging
 import time
 from collections.abc import Iterable
 
+from tsignals._base.atomic import AtomicReference
 from tsignals._base.log import log_safely
 from tsignals._pool.task import Task
-
-Stamp = tuple[float, "list[Stamp]"]  # when, and its successors, as in an AtomicState
 
 SECONDS = 1.0
 """From one line in the log to the next."""
@@ -21,12 +20,12 @@ class Drops:
     Thread safety: every method from any thread; nothing is counted twice, nor left out.
     """
 
-    __slots__ = ("_logged", "_pool", "dropped", "lost")
+    __slots__ = ("_pool", "dropped", "logged_at", "lost")
 
     def __init__(self, pool: str) -> None:
         self._pool = pool
         self.dropped: list[int] = []
-        self._logged: Stamp = (float("-inf"), [])
+        self.logged_at = AtomicReference(float("-inf"))
         self.lost: collections.deque[Task] = collections.deque()
 
     def add(self, count: int) -> None:
@@ -52,21 +51,9 @@ class Drops:
         if not (self.dropped or self.lost):
             return
         log_left(self._pool, "its end", self.take_lost(), "came too late; they are lost")
-        last = stamp = self._logged
-        try:
-            now = time.monotonic()
-            while last[1]:
-                last = last[1][0]
-            if now - last[0] < SECONDS:
-                return
-            stamp = now, []
-            last[1].append(stamp)
-            if last[1][0] is not stamp:
-                return  # of all who would log now, one does
-            self._logged = stamp
-        finally:
-            del last, stamp  # see Keeping in atomic_state
-        self.log()
+        now, last = time.monotonic(), self.logged_at.get()
+        if now - last >= SECONDS and self.logged_at.compare_and_set(last, now):
+            self.log()  # of all who would do so now, one does
 
     def log(self) -> None:
         """Log what is not logged yet."""

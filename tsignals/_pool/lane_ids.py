@@ -8,9 +8,8 @@ An id is held by the deliveries that have it and have not ended, and by their la
 When the last of these has let it go, the callback of the weak reference takes it out.
 
 Lock
-    None. The ids of one receiver whose values have one hash are in a ``Bucket``, as a tuple. Who
-    changes that appends the next tuple to the successors of the current one, and the first in
-    there counts.
+    None. The ids of one receiver whose values have one hash are in a ``Bucket``, as a tuple, which
+    is replaced by compare-and-set.
 
 Invariants
     L1  Of the living ids of one receiver no two have equal values: who adds one has compared its
@@ -25,6 +24,7 @@ import sys
 import weakref
 from collections.abc import Callable, Hashable
 
+from tsignals._base.atomic import AtomicReference
 from tsignals._base.identity import IdentityKey
 
 
@@ -45,66 +45,41 @@ class _Known(weakref.ref[LaneId]):
     bucket: "Bucket"
 
 
-class _Ids:
-    """What is in a bucket at one time."""
-
-    __slots__ = ("known", "successors")
-
-    def __init__(self, known: tuple[_Known, ...]) -> None:
-        self.known = known
-        self.successors: list[_Ids] = []  # the first counts
-
-
 class Bucket:
     """The ids of one receiver whose values have one hash."""
 
-    __slots__ = ("key", "last", "table")
+    __slots__ = ("ids", "key", "table")
 
     def __init__(self, table: "LaneIds", key: Hashable, first: LaneId) -> None:
         self.table = table
         self.key = key
-        self.last = _Ids((self._know(first),))  # where to look for the current one; never past it
+        self.ids: AtomicReference[tuple[_Known, ...]] = AtomicReference((self._know(first),))
 
     def find(self, mine: LaneId) -> LaneId | None:
         """The id of an equal value, else ``mine``; ``None``: the bucket is not in use any more."""
-        while (ids := self._current()).known:
+        while ids := self.ids.get():
             living: list[_Known] = []
-            for known in ids.known:
+            for known in ids:
                 if (found := known()) is not None:
                     if found.value is mine.value or found.value == mine.value:
                         return found
                     living.append(known)
-            if self._replace(ids, (*living, self._know(mine))):
+            if self.ids.compare_and_set(ids, (*living, self._know(mine))):
                 return mine
         self._leave()
         return None
 
     def drop(self, dead: _Known) -> None:
         """Take out an id that is dead; repeated, it does no harm."""
-        while dead in (ids := self._current()).known:
-            self._replace(ids, tuple(known for known in ids.known if known is not dead))
-        if not ids.known:
+        while dead in (ids := self.ids.get()):
+            self.ids.compare_and_set(ids, tuple(known for known in ids if known is not dead))
+        if not ids:
             self._leave()
 
     def _know(self, lane_id: LaneId) -> _Known:
         known = _Known(lane_id, _on_death)
         known.bucket = self
         return known
-
-    def _current(self) -> _Ids:
-        ids = self.last
-        while ids.successors:
-            ids = ids.successors[0]
-        return ids
-
-    def _replace(self, ids: _Ids, known: tuple[_Known, ...]) -> bool:
-        """Have ``known`` succeed ``ids``, unless something else has."""
-        following = _Ids(known)
-        ids.successors.append(following)
-        if ids.successors[0] is not following:
-            return False
-        self.last = following
-        return True
 
     def _leave(self) -> None:
         self.table.pop(IdentityKey(self.key), None)

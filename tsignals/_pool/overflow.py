@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures.thread import BrokenThreadPool
 
 from tsignals._base.errors import DeliveryDropped, PoolClosed, QueueFull
+from tsignals._base.event_loops import loop_runs_here
 from tsignals._base.inbox import Inbox
 from tsignals._base.interrupts import apply_to_all, foreign, refuse_if_critical, refuse_if_deep
 from tsignals._base.log import came_by_signal
@@ -20,7 +21,6 @@ from tsignals._pool.backlog import InSender
 from tsignals._pool.core import Core
 from tsignals._pool.state import FINISH, Blocked, Mode
 from tsignals._pool.task import Entry, Task, admitted_by
-from tsignals._pool.waiting import loop_runs_here
 
 _MOMENTS = [0.0] * 10 + [0.001] * 50
 """Seconds that a sender gives another thread to finish its step, before it drops what is new."""

@@ -113,11 +113,11 @@ class WorkerPool(SameWhenCopied, Executor):
         idle: Callable[[], object] | None = None,
     ) -> None:
         config = checked(
+            thread_name_prefix,
             max_workers,
             max_pending,
             overflow,
             block_timeout,
-            thread_name_prefix,
             initializer,
             initargs,
             around,

@@ -5,7 +5,6 @@ for, it says so, and raises where that closes a cycle: see ``cycles``.
 """
 
 import queue
-import sys
 import threading
 import time
 from collections import deque
@@ -223,9 +222,3 @@ def left_before(task: TaskLike) -> Iterator[tuple[TaskLike, Collection[TaskLike]
     for before in [*task._standing_before(), task]:
         if not before.done():
             yield before, held if before is task else [before] if is_kept_back(before) else ()
-
-
-def loop_runs_here() -> bool:
-    """Whether this thread runs an event loop."""
-    asyncio = sys.modules.get("asyncio")  # where it is not imported, no loop runs
-    return asyncio is not None and asyncio._get_running_loop() is not None

@@ -60,7 +60,7 @@ class Address:
         return found
 
     def to_pickle(self, signal: Labelled) -> tuple[str, str]:
-        """The same; raises ``PicklingError`` where there is none."""
+        """The module and path of ``signal``; raises ``PicklingError`` where it is no attribute."""
         found = self.find(signal)
         if found is None:
             raise pickle.PicklingError(
@@ -83,7 +83,7 @@ class Address:
         return self._made_at() if found is None else ".".join(found)
 
     def exact_label(self, signal: object) -> str:
-        """The same, looking everywhere."""
+        """How to call ``signal`` in ``repr``: as ``label``, but looked for in all modules."""
         return self._label(self.find(signal))
 
     def _place(self, signal: object, kind: type) -> tuple[str, str] | None:

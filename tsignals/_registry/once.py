@@ -127,7 +127,7 @@ class Once:
                         gate.close_after_last()  # once more: that may have been interrupted
 
     async def call_async(self, function: Callable[[], Coroutine[object, object, object]]) -> object:
-        """What ``await function()`` gives, likewise."""
+        """What ``await function()`` gives; ``SKIPPED`` where somebody has claimed it before."""
         claim = OnceClaim()
         begun = False
         try:

@@ -2,7 +2,7 @@
 
 from types import FunctionType
 
-from tsignals._base.observers import Hearers
+from tsignals._base.observers import Subscriptions
 from tsignals._base.retry import Retry
 from tsignals._calling.compiled import (
     BACKGROUND,
@@ -40,7 +40,6 @@ class Plan:
         "connections",
         "count",
         "first",
-        "hearers",
         "kind",
         "other",
         "other_robust",
@@ -48,6 +47,7 @@ class Plan:
         "retries",
         "sender",
         "simple",
+        "subscriptions",
     )
 
     def __init__(self, sender: SenderHold = NOBODY) -> None:
@@ -60,8 +60,8 @@ class Plan:
         self.call: Caller[Pairs] | None = send_general  # None: there is nobody to call
         self.call_robust: Caller[Outcomes] | None = send_robust_general
 
-    def fill(self, connections: Connections, hearers: Hearers = ()) -> None:
-        """Have these connections called from now on; ``hearers``: who observes that.
+    def fill(self, connections: Connections, subscriptions: Subscriptions = ()) -> None:
+        """Have these connections called from now on; ``subscriptions``: who observes that.
 
         Where they hear what becomes of receivers, all goes the general way.
         """
@@ -69,7 +69,7 @@ class Plan:
         self.count = len(connections)
         agreed = [each._options for each in connections if each._options is not PLAIN]
         # Whether a worker has no options to keep, and calls each receiver as it is.
-        self.simple = not hearers and all(
+        self.simple = not subscriptions and all(
             not (options.gate or options.on_loop or options.wrapped or options.once)
             and options.ordered is False
             for options in agreed
@@ -79,10 +79,10 @@ class Plan:
         retries = tuple(each._options.retry for each in connections) if any_retry else ()
         self.retries: tuple[Retry | None, ...] = retries
         self.first = connections[0]._hold if connections else None
-        self.hearers = hearers
+        self.subscriptions = subscriptions
         general = (
-            any(each.follows for each in hearers)
-            or (hearers and not connections)
+            any(each.follows for each in subscriptions)
+            or (subscriptions and not connections)
             # Or there is something to enter, to claim or to await.
             or any(
                 options.gate is not None or options.is_async or options.once is not None
@@ -134,7 +134,7 @@ def _arrange(connections: Connections) -> tuple[str, tuple[object, ...]]:
     return ("siblings", objects) if len(objects) == len(holds) else ("many", holds)
 
 
-def plan_of(sender: object, shown: Connections, hearers: Hearers) -> Plan:
+def plan_of(sender: object, shown: Connections, subscriptions: Subscriptions) -> Plan:
     """The plan of one sender, for which all connections are gone through."""
     sender_id, hold = id(sender), NOBODY
     connections = list[Connection]()
@@ -146,17 +146,17 @@ def plan_of(sender: object, shown: Connections, hearers: Hearers) -> Plan:
             connections.append(each)
             hold = options.sender or NOBODY
     plan = Plan(hold)
-    plan.fill(tuple(connections), hearers)
+    plan.fill(tuple(connections), subscriptions)
     return plan
 
 
 class Index:
     """The connections by the sender that they hear, each with its place in the call order."""
 
-    __slots__ = ("_for_all", "_hearers", "for_all", "own")
+    __slots__ = ("_for_all", "_subscriptions", "for_all", "own")
 
-    def __init__(self, shown: Connections, hearers: Hearers = ()) -> None:
-        self._hearers = hearers
+    def __init__(self, shown: Connections, subscriptions: Subscriptions = ()) -> None:
+        self._subscriptions = subscriptions
         self._for_all: list[tuple[int, Connection]] = []
         self.own: dict[int, list[tuple[int, Connection]]] = {}  # by id of the sender
         for place, each in enumerate(shown):
@@ -174,5 +174,5 @@ class Index:
         # By its object, too: another may have died at this address.
         own = [(place, each) for place, each in self.own[id(sender)] if each.sender is sender]
         plan = Plan(own[0][1]._options.sender or NOBODY) if own else Plan()
-        plan.fill(tuple(each for _, each in sorted(self._for_all + own)), self._hearers)
+        plan.fill(tuple(each for _, each in sorted(self._for_all + own)), self._subscriptions)
         return plan

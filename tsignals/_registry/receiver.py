@@ -101,6 +101,11 @@ class Background:
     retry: Retry | None
 
     @property
+    def whole(self) -> "Background":
+        """What ``background`` has made, where this is but the function of its bound methods."""
+        return self
+
+    @property
     def portable(self) -> Receiver:
         """What is pickled in its place, to be called in another process."""
         return cast(Receiver, self)
@@ -115,7 +120,7 @@ class Background:
 def wrapper_of(receiver: object) -> Background | None:
     """What wraps the function, if ``background`` has made this receiver, or this method's."""
     function = _own_call(receiver)
-    return cast(Background, function) if issubclass(type(function), Background) else None
+    return cast(Background, function).whole if issubclass(type(function), Background) else None
 
 
 def _own_call(receiver: object) -> object:
@@ -169,5 +174,5 @@ def unwrap(receiver: Receiver) -> Receiver:
     if method is not None:
         return MethodType(wrapper.function, method.__self__)
     # An object whose class has it as ``__call__`` is not the wrapper itself.
-    is_its = cast(object, receiver) is wrapper
+    is_its = issubclass(type(receiver), Background)
     return wrapper.function if is_its else MethodType(wrapper.function, receiver)

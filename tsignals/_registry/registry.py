@@ -143,7 +143,7 @@ class Registry:
         return removed if options.once is None or options.once.end() else None
 
     def remove(self, key: Hashable) -> Connection | None:
-        """The same where a call is still to go through its gate."""
+        """Remove what stands under ``key``; its gate stays open, for a call is still to pass it."""
         try:
             return self._connections.pop(key, None)
         finally:
@@ -223,7 +223,7 @@ class Registry:
         return unclaimed(self, self._living)
 
     def _living(self) -> list[Connection]:
-        """These, and those that are claimed; as ``resolve``."""
+        """All whose receivers and senders live, also those that are claimed; as ``resolve``."""
         snapshot = self.current()
         live = snapshot.pinned()
         if len(live) < len(snapshot.shown) and self.current() is not snapshot:

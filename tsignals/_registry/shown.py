@@ -7,6 +7,7 @@ from tsignals._registry.everywhere import registries
 from tsignals._registry.naming import HasAddress
 from tsignals._registry.naming import find_all as find_all
 from tsignals._registry.naming import own_name as own_name
+from tsignals._registry.receiver import wrapper_of as wrapper_of
 from tsignals._registry.registry import Registry
 
 

@@ -5,7 +5,7 @@ when these first send. The first few go through all connections; these are sorte
 when more looks come: where a few sends are followed by a change, that would take longer.
 """
 
-from tsignals._base.observers import Hearers
+from tsignals._base.observers import Subscriptions
 from tsignals._registry.connection import Connection
 from tsignals._registry.plan import UNBUILT, Connections, Index, Plan, plan_of
 
@@ -45,7 +45,7 @@ class Snapshot(Plan):
         # What was given to those who came before, by id of the sender.
         self._looks: list[tuple[int, Plan]] = []
         # Decided by the first setdefault (R3): the connections, in call order, and who observes.
-        self._shown: dict[int, tuple[Connections, Hearers]] = {}
+        self._shown: dict[int, tuple[Connections, Subscriptions]] = {}
         self._members: set[int] = set()  # the ids of the connections, once somebody has asked
         self._kept = 0  # how many connections there are in ``plans``; need not be exact
 
@@ -64,12 +64,12 @@ class Snapshot(Plan):
         """The connections whose receivers and senders live, with these, which do so from now on."""
         return [(each, pin) for each in self.shown if (pin := each._pin()) is not None]
 
-    def show(self, connections: Connections, hearers: Hearers = ()) -> None:
+    def show(self, connections: Connections, subscriptions: Subscriptions = ()) -> None:
         """Decide what this snapshot shows, unless that is decided already; see ``Plan.fill``."""
-        connections, hearers = self._shown.setdefault(0, (connections, hearers))
+        connections, subscriptions = self._shown.setdefault(0, (connections, subscriptions))
         self.empty = not connections
         if not any(each._options.sender_id for each in connections):
-            self.fill(connections, hearers)
+            self.fill(connections, subscriptions)
             self.common = True
         self.built = True
 
@@ -101,11 +101,11 @@ class Snapshot(Plan):
 
     def _sort(self) -> dict[int, Plan]:
         """Sort the connections by their senders; whoever does so meanwhile comes to the same."""
-        connections, hearers = self._shown[0]
-        self._index = index = Index(connections, hearers)
+        connections, subscriptions = self._shown[0]
+        self._index = index = Index(connections, subscriptions)
         self.plans = plans = dict.fromkeys(index.own, UNBUILT)
         # After the plans: where a sender has none, this one holds.
-        self.fill(index.for_all, hearers)
+        self.fill(index.for_all, subscriptions)
         self._sorted = True
         self._looks = []
         return plans

@@ -13,7 +13,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from tsignals.django import _settings
 
 
-class Database(TypedDict, total=False):
+class DatabaseSettings(TypedDict, total=False):
     """What the setting ``DATABASES`` says of one."""
 
     ENGINE: str
@@ -37,7 +37,7 @@ def check_databases(**named: object) -> list[CheckMessage]:
     ]
 
 
-def _small_pool(alias: str, database: Database) -> Iterator[CheckMessage]:
+def _small_pool(alias: str, database: DatabaseSettings) -> Iterator[CheckMessage]:
     pool = (database.get("OPTIONS") or {}).get("pool")
     if not pool or "postg" not in database.get("ENGINE", ""):
         return
@@ -58,7 +58,7 @@ def _small_pool(alias: str, database: Database) -> Iterator[CheckMessage]:
         )
 
 
-def _old_connections(alias: str, database: Database) -> Iterator[CheckMessage]:
+def _old_connections(alias: str, database: DatabaseSettings) -> Iterator[CheckMessage]:
     age = database.get("CONN_MAX_AGE", 0)
     if age != 0:
         yield Warning(

@@ -13,17 +13,18 @@ Invariants
         dropped.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db import connections as databases
 
 from tsignals import Deliveries, Prepared
+from tsignals.django._connections import Database
 from tsignals.django._locale import with_locale
 
 
-class Sends(Protocol):
+class Prepares(Protocol):
     """A signal of tsignals, or a view of one."""
 
     @property
@@ -50,15 +51,6 @@ class Hook:
             prepared.submit()
         else:
             self._prepared.append(prepared)
-
-
-class Database(Protocol):
-    """A connection of Django's."""
-
-    atomic_blocks: "list[object]"
-    autocommit: bool
-    connection: object
-    settings_dict: Mapping[str, object]
 
 
 def waits_for_a_commit(connection: Database) -> bool:
@@ -91,7 +83,7 @@ def at_commit(using: object, prepare: Callable[[], Prepared]) -> Deliveries:
 
 
 def after_commit(
-    signal: Sends, sender: object, *, using: str | None = None, **named: object
+    signal: Prepares, sender: object, *, using: str | None = None, **named: object
 ) -> Deliveries:
     """``signal.send_async(sender, **named)``, delivered when the transaction commits.
 

@@ -42,6 +42,8 @@ class Database(Protocol):
     """Django's object for one database on one thread, connected or not."""
 
     alias: str
+    atomic_blocks: list[object]
+    autocommit: bool
     close_at: float | None
     connection: object
     in_atomic_block: bool

@@ -10,14 +10,14 @@ import pickle
 import sys
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Protocol, TypedDict, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db import connections as databases
 from django.db.transaction import TransactionManagementError
 
 from tsignals import Retry, background
-from tsignals._base.definition import is_async
+from tsignals._base.definition import behind_partials, is_async
 from tsignals.django._commit import at_commit, check_using, waits_for_a_commit
 from tsignals.django._locale import SentLocale
 
@@ -30,14 +30,6 @@ else:
 
 Receiver = Callable[..., object]
 Ordered = bool | Callable[..., Hashable]
-
-
-class Arguments(TypedDict):
-    """Those of ``background``."""
-
-    executor: Executor | None
-    ordered: Ordered
-    retry: Retry | None
 
 
 class Named(Protocol):
@@ -91,10 +83,8 @@ def on_commit(
 
     Thread safety: as ``background``. Where it comes from: ``django.db.transaction.on_commit``.
     """
-    arguments: Arguments = {"executor": executor, "ordered": ordered, "retry": retry}
-    if function is None:
-        return functools.partial(OnCommit, using=using, arguments=arguments)
-    return OnCommit(function, using=using, arguments=arguments)
+    make = functools.partial(OnCommit, using=using, executor=executor, ordered=ordered, retry=retry)
+    return make if function is None else make(function)
 
 
 class OnCommit(Background):
@@ -107,11 +97,17 @@ class OnCommit(Background):
     __wrapped__: Receiver
     function: Receiver
 
-    def __init__(self, function: Receiver, *, using: str | None, arguments: Arguments) -> None:
-        if not callable(function):
-            raise TypeError(f"on_commit needs a callable, not {type(function).__name__!r}")
+    def __init__(
+        self,
+        function: Receiver,
+        *,
+        using: str | None,
+        executor: Executor | None,
+        ordered: Ordered,
+        retry: Retry | None,
+    ) -> None:
+        super().__init__(function, executor=executor, ordered=ordered, retry=retry)
         check_using(using)
-        super().__init__(function, **arguments)
         self._using = using
         self.function = localised(self.function)
 
@@ -151,9 +147,6 @@ class OnCommit(Background):
             raise pickle.PicklingError(f"cannot pickle {self!r}: it is not found under its name")
         return str(self.__qualname__)
 
-    def __repr__(self) -> str:
-        return f"<on_commit {self.__qualname__}>"
-
 
 def localised(function: Receiver) -> "Localised":
     """``function``, called with the language and the time zone of the send."""
@@ -167,7 +160,7 @@ class Localised:
     __qualname__: str
 
     def __init__(self, function: Receiver) -> None:
-        name = inner(function)
+        name = behind_partials(function)
         named = name if hasattr(name, "__qualname__") else type(name)
         functools.update_wrapper(self, named, updated=())
         self.__wrapped__ = function
@@ -185,7 +178,7 @@ class Localised:
 
 
 class LocalisedAsync(Localised):
-    """The same for an async function."""
+    """``Localised`` for an async function."""
 
     __wrapped__: Callable[..., Awaitable[object]]
 
@@ -204,10 +197,3 @@ def found_as(thing: Named) -> object:
     for name in thing.__qualname__.split("."):
         found = getattr(found, name, None)
     return found
-
-
-def inner(function: Receiver) -> Receiver:
-    """What a partial is of."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function

@@ -26,7 +26,7 @@ ARGUMENTS = {
 """The keys of ``TSIGNALS``, and the arguments of ``WorkerPool`` that they are."""
 
 Arguments = dict[str, Any]
-"""Those of ``WorkerPool``."""
+"""Arguments of ``WorkerPool``."""
 
 _made: list[Arguments] = []
 """What the default pool was last made from; its only entry."""

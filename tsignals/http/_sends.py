@@ -62,7 +62,7 @@ class Sends:
             _log_failed_send(signal, named)
 
     async def asend(self, signal: Signal, named: Mapping[str, object]) -> None:
-        """The same by ``asend_robust``, which is never in the background."""
+        """As ``send``, by ``asend_robust``, which is never in the background."""
         try:
             await signal.asend_robust(self.sender, **named)
         except Exception:

@@ -6,18 +6,20 @@ import os
 import sys
 from dataclasses import fields
 from types import CodeType, MethodType
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from tsignals import Retry, Signal
 from tsignals._base.definition import (
     DEEPEST,
     MISSING,
+    behind_partials,
     in_class,
     name_of,
     one_line,
     stored,
 )
 from tsignals._base.log import show
+from tsignals._registry.shown import wrapper_of
 from tsignals.observing import signal_name
 
 ReceiverEntry = TypedDict(
@@ -97,7 +99,7 @@ def _inside(receiver: object) -> object:
     if type(receiver) is MethodType:
         return receiver.__func__
     if issubclass(type(receiver), functools.partial):
-        return functools.partial.__dict__["func"].__get__(receiver)
+        return cast(object, behind_partials(receiver))
     return stored(receiver, "__wrapped__")
 
 
@@ -168,25 +170,7 @@ def shown_uid(uid: object) -> str | None:
     return None if uid is None else one_line(uid if isinstance(uid, str) else show(uid))
 
 
-_RUNS = {
-    "BackgroundReceiver": "background",
-    "BackgroundMethod": "background",
-    "OnCommit": "on_commit",
-}
-"""What our wrappers are called in a map, by the names of their classes."""
-
-
-def wrapper_of(receiver: object) -> object:
-    """What ``background`` or an ``on_commit`` of ours has made of a function; ``None`` else."""
-    wrapper = receiver.__func__ if type(receiver) is MethodType else receiver
-    kind = type(wrapper)
-    ours = kind.__module__.startswith("tsignals.") and kind.__name__ in _RUNS
-    if not ours:
-        return None
-    return wrapper.whole if kind.__name__ == "BackgroundMethod" else wrapper  # type: ignore[attr-defined]
-
-
 def runs(receiver: object) -> str | None:
     """What of ours has wrapped the receiver, if anything has."""
     wrapper = wrapper_of(receiver)
-    return None if wrapper is None else _RUNS[type(wrapper).__name__]
+    return None if wrapper is None else wrapper.made_by

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from tsignals._base.definition import MISSING, is_async
+from tsignals._registry.shown import wrapper_of
 from tsignals.inspecting._entries import (
     ReceiverEntry,
     agreed,
@@ -21,7 +22,6 @@ from tsignals.inspecting._entries import (
     sender_name,
     shown_uid,
     where_is,
-    wrapper_of,
 )
 
 NOBODY = object()

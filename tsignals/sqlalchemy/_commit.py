@@ -11,14 +11,16 @@ from tsignals import Deliveries, Prepared
 from tsignals.sqlalchemy._waiting import hold
 
 
-class Sends(Protocol):
+class Prepares(Protocol):
     """A signal of tsignals, or a view of one."""
 
     @property
     def prepare(self) -> Callable[..., Prepared]: ...
 
 
-def after_commit(session: object, /, signal: Sends, sender: object, **named: object) -> Deliveries:
+def after_commit(
+    session: object, /, signal: Prepares, sender: object, **named: object
+) -> Deliveries:
     """Send in the background, once ``session`` has committed.
 
     Receivers, context and executor are those of this call, as with ``signal.send_async``, and the

@@ -76,18 +76,6 @@ class OnCommit(Background):
     made_by = "on_commit"
     gives_identity = True  # in place of what must not leave the session's thread
 
-    def __init__(
-        self,
-        function: Function,
-        *,
-        executor: Executor | None = None,
-        ordered: Ordered = False,
-        retry: Retry | None = None,
-    ) -> None:
-        if not callable(function):
-            raise TypeError(f"on_commit needs a callable, not {type(function).__name__!r}")
-        super().__init__(function, executor=executor, ordered=ordered, retry=retry)
-
     def deliver(
         self, receiver: Function, arguments: tuple[object, ...], keywords: dict[str, object]
     ) -> "Future[object]":
@@ -125,9 +113,6 @@ class OnCommit(Background):
                 "use send, or after_commit(session, signal, sender, ...)"
             )
         refuse_instances(signal, {"sender": sender, **named})
-
-    def __repr__(self) -> str:
-        return f"<on_commit {self.__qualname__}>"
 
 
 def _at_commit(

@@ -8,18 +8,15 @@ would use the session at once, which SQLAlchemy refuses.
 """
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from types import FunctionType, MethodType
-from typing import TypeVar, cast
+from types import FunctionType
+from typing import TypeVar
 
 from sqlalchemy.util import await_only
 
-from tsignals import Connection, Signal, background
-
-_one = background(print)
-Background, BackgroundMethod = type(_one), type(_one.__get__(_one).__func__)  # type: ignore[attr-defined]
+from tsignals import Connection, Signal
+from tsignals._registry.shown import wrapper_of
 
 
 class ModelSignal(Signal):
@@ -45,30 +42,15 @@ class ModelSignal(Signal):
                 f"the senders of {self.name} are classes, as in sender=User; nobody would hear "
                 f"{sender!r}"
             )
-        whole = _background_in(receiver)
-        if whole is not None and not getattr(type(whole), "gives_identity", False):
+        wrapper = wrapper_of(receiver)
+        if wrapper is not None and not getattr(type(wrapper), "gives_identity", False):
             raise TypeError(
-                f"cannot connect {whole!r} to {self.name}: it would use instance and session in "
+                f"cannot connect {wrapper!r} to {self.name}: it would use instance and session in "
                 "another thread; use tsignals.sqlalchemy.on_commit in its place"
             )
-        if whole is not None and not issubclass(type(receiver), functools.partial):
-            _refuse_lost(whole)
+        if wrapper is not None and not issubclass(type(receiver), functools.partial):
+            _refuse_lost(wrapper)
         return super().connect(receiver, sender, *others, **named)  # type: ignore[arg-type]
-
-
-def _background_in(receiver: object) -> object:
-    """What of ``background``, or of an ``on_commit``, a call of it runs; ``None``: nothing."""
-    function = receiver  # by types, not isinstance: that believes a __class__
-    while issubclass(type(function), functools.partial):
-        function = cast("functools.partial[object]", function).func
-    kinds = (Background, BackgroundMethod, FunctionType)
-    if issubclass(type(function), MethodType):
-        function = cast(MethodType, function).__func__
-    elif not issubclass(type(function), kinds):
-        function = inspect.getattr_static(type(function), "__call__", None)
-    if type(function) is BackgroundMethod:
-        function = getattr(function, "whole")  # noqa: B009 - of a type that checkers do not know
-    return function if issubclass(type(function), Background) else None
 
 
 def _refuse_lost(receiver: object) -> None:

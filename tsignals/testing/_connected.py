@@ -69,7 +69,7 @@ def connected(
 def _connected_to_other(
     signal: Signal, receiver: Callable[..., object], arguments: dict[str, object]
 ) -> Iterator[Connection]:
-    """The same for a signal of another library."""
+    """``connected`` for a signal of another library."""
     given = signal.connect(receiver, **arguments)  # type: ignore[arg-type]
     key = {name: arguments[name] for name in ("sender", "dispatch_uid") if name in arguments}
     try:

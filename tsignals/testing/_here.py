@@ -1,13 +1,13 @@
 """Executors that run deliveries in the thread of the test."""
 
-import asyncio
 import functools
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
-from tsignals._base.overrides import TakesDeliveries, Told
+from tsignals._base.event_loops import loop_runs_here
+from tsignals._base.overrides import DeliveryInfo, TakesDeliveries
 from tsignals.testing._scope import Scope, name_of, name_of_receiver
 
 P = ParamSpec("P")
@@ -17,14 +17,14 @@ T = TypeVar("T")
 class LocalDelivery(Future[object]):
     """The delivery of one receiver, as ``tsignals.Delivery``; or a call that was submitted."""
 
-    def __init__(self, call: Callable[[], object], told: Told) -> None:
+    def __init__(self, call: Callable[[], object], info: DeliveryInfo) -> None:
         super().__init__()
-        self.signal: object = told.signal
-        self.sender: object = told.sender
-        self.receiver: object = told.receiver
+        self.signal: object = info.signal
+        self.sender: object = info.sender
+        self.receiver: object = info.receiver
         self._calls = [call]  # who takes it out runs it, or has cancelled it
-        self._is_async = told.is_async
-        self.lane: Hashable = told.lane
+        self._is_async = info.is_async
+        self.lane: Hashable = info.lane
 
     def cancel(self) -> bool:
         """Cancel it, unless it runs or has ended."""
@@ -47,7 +47,7 @@ class LocalDelivery(Future[object]):
         if call is None or not self.set_running_or_notify_cancel():
             return False
         try:
-            result = _in_own_thread(call) if self._is_async and _loop_runs() else call()
+            result = _in_own_thread(call) if self._is_async and loop_runs_here() else call()
         except BaseException as error:  # whatever a receiver raises is its delivery's
             self.set_exception(error)
             if isinstance(error, KeyboardInterrupt):
@@ -72,15 +72,6 @@ class LocalDelivery(Future[object]):
         return f"<delivery of {name}{of}, {state}>"
 
 
-def _loop_runs() -> bool:
-    """Whether this thread runs an event loop, so that it can run no other."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
 def _in_own_thread(call: Callable[[], object]) -> object:
     outcome: Future[object] = Future()
 
@@ -102,7 +93,7 @@ class LocalExecutor(TakesDeliveries):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """As any executor's."""
         call = functools.partial(fn, *args, **kwargs)
-        return self.take(call, Told(None, None, fn, False, None))  # type: ignore[return-value]
+        return self.take(call, DeliveryInfo(None, None, fn, False, None))  # type: ignore[return-value]
 
 
 class Takes(Scope):

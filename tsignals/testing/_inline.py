@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 
-from tsignals._base.overrides import Told
+from tsignals._base.overrides import DeliveryInfo
 from tsignals.testing._here import LocalDelivery, LocalExecutor, Takes
 from tsignals.testing._scope import Block, Scope
 
@@ -21,9 +21,9 @@ class _RunsHere(LocalExecutor):
         self._lock = threading.RLock()  # a finalizer may send in between
         self._lanes: dict[Hashable, deque[LocalDelivery]] = {}
 
-    def take(self, call: Callable[[], object], told: Told) -> "Future[object]":
-        delivery = LocalDelivery(call, told)
-        if told.lane is None:
+    def take(self, call: Callable[[], object], info: DeliveryInfo) -> "Future[object]":
+        delivery = LocalDelivery(call, info)
+        if info.lane is None:
             delivery.run()
         elif self._enters(delivery):
             self._run_lane(delivery)

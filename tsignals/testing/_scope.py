@@ -5,11 +5,11 @@ observed for so long, and after that it costs nobody anything, whoever still has
 """
 
 from collections.abc import Iterable
-from types import MethodType
 from typing import Self
 
 from tsignals import Signal
 from tsignals._base.events import IN_EXECUTORS
+from tsignals._base.identity import identity
 from tsignals._base.overrides import Override, here
 from tsignals.observing import Event, Observer, observe
 
@@ -128,9 +128,7 @@ class OfSignals:
 
 def is_same(receiver: object, other: object) -> bool:
     """Whether they are connected as the same: a bound method is made anew each time."""
-    if type(receiver) is MethodType and type(other) is MethodType:
-        return receiver.__self__ is other.__self__ and receiver.__func__ is other.__func__
-    return receiver is other
+    return identity(receiver) == identity(other)
 
 
 def name_of(signal: object) -> str:

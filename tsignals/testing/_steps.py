@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from typing import Self
 
 from tsignals import PoolClosed
-from tsignals._base.overrides import Told
+from tsignals._base.overrides import DeliveryInfo
 from tsignals.testing._here import LocalDelivery, LocalExecutor, Takes
 from tsignals.testing._scope import Block, Scope, is_same
 
@@ -79,10 +79,10 @@ class Steps(LocalExecutor):
                 count += 1
         return count
 
-    def take(self, call: Callable[[], object], told: Told) -> "Future[object]":
+    def take(self, call: Callable[[], object], info: DeliveryInfo) -> "Future[object]":
         if self._closed:
             raise PoolClosed("cannot deliver: these Steps are closed")
-        delivery = LocalDelivery(call, told)
+        delivery = LocalDelivery(call, info)
         self._deliveries[id(delivery)] = delivery
         if self._cancels:  # shut down meanwhile
             self._cancel_all()

@@ -7,15 +7,15 @@ The async receivers of one ``send`` or ``asend`` share a context; each of these 
 it is known (``_in_tasks``).
 """
 
-import sys
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from time import perf_counter_ns
-from types import MethodType
 
 from tsignals import Connection, Signal
+from tsignals._base.event_loops import current_task
 from tsignals._base.events import IN_EXECUTORS
+from tsignals._base.identity import identity
 from tsignals.inspecting._entries import code_of, full_name, sender_name, where_is
 from tsignals.observing import Event, Observer
 from tsignals.tracing._records import Book, Call, Here, NotCalled, Send
@@ -65,7 +65,7 @@ class Recording(Observer):
         now = here.get()
         if self._number not in now[0]:
             return
-        task = current_task()
+        task = _task_here()
         of, place = now[1:]
         in_task = _in_tasks.get(task)
         if in_task is not None and in_task[2] == now:
@@ -97,11 +97,11 @@ class Recording(Observer):
         connections = event.signal.receivers
         if len(connections) == len(event.receivers):
             return ()
-        called = Counter(_identity(receiver) for receiver in event.receivers)
+        called = Counter(identity(receiver) for receiver in event.receivers)
         left_out = []
         for connection in connections:
             hears = connection.sender is None or connection.sender is sender
-            who = _identity(connection.receiver)
+            who = identity(connection.receiver)
             if hears and called[who]:
                 called[who] -= 1
             else:
@@ -118,7 +118,7 @@ class Recording(Observer):
         send = self.sends.get(event.send)
         if send is None:
             return
-        task = current_task()
+        task = _task_here()
         call = send.calls[place]
         call.is_async = task != 0 and (task, event.thread_id) != (send._task, send.thread_id)
         call.attempts, call.queued_seconds = event.attempts, event.queued_seconds
@@ -138,7 +138,7 @@ class Recording(Observer):
         call = send.calls[event.place or 0]
         now = here.get()
         if call.is_async and send.mode not in IN_EXECUTORS:
-            _in_tasks.pop(current_task(), None)
+            _in_tasks.pop(_task_here(), None)
         elif now[1:] == (event.send, event.place):
             # The same object as before, where that can be: asend compares by identity. A trace
             # that a receiver has begun or ended stays so.
@@ -167,12 +167,6 @@ class Recording(Observer):
         self._end_if_over()
 
 
-def _identity(receiver: object) -> object:
-    if type(receiver) is MethodType:
-        return id(receiver.__self__), id(receiver.__func__)
-    return id(receiver)
-
-
 def _say_why(connection: Connection) -> NotCalled:
     receiver = connection.receiver
     hears = sender_name(connection.sender)
@@ -188,15 +182,9 @@ def _in_a_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {said[:200]}" if said else type(error).__name__
 
 
-def current_task() -> int:
+def _task_here() -> int:
     """The id of the task that runs, or 0."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return 0
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no event loop runs here
-        return 0
+    task = current_task()
     return 0 if task is None else id(task)
 
 

@@ -1,0 +1,21 @@
+"""Which event loop and task run here. Where asyncio is not imported, none does."""
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+def loop_runs_here() -> bool:
+    """Whether this thread runs an event loop."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+def current_task() -> "asyncio.Task[object] | None":
+    """The task that runs in this thread, if one does."""
+    if not loop_runs_here():
+        return None
+    task: asyncio.Task[object] | None = sys.modules["asyncio"].current_task()
+    return task
