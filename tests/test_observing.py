@@ -65,6 +65,7 @@ from tsignals.observing import (
     Event,
     Observation,
     Observer,
+    background_of,
     hands_over,
     observe,
     receiver_name,
@@ -1288,6 +1289,36 @@ def test_who_counts_deliveries_can_tell_what_only_hands_them_over(
         signal.via(pool).send_async(None).wait(TIMEOUT)
     counted = Counter(event.mode for event in recorder.of("ended") if not hands_over(event))
     assert counted == {verb: 1, "background": 1, "send_async": 2}
+
+
+class Mailer:
+    @background
+    def mail(self, **named: Any) -> None: ...
+
+    @background
+    def __call__(self, **named: Any) -> None: ...
+
+    def now(self, **named: Any) -> None: ...
+
+
+in_background = background(ignore)
+
+
+@pytest.mark.parametrize(
+    ("receiver", "made"),
+    [
+        (in_background, in_background),
+        (functools.partial(in_background, value=1), in_background),
+        (Mailer().mail, Mailer.__dict__["mail"]),
+        (Mailer(), Mailer.__dict__["__call__"]),
+        (ignore, None),
+        (Mailer().now, None),
+        (functools.partial(ignore, value=1), None),
+        (5, None),
+    ],
+)
+def test_what_background_has_made_is_found(receiver: object, made: object) -> None:
+    assert background_of(receiver) is made
 
 
 # -- Async receivers side by side --

@@ -189,8 +189,8 @@ BESIDE = {
     "django": "after_commit connections on_commit",
     "http": "got_request_exception request_finished request_started",
     "inspecting": "ReceiverEntry SignalEntry connections",
-    "observing": "Event Observation Observer hands_over is_captured observe receiver_name "
-    "set_slow_after signal_name stats_by_pool waited_in_queue",
+    "observing": "Event Observation Observer background_of hands_over is_captured observe "
+    "receiver_name set_slow_after signal_name stats_by_pool waited_in_queue",
     "opentelemetry": "Instrumentation instrument",
     "prometheus": "Instrumentation instrument",
     "sqlalchemy": "after_commit install on_commit post_delete post_save pre_delete pre_save "

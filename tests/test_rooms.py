@@ -173,7 +173,6 @@ OPENS = {
     ("observing", "_registry.naming"),
     ("observing", "_registry.receiver"),
     ("observing", "_signal"),
-    ("sqlalchemy", "_registry.shown"),
     ("testing", "_base.event_loops"),
     ("testing", "_base.identity"),
     ("testing", "_base.inbox"),

@@ -2,8 +2,12 @@
 
 While nobody observes, nothing is paid for it. ``set_slow_after`` has slow receivers named in the
 log. ``signal_name``, ``receiver_name``, ``hands_over``, ``waited_in_queue`` and ``stats_by_pool``
-are for those who write observers; ``is_captured`` for those who send only what somebody hears.
+are for those who write observers; ``is_captured`` for those who send only what somebody hears, and
+``background_of`` for those who take only receivers that run at once.
 """
+
+from collections.abc import Callable as _Callable
+from typing import cast as _cast
 
 from tsignals._base import observers as _observers
 from tsignals._base.definition import full_name_of as _full_name_of
@@ -22,6 +26,7 @@ __all__ = [
     "Event",
     "Observation",
     "Observer",
+    "background_of",
     "hands_over",
     "is_captured",
     "observe",
@@ -149,6 +154,17 @@ def stats_by_pool() -> dict[str, _PoolStats]:
             stats = _PoolStats(*map(sum, zip(found[name], stats, strict=True)))
         found[name] = stats
     return found
+
+
+def background_of(receiver: object) -> _Callable[..., object] | None:
+    """What ``background``, or an ``on_commit``, has made of a receiver; ``None``: it runs at once.
+
+    Also behind a ``functools.partial``, a bound method, or the ``__call__`` of its class. Nothing
+    of the receiver's is run.
+
+    Thread safety: from any thread.
+    """
+    return _cast("_Callable[..., object] | None", _wrapper_of(receiver))
 
 
 def hands_over(event: Event) -> bool:

@@ -16,7 +16,7 @@ from typing import TypeVar
 from sqlalchemy.util import await_only
 
 from tsignals import Connection, Signal
-from tsignals._registry.shown import wrapper_of
+from tsignals.observing import background_of
 
 
 class ModelSignal(Signal):
@@ -42,7 +42,7 @@ class ModelSignal(Signal):
                 f"the senders of {self.name} are classes, as in sender=User; nobody would hear "
                 f"{sender!r}"
             )
-        wrapper = wrapper_of(receiver)
+        wrapper = background_of(receiver)
         if wrapper is not None and not getattr(type(wrapper), "gives_identity", False):
             raise TypeError(
                 f"cannot connect {wrapper!r} to {self.name}: it would use instance and session in "
