@@ -135,6 +135,8 @@ def _that_matter(code: CodeType) -> dict[int, str]:
     before = ""
     for each in dis.get_instructions(code):
         name = each.opname
+        if name == "NOP":  # it may be out of the ``try`` of the call before it, which no signal is
+            continue
         if (
             name in ("RESUME", "JUMP_BACKWARD", "PUSH_EXC_INFO", "EXTENDED_ARG")
             or name.startswith("CALL")

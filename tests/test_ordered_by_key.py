@@ -1023,6 +1023,7 @@ def test_interrupted_send_has_taken_effect_or_has_not(of: int, overflow: Any) ->
             assert add_up(pool.stats())
             wait_until(lambda: nothing_left(pool))
         assert lanes.overlaps == 0, interrupter.where
+        assert not inside.workers_waiting(), interrupter.where
         heard = lanes.heard.get(of, [])
         before = [0] * (of == 0)
         assert heard in ([*before, 1, 2], [*before, 2]), interrupter.where
