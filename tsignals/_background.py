@@ -145,10 +145,14 @@ class BackgroundReceiver(SameWhenCopied, Background):
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None or self._is_static:
             return self
+        # A real bound method: signals hold those weakly by their object.
+        return types.MethodType(self.of_methods(), instance)
+
+    def of_methods(self) -> "BackgroundMethod":
+        """The function of its bound methods, which is one for all of them."""
         if not self._method:
             self._method.append(BackgroundMethod(self))
-        # A real bound method: signals hold those weakly by their object.
-        return types.MethodType(self._method[0], instance)
+        return self._method[0]
 
     def __call__(self, /, *arguments: object, **keywords: object) -> "Future[Any]":
         return self.deliver(self._bound(arguments, keywords), arguments, keywords)
@@ -277,6 +281,10 @@ class BackgroundMethod(Background):
 
     def __repr__(self) -> str:
         return repr(self._whole)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # What it has copied of the whole, such as a pool, need not be picklable.
+        return BackgroundReceiver.of_methods, (self._whole,)
 
 
 def _of_class_method(module: str, path: str) -> Background:
