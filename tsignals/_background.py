@@ -115,7 +115,10 @@ class BackgroundReceiver(SameWhenCopied, Background):
         if is_static:
             function = cast("staticmethod[..., object]", function).__func__
         if not callable(function):
-            raise TypeError(f"{self.made_by} needs a callable, not {type(function).__name__!r}")
+            raise TypeError(
+                f"{self.made_by} needs a callable, not {type(function).__name__!r}"
+                + ("; a pool is given as executor=" if isinstance(function, Executor) else "")
+            )
         if (inner := wrapper_of(function)) is not None:
             raise TypeError(
                 f"{name_of(function)} runs in the background as it is, by {inner.made_by}; pass "
