@@ -322,7 +322,8 @@ def refused(receiver: Any, error: type[Exception], message: str, **arguments: An
 @pytest.mark.parametrize("receiver", [None, 3, "ears", object(), [ignore]])
 @pytest.mark.parametrize("weak", [True, False])
 def test_connect_refuses_what_cannot_be_called(receiver: Any, weak: bool) -> None:
-    message = f"Signal receivers must be callable. This is a {type(receiver).__name__!r}; pass"
+    given = type(receiver).__name__
+    message = f"Signal receivers must be callable. What was given is of type {given!r}; pass the"
     refused(receiver, TypeError, message, weak=weak)
 
 

@@ -77,8 +77,8 @@ def check(receiver: object) -> Kind:
         return _ASYNC if flags & CO_COROUTINE else _SYNC
     if not callable(receiver):
         raise TypeError(
-            f"Signal receivers must be callable. This is a {type(receiver).__name__!r}; pass the "
-            "function itself, not what it returns"
+            "Signal receivers must be callable. What was given is of type "
+            f"{type(receiver).__name__!r}; pass the function itself, not what it returns"
         )
     if not takes_any_keywords(receiver):
         raise _too_narrow(receiver)
