@@ -64,6 +64,10 @@ class Mailer:
     def notify(cls, sender: object, value: int, **named: Any) -> tuple[str, int, int]:
         return cls.__name__, value, os.getpid()
 
+    @background
+    def write(self, sender: object, value: int, **named: Any) -> tuple[int, int]:
+        return value, os.getpid()
+
 
 def same_signal(signal: Signal, **named: Any) -> bool:
     return signal is elsewhere

@@ -65,7 +65,10 @@ def test_full_queue_is_an_error_at_once_where_an_event_loop_runs(pool: WorkerPoo
 
         async def main() -> None:
             await until(gate.entered)
-            with pytest.raises(QueueFull):
+            why = (
+                r"no room \(max_pending=1\), and .* runs an event loop cannot wait .*; nothing was"
+            )
+            with pytest.raises(QueueFull, match=why):
                 signal.send_async(None)
 
         run(main())

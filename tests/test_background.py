@@ -603,6 +603,14 @@ def test_it_must_accept_keyword_arguments_like_any_receiver() -> None:
         Signal().connect(wrong)
 
 
+def test_pool_in_place_of_the_function_is_refused_and_told_where_it_goes() -> None:
+    with (
+        WorkerPool(1) as pool,
+        pytest.raises(TypeError, match=r"not 'WorkerPool'; a pool is given as executor="),
+    ):
+        background(pool)  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("wrong", [3, "name"])
 def test_what_is_not_callable_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError, match="callable"):

@@ -322,7 +322,9 @@ def refused(receiver: Any, error: type[Exception], message: str, **arguments: An
 @pytest.mark.parametrize("receiver", [None, 3, "ears", object(), [ignore]])
 @pytest.mark.parametrize("weak", [True, False])
 def test_connect_refuses_what_cannot_be_called(receiver: Any, weak: bool) -> None:
-    refused(receiver, TypeError, "Signal receivers must be callable.", weak=weak)
+    given = type(receiver).__name__
+    message = f"Signal receivers must be callable. What was given is of type {given!r}; pass the"
+    refused(receiver, TypeError, message, weak=weak)
 
 
 @pytest.mark.parametrize(
@@ -345,6 +347,22 @@ def test_connect_refuses_what_cannot_be_called(receiver: Any, weak: bool) -> Non
 def test_connect_refuses_what_takes_no_keyword_arguments(receiver: Any, uid: str | None) -> None:
     message = "Signal receivers must accept keyword arguments (**kwargs)."
     refused(receiver, ValueError, message, dispatch_uid=uid)
+
+
+@pytest.mark.parametrize(
+    ("receiver", "which"),
+    [
+        (narrow, "narrow does not: end its parameters with **kwargs"),
+        (Shelf().narrow_method, "Shelf.narrow_method does not"),
+        (len, "len does not"),
+        (
+            functools.wraps(narrow)(lambda **named: None),
+            "narrow is judged by what it wraps, narrow",
+        ),
+    ],
+)
+def test_connect_says_which_receiver_takes_no_keyword_arguments(receiver: Any, which: str) -> None:
+    refused(receiver, ValueError, which)
 
 
 @pytest.mark.parametrize("receiver", [Slots(), Slots().method])
@@ -407,22 +425,23 @@ def test_use_caching_changes_nothing() -> None:
 @pytest.mark.parametrize("uid", [None, "menu"])
 @pytest.mark.parametrize("of", [None, Thing()])
 @pytest.mark.parametrize(
-    ("stands", "asked"),
+    ("stands", "asked", "is_with"),
     [
-        ({}, {"priority": 1}),
-        ({"priority": 1}, {"priority": 2}),
-        ({}, {"ordered": True}),
-        ({"ordered": True}, {}),
-        ({}, {"tracked": True}),
-        ({"tracked": True}, {"tracked": True, "ordered": True}),
+        ({}, {"priority": 1}, "priority=0"),
+        ({"priority": 1}, {"priority": 2}, "priority=1"),
+        ({}, {"ordered": True}, "ordered=False"),
+        ({"ordered": True}, {}, "ordered=True"),
+        ({}, {"tracked": True}, "tracked=False"),
+        ({"tracked": True}, {"tracked": True, "ordered": True}, "ordered=False"),
     ],
 )
 def test_other_options_for_a_key_that_stands_are_refused_and_change_nothing(
-    stands: dict[str, Any], asked: dict[str, Any], of: Any, uid: Any
+    stands: dict[str, Any], asked: dict[str, Any], is_with: str, of: Any, uid: Any
 ) -> None:
     signal, ear = Signal(), Ear()
     connection = signal.connect(ear, of, dispatch_uid=uid, **stands)
-    with pytest.raises(ValueError, match=r"its key is connected with another"):
+    what = "its dispatch_uid" if uid else "it"
+    with pytest.raises(ValueError, match=rf": {what} is connected with {is_with} already"):
         signal.connect(ear, of, dispatch_uid=uid, **asked)
     assert signal.receivers == [connection]
     assert signal.connect(ear, of, dispatch_uid=uid, **stands) is connection

@@ -396,6 +396,20 @@ def test_background_class_method_is_pickled_whatever_the_pickler_makes_of_method
     assert behind(again) is function is behind(method)
 
 
+def test_background_method_with_a_pool_is_pickled_whatever_the_pickler_makes_of_methods(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By what ``background`` has made, not by what that holds: a pool cannot be pickled."""
+    method: Any = executor_signals.Mailer().write
+    written = io.BytesIO()
+    with WorkerPool(1) as pool:
+        monkeypatch.setattr(method.__func__.whole, "executor", pool)
+        _ByFunction(written).dump(method)
+    again = pickle.loads(written.getvalue())
+    assert type(again.__self__) is executor_signals.Mailer
+    assert again.__func__ is method.__func__
+
+
 def test_background_receiver_runs_in_another_process(processes: ProcessPoolExecutor) -> None:
     """Called by ``send`` as by ``send_async``."""
     with connected(processes, executor_signals.in_background) as signal:

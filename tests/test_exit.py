@@ -415,7 +415,8 @@ def test_odd_number_of_seconds_does_no_harm(seconds: str) -> None:
     assert (done.returncode, done.stdout) == (0, "ran 1\n")
     assert "Traceback" not in done.stderr
     if seconds in ("soon", "nan"):
-        assert "TSIGNALS_EXIT_SECONDS is not a number" in done.stderr
+        why = f"TSIGNALS_EXIT_SECONDS is not a number of seconds, but {seconds!r}; pools get 10 to"
+        assert why in done.stderr
     else:
         assert done.stderr == ""
 

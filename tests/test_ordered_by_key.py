@@ -446,21 +446,24 @@ def test_connecting_again_with_the_same_key_changes_nothing(key: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "said"),
+    ("one", "other", "said", "stands"),
     [
-        (by_key, True, "ordered=True"),
-        (True, by_key, "ordered=by_key"),
-        (False, by_key, "ordered=by_key"),
-        (by_key, False, "ordered=False"),
-        (Keys(), Keys(), "ordered=<Keys>"),
-        (Keys().key, Keys().key, "ordered=Keys.key"),
+        (by_key, True, "ordered=True", "ordered=by_key"),
+        (True, by_key, "ordered=by_key", "ordered=True"),
+        (False, by_key, "ordered=by_key", "ordered=False"),
+        (by_key, False, "ordered=False", "ordered=by_key"),
+        (Keys(), Keys(), "ordered=<Keys>", "another ordered=<Keys>"),
+        (Keys().key, Keys().key, "ordered=Keys.key", "another ordered=Keys.key"),
     ],
     ids=without_address,
 )
-def test_connecting_again_with_another_key_is_refused(one: Any, other: Any, said: str) -> None:
+def test_connecting_again_with_another_key_is_refused(
+    one: Any, other: Any, said: str, stands: str
+) -> None:
     signal, lanes = Signal(), Lanes()
     connection = signal.connect(lanes, ordered=one)
-    with pytest.raises(ValueError, match=rf"cannot connect .*Lanes.* with {said}: its key"):
+    why = rf"cannot connect .*Lanes.* with {said}: it is connected with {stands} already"
+    with pytest.raises(ValueError, match=why):
         signal.connect(lanes, ordered=other)
     assert signal.receivers == [connection]
     assert connection.ordered is one

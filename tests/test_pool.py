@@ -785,6 +785,12 @@ def test_every_method_may_be_called_from_a_receiver(pool: WorkerPool) -> None:
         signal_to(lambda call=call, **named: call(), pool).send_async(None).results(TIMEOUT)
 
 
+def test_around_that_is_a_context_manager_itself_is_refused() -> None:
+    needed = "around must be a function that gives a context manager, not 'nullcontext'"
+    with pytest.raises(TypeError, match=needed):
+        WorkerPool(1, around=contextlib.nullcontext())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("what", ["initializer", "around", "idle"])
 def test_function_that_nobody_would_await_is_refused(what: str) -> None:
     async def function() -> None: ...

@@ -115,7 +115,10 @@ class BackgroundReceiver(SameWhenCopied, Background):
         if is_static:
             function = cast("staticmethod[..., object]", function).__func__
         if not callable(function):
-            raise TypeError(f"{self.made_by} needs a callable, not {type(function).__name__!r}")
+            raise TypeError(
+                f"{self.made_by} needs a callable, not {type(function).__name__!r}"
+                + ("; a pool is given as executor=" if isinstance(function, Executor) else "")
+            )
         if (inner := wrapper_of(function)) is not None:
             raise TypeError(
                 f"{name_of(function)} runs in the background as it is, by {inner.made_by}; pass "
@@ -145,10 +148,14 @@ class BackgroundReceiver(SameWhenCopied, Background):
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None or self._is_static:
             return self
+        # A real bound method: signals hold those weakly by their object.
+        return types.MethodType(self.of_methods(), instance)
+
+    def of_methods(self) -> "BackgroundMethod":
+        """The function of its bound methods, which is one for all of them."""
         if not self._method:
             self._method.append(BackgroundMethod(self))
-        # A real bound method: signals hold those weakly by their object.
-        return types.MethodType(self._method[0], instance)
+        return self._method[0]
 
     def __call__(self, /, *arguments: object, **keywords: object) -> "Future[Any]":
         return self.deliver(self._bound(arguments, keywords), arguments, keywords)
@@ -277,6 +284,10 @@ class BackgroundMethod(Background):
 
     def __repr__(self) -> str:
         return repr(self._whole)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # What it has copied of the whole, such as a pool, need not be picklable.
+        return BackgroundReceiver.of_methods, (self._whole,)
 
 
 def _of_class_method(module: str, path: str) -> Background:

@@ -81,7 +81,9 @@ def checked(
 
 def _check_call(what: str, function: object) -> None:
     if function is not None:
-        _check(what, function, callable(function), "callable")
+        is_around = what == "around"
+        needed = "a function that gives a context manager" if is_around else "callable"
+        _check(what, function, callable(function), needed)
         if is_async(function):
             raise TypeError(f"{what} must not be async: nobody would await it")
 

@@ -78,13 +78,15 @@ def hook_multiprocessing() -> None:
 
 def budget() -> float:
     """Seconds that pending work may take at exit: ``TSIGNALS_EXIT_SECONDS``, default 10."""
+    said = os.environ.get("TSIGNALS_EXIT_SECONDS", "10")
     try:
-        left = seconds(float(os.environ.get("TSIGNALS_EXIT_SECONDS", "10")))
+        left = seconds(float(said))
         return threading.TIMEOUT_MAX if left is None else max(0.0, left)
     except ValueError:
         log_safely(
             logging.WARNING,
-            "TSIGNALS_EXIT_SECONDS is not a number; pools get 10 seconds to finish",
+            "TSIGNALS_EXIT_SECONDS is not a number of seconds, but %r; pools get 10 to finish",
+            said,
         )
         return 10.0
 

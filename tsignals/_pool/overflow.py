@@ -95,7 +95,8 @@ def await_room(core: Core, admitted: int) -> bool:
         raise _refusal(
             core,
             admitted & state.MASK,
-            f"cannot wait for room in pool {config.name!r} on a thread that runs an event loop",
+            f"cannot deliver: pool {config.name!r} has no room (max_pending={config.max_pending}), "
+            "and a thread that runs an event loop cannot wait for it",
         )
     refuse_if_critical("a full queue", below=take)
     woken: Inbox[None] = Inbox()

@@ -147,9 +147,13 @@ def _refuse(receiver: Receiver, as_async: bool) -> None:
 def _the_same(receiver: Receiver, options: Options, standing: Connection) -> Connection:
     """What stands under the key already; raises where it is not what was asked for."""
     if (other := options.difference(standing._options)) is not None:
+        what = "it" if standing.dispatch_uid is None else "its dispatch_uid"
+        stands = standing._options.difference(options)
+        if stands == other:  # two keys of one name
+            stands = f"another {stands}"
         raise ValueError(
-            f"cannot connect {name_of(receiver)} with {other}: its key is connected with "
-            "another; disconnect it first, or connect it with another dispatch_uid"
+            f"cannot connect {name_of(receiver)} with {other}: {what} is connected with {stands} "
+            "already; disconnect it first, or connect it with another dispatch_uid"
         )
     return standing
 

@@ -60,8 +60,8 @@ def check(receiver: object) -> Kind:
     Return whether it is async for ``send``, whether for ``send_async``, which sees through
     ``background``, and whether that wraps it.
 
-    Django's two messages, word for word, but for what the second says of wrappers. A callable whose
-    signature cannot be read is accepted. Nothing is kept, neither the receiver nor its signature.
+    Django's two messages, word for word, and which receiver it is. A callable whose signature
+    cannot be read is accepted. Nothing is kept, neither the receiver nor its signature.
     """
     function = receiver.__func__ if type(receiver) is MethodType else receiver
     # Unless an attribute says other than the code. Asked one by one, or a __dict__ is made.
@@ -73,22 +73,29 @@ def check(receiver: object) -> Kind:
     ):
         flags = function.__code__.co_flags
         if not flags & CO_VARKEYWORDS:
-            raise ValueError(_NARROW)
+            raise _too_narrow(receiver)
         return _ASYNC if flags & CO_COROUTINE else _SYNC
     if not callable(receiver):
-        raise TypeError("Signal receivers must be callable.")
-    if not takes_any_keywords(receiver):
-        wrapped = stored(function, "__wrapped__")
-        raise ValueError(
-            f"{_NARROW} {name_of(receiver)} is judged by what it wraps, {name_of(wrapped)}."
-            if callable(wrapped)
-            else _NARROW
+        raise TypeError(
+            "Signal receivers must be callable. What was given is of type "
+            f"{type(receiver).__name__!r}; pass the function itself, not what it returns"
         )
+    if not takes_any_keywords(receiver):
+        raise _too_narrow(receiver)
     inner = unwrap(receiver)
     return is_async(receiver), is_async(inner), inner is not receiver
 
 
-_NARROW = "Signal receivers must accept keyword arguments (**kwargs)."
+def _too_narrow(receiver: object) -> ValueError:
+    function = receiver.__func__ if type(receiver) is MethodType else receiver
+    wrapped = stored(function, "__wrapped__")
+    why = (
+        f"is judged by what it wraps, {name_of(wrapped)}"
+        if callable(wrapped)
+        else "does not: end its parameters with **kwargs"
+    )
+    narrow = "Signal receivers must accept keyword arguments (**kwargs)."
+    return ValueError(f"{narrow} {name_of(receiver)} {why}")
 
 
 class Background:
