@@ -5,10 +5,10 @@ otherwise, as those of proxies and mocks do, and ask for it by running their cod
 """
 
 import functools
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from inspect import CO_COROUTINE, CO_VARKEYWORDS
 from types import FunctionType, MethodType
-from typing import cast
+from typing import TypeVar, cast
 
 from tsignals._base.definition import (
     BY_ASYNCIO,
@@ -24,6 +24,8 @@ from tsignals._base.definition import (
 from tsignals._base.identity import identity
 from tsignals._base.retry import Retry
 from tsignals._calling.types import Named, Ordered, Receiver
+
+E = TypeVar("E", bound=Exception)
 
 
 def connection_key(receiver: object, sender: object, dispatch_uid: Hashable) -> Hashable:
@@ -60,8 +62,8 @@ def check(receiver: object) -> Kind:
     Return whether it is async for ``send``, whether for ``send_async``, which sees through
     ``background``, and whether that wraps it.
 
-    Django's two messages, word for word, and which receiver it is. A callable whose signature
-    cannot be read is accepted. Nothing is kept, neither the receiver nor its signature.
+    Django's two messages, word for word; a note says which receiver it is. A callable whose
+    signature cannot be read is accepted. Nothing is kept, neither the receiver nor its signature.
     """
     function = receiver.__func__ if type(receiver) is MethodType else receiver
     # Unless an attribute says other than the code. Asked one by one, or a __dict__ is made.
@@ -76,14 +78,22 @@ def check(receiver: object) -> Kind:
             raise _too_narrow(receiver)
         return _ASYNC if flags & CO_COROUTINE else _SYNC
     if not callable(receiver):
-        raise TypeError(
-            "Signal receivers must be callable. What was given is of type "
-            f"{type(receiver).__name__!r}; pass the function itself, not what it returns"
-        )
+        given = f"what was given is of type {type(receiver).__name__!r}"
+        raise _refused(TypeError, _UNCALLABLE, f"{given}; pass the function itself, not its result")
     if not takes_any_keywords(receiver):
         raise _too_narrow(receiver)
     inner = unwrap(receiver)
     return is_async(receiver), is_async(inner), inner is not receiver
+
+
+_UNCALLABLE = "Signal receivers must be callable."
+_NARROW = "Signal receivers must accept keyword arguments (**kwargs)."
+
+
+def _refused(kind: Callable[[str], E], message: str, note: str) -> E:
+    error = kind(message)
+    error.add_note(note)
+    return error
 
 
 def _too_narrow(receiver: object) -> ValueError:
@@ -94,8 +104,7 @@ def _too_narrow(receiver: object) -> ValueError:
         if callable(wrapped)
         else "does not: end its parameters with **kwargs"
     )
-    narrow = "Signal receivers must accept keyword arguments (**kwargs)."
-    return ValueError(f"{narrow} {name_of(receiver)} {why}")
+    return _refused(ValueError, _NARROW, f"{name_of(receiver)} {why}")
 
 
 class Background:
