@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import executor_signals
 import pytest
@@ -363,6 +363,23 @@ def test_as_completed_yields_what_is_cancelled_while_the_executor_is_busy(
         finally:
             latch.opened.set()
     assert ear.calls == []
+
+
+def test_looking_for_what_is_done_again_and_again_leaves_nothing_behind() -> None:
+    signal, latch = Signal(), Latch()
+    with ThreadPoolExecutor(1) as executor:
+        signal.connect(latch)
+        deliveries = signal.via(executor).send_async(None)
+        [future] = cast(list[Any], deliveries.futures)
+        try:
+            before = list(future._done_callbacks)
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    next(deliveries.as_completed(0))
+            assert future._done_callbacks == before
+        finally:
+            latch.opened.set()
+        assert list(deliveries.as_completed(TIMEOUT)) == deliveries
 
 
 class _ByFunction(pickle.Pickler):
