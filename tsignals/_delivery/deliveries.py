@@ -150,7 +150,7 @@ def _as_others_end(pairs: list[Pair], timeout: float | None) -> Iterator[Pair]:
             _take_back(future, put)
 
 
-def _take_back(future: "futures.Future[Any]", callback: object) -> None:
+def _take_back(future: object, callback: object) -> None:
     """Have ``future`` call it no more, or who looks again and again would leave one each time."""
     if not isinstance(future, futures.Future):
         return  # it keeps to the interface, and that has nothing for this
