@@ -64,6 +64,9 @@ class Mailer:
     def notify(cls, sender: object, value: int, **named: Any) -> tuple[str, int, int]:
         return cls.__name__, value, os.getpid()
 
+    @background
+    def tell(self, sender: object, **named: Any) -> None: ...
+
 
 def same_signal(signal: Signal, **named: Any) -> bool:
     return signal is elsewhere

@@ -413,6 +413,18 @@ def test_background_class_method_is_pickled_whatever_the_pickler_makes_of_method
     assert behind(again) is function is behind(method)
 
 
+@pytest.mark.parametrize("pickler", [pickle.Pickler, _ByFunction])
+def test_background_method_is_the_same_receiver_whatever_the_pickler_makes_of_methods(
+    pickler: Callable[[io.BytesIO], pickle.Pickler],
+) -> None:
+    method: Any = executor_signals.Mailer().tell
+    written = io.BytesIO()
+    pickler(written).dump((method, method.__func__))
+    again, function = pickle.loads(written.getvalue())
+    assert type(again.__self__) is executor_signals.Mailer
+    assert again.__func__ is function is method.__func__
+
+
 def test_background_receiver_runs_in_another_process(processes: ProcessPoolExecutor) -> None:
     """Called by ``send`` as by ``send_async``."""
     with connected(processes, executor_signals.in_background) as signal:

@@ -278,6 +278,14 @@ class BackgroundMethod(Background):
     def __repr__(self) -> str:
         return repr(self._whole)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """By what it is the method of: a pickler may take bound methods to pieces."""
+        return _method_of, (self._whole,)
+
+
+def _method_of(whole: BackgroundReceiver) -> object:
+    return whole.__get__(whole).__func__
+
 
 def _of_class_method(module: str, path: str) -> Background:
     """What ``background`` has made of the class method there: what unpickling calls."""
