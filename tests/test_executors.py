@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import executor_signals
 import pytest
@@ -365,6 +365,23 @@ def test_as_completed_yields_what_is_cancelled_while_the_executor_is_busy(
     assert ear.calls == []
 
 
+def test_looking_for_what_is_done_again_and_again_leaves_nothing_behind() -> None:
+    signal, latch = Signal(), Latch()
+    with ThreadPoolExecutor(1) as executor:
+        signal.connect(latch)
+        deliveries = signal.via(executor).send_async(None)
+        [future] = cast(list[Any], deliveries.futures)
+        try:
+            before = list(future._done_callbacks)
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    next(deliveries.as_completed(0))
+            assert future._done_callbacks == before
+        finally:
+            latch.opened.set()
+        assert list(deliveries.as_completed(TIMEOUT)) == deliveries
+
+
 class _ByFunction(pickle.Pickler):
     """Pickles methods by what they are made of, as cloudpickle does, which is Dask's."""
 
@@ -408,6 +425,18 @@ def test_background_method_with_a_pool_is_pickled_whatever_the_pickler_makes_of_
     again = pickle.loads(written.getvalue())
     assert type(again.__self__) is executor_signals.Mailer
     assert again.__func__ is method.__func__
+
+
+@pytest.mark.parametrize("pickler", [pickle.Pickler, _ByFunction])
+def test_background_method_is_the_same_receiver_whatever_the_pickler_makes_of_methods(
+    pickler: Callable[[io.BytesIO], pickle.Pickler],
+) -> None:
+    method: Any = executor_signals.Mailer().tell
+    written = io.BytesIO()
+    pickler(written).dump((method, method.__func__))
+    again, function = pickle.loads(written.getvalue())
+    assert type(again.__self__) is executor_signals.Mailer
+    assert again.__func__ is function is method.__func__
 
 
 def test_background_receiver_runs_in_another_process(processes: ProcessPoolExecutor) -> None:

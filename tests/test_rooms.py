@@ -267,6 +267,7 @@ FOREIGN = {
     "_base",  # concurrent.futures
     "_condition",
     "_create_and_install_waiters",
+    "_done_callbacks",  # concurrent.futures
     "_dumps",  # pickle
     "_fields",  # named tuples
     "_get_current_object",  # werkzeug

@@ -12,7 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import pytest
 from helpers import TIMEOUT, Boom, Latch, assert_gone, awaited, ignore, steps, together, wait_until
 from test_docs_examples import examples
 
-from tsignals import Retry, Signal, WorkerPool, background
+from tsignals import Retry, Signal, WorkerPool, background, set_sync_runner
 from tsignals.observing import set_slow_after
 
 SOON = 0.01
@@ -339,6 +339,81 @@ def test_async_receiver_behind_a_gate_is_shown_where_it_stands(
         signal.connect(hear, **asked)  # type: ignore[arg-type]
         signal.send_async(None).results(TIMEOUT)  # it ends once it is seen where it stands
     assert warnings.found
+
+
+class Awaits:
+    """A framework's runner, whose event loop runs in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+
+    async def __call__(self, call: Callable[[], None]) -> None:
+        call()
+
+    def run_async(self, function: Callable[[], Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(function(), self.loop).result(TIMEOUT)
+
+
+@pytest.fixture
+def runner() -> Iterator[Awaits]:
+    made = Awaits()
+    made.thread.start()
+    before = set_sync_runner(made)
+    try:
+        yield made
+    finally:
+        set_sync_runner(before)
+        made.loop.call_soon_threadsafe(made.loop.stop)
+        made.thread.join(TIMEOUT)
+        made.loop.close()
+
+
+@pytest.mark.usefixtures("often", "runner")
+def test_async_receiver_that_a_framework_awaits_elsewhere_is_shown_where_it_stands(
+    warnings: Warnings,
+) -> None:
+    stand = async_receiver(warnings)
+
+    async def hear(**named: Any) -> Any:
+        async with asyncio.timeout(TIMEOUT):
+            return await stand()
+
+    signal = Signal(slow_after=SOON)
+    signal.connect(hear)
+    assert sends_elsewhere(signal) == [(hear, "done")]
+    assert "in stand_here" in warnings.found[0]
+
+
+@pytest.mark.usefixtures("often")
+def test_what_else_runs_where_a_framework_awaits_is_not_shown_to_stand_there(
+    runner: Awaits, warnings: Warnings
+) -> None:
+    signal, other = Signal(), Signal(slow_after=SOON)
+    entered, opened = threading.Event(), asyncio.Event()
+
+    async def stand_here() -> None:
+        entered.set()
+        await opened.wait()
+
+    async def hear(**named: Any) -> None:
+        await stand_here()
+
+    def stand_there(**named: Any) -> None:
+        wait_until(lambda: any("in stand_there" in text for text in warnings.texts))
+
+    signal.connect(hear)
+    other.connect(stand_there)
+    with ThreadPoolExecutor(1) as executor:
+        deliveries = signal.via(executor).send_async(None)
+        assert entered.wait(TIMEOUT)
+        called: Future[Any] = Future()
+        runner.loop.call_soon_threadsafe(lambda: called.set_result(other.send(None)))
+        called.result(TIMEOUT)
+        runner.loop.call_soon_threadsafe(opened.set)
+        deliveries.results(TIMEOUT)
+    assert warnings.texts
+    assert not warnings.found
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -207,5 +207,21 @@ def test_what_was_let_go_before_a_rollback_and_is_added_again_is_not_announced(
     assert not [event for event, *_ in heard if "delete" in event]
 
 
+@pytest.mark.filterwarnings("ignore:DELETE statement on table")  # as above
+def test_what_goes_with_that_is_not_announced_either(session: Session, heard: Heard) -> None:
+    line = Line(name="line", parts=[Part(name="part")])
+    order = Order(name="order", lines=[line])
+    session.add(order)
+    session.flush()
+    order.lines.remove(line)
+    session.rollback()
+    session.add_all([order, line])
+    heard.clear()
+    session.flush()
+    assert list(session.scalars(names_of(Order))) == ["order"]
+    assert not [*session.scalars(names_of(Line)), *session.scalars(names_of(Part))]
+    assert {name for _, name, *_ in heard} == {"order"}
+
+
 def names_of(kind: type[Base]) -> sa.Select[tuple[str]]:
     return sa.select(kind.name)

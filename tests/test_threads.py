@@ -1,4 +1,7 @@
-"""The threads that the library starts: they see, and keep, nothing of whoever had them started."""
+"""The threads that the library starts see, and keep, nothing of whoever had them started.
+
+And what other threads import meanwhile harms none.
+"""
 
 import processes
 import pytest
@@ -152,3 +155,66 @@ def test_background_receiver_keeps_nothing_of_the_senders_context(
         """,
         **environment,
     )
+
+
+@pytest.mark.once
+def test_asyncio_of_which_another_thread_has_imported_half_runs_nothing() -> None:
+    done = processes.run(
+        """
+        import logging, types
+        from tsignals import QueueFull, Signal, WorkerPool
+
+        half = types.ModuleType("asyncio")
+        sys.modules.update({"asyncio": half, "asyncio.exceptions": half})
+        sys.modules.update({"multiprocessing.process": half, "multiprocessing.util": half})
+
+        def hear(**named): pass
+
+        def fail(**named):
+            raise ValueError
+
+        def wait(**named):
+            opened.wait(60)
+
+        signal = Signal()
+        connection = signal.connect(hear, tracked=True)
+        signal.send(None)
+        assert connection.disconnect(wait=True)
+
+        opened = threading.Event()
+        with WorkerPool(1, max_pending=1, block_timeout=0) as pool:
+            signal = Signal(executor=pool)
+            signal.connect(wait)
+            deliveries = signal.send_async(None)
+            while not deliveries[0][1].running():
+                time.sleep(0.001)
+            signal.send_async(None)
+            try:
+                signal.send_async(None)
+            except QueueFull:
+                opened.set()
+
+        from tsignals.observing import Observer, observe
+
+        class Ends(Observer):
+            def ended(self, event):
+                ends.append(event.outcome)
+
+        logging.getLogger("tsignals").addHandler(logging.NullHandler())
+        ends = []
+        signal = Signal()
+        signal.connect(fail)
+        with observe(Ends()):
+            signal.send_robust(None)
+        assert ends == ["failed"], ends
+
+        if hasattr(os, "fork"):
+            with WorkerPool(1):
+                child = os.fork()
+                if not child:
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+        """
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
 
 def loop_runs_here() -> bool:
     """Whether this thread runs an event loop."""
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    # Another thread may just import it, and have it half: then nothing runs a loop yet.
+    running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return running is not None and running() is not None
 
 
 def current_task() -> "asyncio.Task[object] | None":

@@ -2,7 +2,6 @@
 
 import re
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from types import FrameType
@@ -22,19 +21,28 @@ _waited_for: dict[int, object] = {}
 
 
 class ThreadWaits:
-    """The thread waits for the task that runs here: what started before that stands where it does.
+    """``thread`` waits for the task that runs here: what started there stands where this does.
 
-    Its event loop was made for that, so no other is waited for in the thread.
+    The event loop may run in another thread, as those of frameworks do. Meanwhile these may have
+    ``thread`` run something else, which waits likewise.
     """
 
     # No ``contextmanager``: see ``around``.
 
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
+
     def __enter__(self) -> None:
-        self._thread = threading.get_ident()
-        _waited_for[self._thread] = _current_coroutine()
+        self._before = _waited_for.get(self._thread)
+        self._coroutine = _waited_for[self._thread] = _current_coroutine()
 
     def __exit__(self, *raised: object) -> None:
-        _waited_for.pop(self._thread, None)
+        if _waited_for.get(self._thread) is not self._coroutine:
+            return  # cancelled: what ``thread`` runs goes on
+        if self._before is None:
+            _waited_for.pop(self._thread, None)
+        else:
+            _waited_for[self._thread] = self._before
 
 
 class Standing:

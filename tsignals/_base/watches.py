@@ -236,5 +236,5 @@ def _how(error: BaseException | None, cancelled: bool) -> str:
 
 def _is_asyncios(error: BaseException | None) -> bool:
     """Whether it is a ``CancelledError`` of asyncio, which need not be imported for this."""
-    asyncios = sys.modules.get("asyncio.exceptions")
-    return asyncios is not None and issubclass(type(error), asyncios.CancelledError)
+    asyncios = getattr(sys.modules.get("asyncio.exceptions"), "CancelledError", ())
+    return issubclass(type(error), asyncios)

@@ -10,6 +10,7 @@ This module is imported when it is first needed, for it imports asyncio.
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
@@ -69,9 +70,10 @@ def _refuse_running_loop(signal: Sends, verb: str) -> None:
 
 def respond_now(receiver: Receiver, arguments: tuple[object, ...], keywords: Named) -> object:
     """The response of an async receiver; variables that it sets are set here."""
+    thread = threading.get_ident()  # its call started here
 
     async def alone() -> object:
-        with ThreadWaits():  # its call started in the thread that waits for this
+        with ThreadWaits(thread):
             return await respond(receiver, None, arguments, keywords)
 
     return run(alone)

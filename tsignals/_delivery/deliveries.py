@@ -129,20 +129,35 @@ def _as_completed(deliveries: Deliveries, timeout: float | None) -> Iterator[Pai
 
 
 def _as_others_end(pairs: list[Pair], timeout: float | None) -> Iterator[Pair]:
-    """The same for another executor."""
+    """Yield deliveries of another executor as they are done."""
     # One that is cancelled has ended. ``concurrent.futures.as_completed`` waits until the executor
     # comes to it, which may be busy for long.
     ended: Inbox[int] = Inbox()
     deadline = deadline_in(timeout)
-    for number, (_, future) in enumerate(pairs):
-        # By number: a future keeps its callbacks, and with itself in one it were a cycle.
-        future.add_done_callback(functools.partial(_put, ended, number))
-    for left in range(len(pairs), 0, -1):
-        try:
-            number = ended.get(timeout=left_until(deadline))
-        except queue.Empty:
-            raise TimeoutError(f"{left} (of {len(pairs)}) futures unfinished") from None
-        yield pairs[number]
+    # By number: a future keeps its callbacks, and with itself in one it were a cycle.
+    puts = [functools.partial(_put, ended, number) for number in range(len(pairs))]
+    try:
+        for (_, future), put in zip(pairs, puts, strict=True):
+            future.add_done_callback(put)
+        for left in range(len(pairs), 0, -1):
+            try:
+                number = ended.get(timeout=left_until(deadline))
+            except queue.Empty:
+                raise TimeoutError(f"{left} (of {len(pairs)}) futures unfinished") from None
+            yield pairs[number]
+    finally:
+        for (_, future), put in zip(pairs, puts, strict=True):
+            _take_back(future, put)
+
+
+def _take_back(future: object, callback: object) -> None:
+    """Have ``future`` call it no more, or who looks again and again would leave one each time."""
+    if not isinstance(future, futures.Future):
+        return  # it keeps to the interface, and that has nothing for this
+    with future._condition:
+        if not future.done():  # else it may go through them just now
+            left = [each for each in future._done_callbacks if each is not callback]  # type: ignore[attr-defined]
+            future._done_callbacks[:] = left  # type: ignore[attr-defined]
 
 
 def _put(ended: Inbox[int], number: int, future: object) -> None:

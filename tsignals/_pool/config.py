@@ -40,7 +40,7 @@ def checked(
     around: Around | None = None,
     idle: Callable[[], object] | None = None,
 ) -> Config:
-    """The settings, as ``WorkerPool`` takes them; by default without a limit.
+    """The settings, as ``WorkerPool`` takes them; by default any number may wait.
 
     Raises ``TypeError`` and ``ValueError`` for what cannot be one, and ``RuntimeError`` where no
     pool can be.

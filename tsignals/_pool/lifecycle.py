@@ -67,8 +67,9 @@ def cores(at_exit: bool = False) -> list[Core]:
 
 def hook_multiprocessing() -> None:
     """In a child of ``multiprocessing``, which ends without atexit, use its own way."""
-    theirs = sys.modules.get("multiprocessing.process")
-    if theirs is None or theirs.parent_process() is None or os.getpid() in _hooked_in:
+    # Another thread may just import it, and have it half: no child of it does so as late as here.
+    parent = getattr(sys.modules.get("multiprocessing.process"), "parent_process", None)
+    if parent is None or parent() is None or os.getpid() in _hooked_in:
         return
     from multiprocessing import util
 
@@ -178,9 +179,9 @@ def _after_fork() -> None:
             register(pool, at_exit)
         core.abandon()
     # A child of multiprocessing first forgets what its parent has hooked in, then calls this.
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util.register_after_fork(hook_multiprocessing, lambda hook: hook())
+    register_hook = getattr(sys.modules.get("multiprocessing.util"), "register_after_fork", None)
+    if register_hook is not None:
+        register_hook(hook_multiprocessing, lambda hook: hook())
 
 
 atexit.register(finish)

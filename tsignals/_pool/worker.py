@@ -65,7 +65,7 @@ class Worker:
             del error  # an idle worker keeps nothing alive
 
     def _work(self) -> None:
-        """The same; raises what a callback has raised, and may then be called again."""
+        """As ``work``; raises what a callback has raised, and may then be called again."""
         core = self.core
         tokens, first = core.backlog.tokens, core.backlog.line.popitem
         rests = core.config.idle is not None

@@ -202,8 +202,7 @@ def lost_by(parent: object, is_deleted: bool) -> Iterator[tuple[State, object]]:
             yield state, child
             if whole or not is_deleted:  # else a flush goes no further
                 for one, _, below, _ in state.mapper.cascade_iterator("delete", state):
-                    if below.key is not None:
-                        yield below, one
+                    yield below, one
 
 
 def by_key(states: list[State]) -> list[State]:
