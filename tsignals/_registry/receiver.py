@@ -62,8 +62,9 @@ def check(receiver: object) -> Kind:
     Return whether it is async for ``send``, whether for ``send_async``, which sees through
     ``background``, and whether that wraps it.
 
-    Django's two messages, word for word; a note says which receiver it is. A callable whose
-    signature cannot be read is accepted. Nothing is kept, neither the receiver nor its signature.
+    Django's two messages, word for word, but for what the second says of wrappers; a note says
+    which receiver it is. A callable whose signature cannot be read is accepted. Nothing is kept,
+    neither the receiver nor its signature.
     """
     function = receiver.__func__ if type(receiver) is MethodType else receiver
     # Unless an attribute says other than the code. Asked one by one, or a __dict__ is made.
@@ -98,13 +99,10 @@ def _refused(kind: Callable[[str], E], message: str, note: str) -> E:
 
 def _too_narrow(receiver: object) -> ValueError:
     function = receiver.__func__ if type(receiver) is MethodType else receiver
-    wrapped = stored(function, "__wrapped__")
-    why = (
-        f"is judged by what it wraps, {name_of(wrapped)}"
-        if callable(wrapped)
-        else "does not: end its parameters with **kwargs"
-    )
-    return _refused(ValueError, _NARROW, f"{name_of(receiver)} {why}")
+    wrapped, name = stored(function, "__wrapped__"), name_of(receiver)
+    if callable(wrapped):
+        return ValueError(f"{_NARROW} {name} is judged by what it wraps, {name_of(wrapped)}.")
+    return _refused(ValueError, _NARROW, f"{name} does not: end its parameters with **kwargs")
 
 
 class Background:
