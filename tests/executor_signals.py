@@ -68,9 +68,6 @@ class Mailer:
     def write(self, sender: object, value: int, **named: Any) -> tuple[int, int]:
         return value, os.getpid()
 
-    @background
-    def tell(self, sender: object, **named: Any) -> None: ...
-
 
 def same_signal(signal: Signal, **named: Any) -> bool:
     return signal is elsewhere

@@ -431,7 +431,7 @@ def test_background_method_with_a_pool_is_pickled_whatever_the_pickler_makes_of_
 def test_background_method_is_the_same_receiver_whatever_the_pickler_makes_of_methods(
     pickler: Callable[[io.BytesIO], pickle.Pickler],
 ) -> None:
-    method: Any = executor_signals.Mailer().tell
+    method: Any = executor_signals.Mailer().write
     written = io.BytesIO()
     pickler(written).dump((method, method.__func__))
     again, function = pickle.loads(written.getvalue())

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import weakref
-from typing import Any
+from typing import Any, NoReturn
 
 import inside
 import pytest
@@ -26,6 +26,15 @@ class Idle:
         self.threads.append(threading.get_ident())
         if self.gate is not None:
             self.gate()
+
+
+def raise_noted(raised: list[weakref.ref[BaseException]], error: BaseException) -> NoReturn:
+    """Raise it, and leave no cycle through this frame."""
+    raised.append(weakref.ref(error))
+    try:
+        raise error
+    finally:
+        del error
 
 
 def test_idle_is_called_in_the_worker_that_has_run_something() -> None:
@@ -266,15 +275,10 @@ def test_thread_that_goes_on_in_a_forked_child_after_idle_is_no_worker_of_its_po
 
 @pytest.mark.skipif(not gil_is_on(), reason="frames are left to the collector")
 def test_what_idle_raises_leaves_no_cycle(caplog: pytest.LogCaptureFixture) -> None:
-    raised: list[weakref.ref[Boom]] = []
+    raised: list[weakref.ref[BaseException]] = []
 
     def idle() -> None:
-        error = Boom()
-        raised.append(weakref.ref(error))
-        try:
-            raise error
-        finally:
-            del error
+        raise_noted(raised, Boom())
 
     caplog.set_level(logging.CRITICAL, "tsignals")
     with WorkerPool(1, idle=idle) as pool, uncollected():
@@ -286,15 +290,10 @@ def test_what_idle_raises_leaves_no_cycle(caplog: pytest.LogCaptureFixture) -> N
 def test_worker_whose_callback_has_raised_runs_on_comes_to_idle_and_keeps_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    raised: list[weakref.ref[BaseBoom]] = []
+    raised: list[weakref.ref[BaseException]] = []
 
     def raises(future: object) -> None:
-        error = BaseBoom()
-        raised.append(weakref.ref(error))
-        try:
-            raise error
-        finally:
-            del error
+        raise_noted(raised, BaseBoom())
 
     caplog.set_level(logging.CRITICAL + 1, "tsignals")  # records keep what was raised
     idle = Idle()

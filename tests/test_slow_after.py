@@ -394,7 +394,8 @@ def test_what_else_runs_where_a_framework_awaits_is_not_shown_to_stand_there(
 
     async def stand_here() -> None:
         entered.set()
-        await opened.wait()
+        async with asyncio.timeout(TIMEOUT):
+            await opened.wait()
 
     async def hear(**named: Any) -> None:
         await stand_here()

@@ -193,6 +193,8 @@ def test_asyncio_of_which_another_thread_has_imported_half_runs_nothing() -> Non
                 signal.send_async(None)
             except QueueFull:
                 opened.set()
+            else:
+                os._exit(1)
 
         from tsignals.observing import Observer, observe
 
