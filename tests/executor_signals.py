@@ -49,6 +49,14 @@ def fails_for_more(**named: Any) -> None:
     raise NeedsMore(503, "later")
 
 
+def returns_what_needs_more(**named: Any) -> NeedsMore:
+    return NeedsMore(503, "later")
+
+
+def returns_a_function(**named: Any) -> Any:
+    return lambda: None
+
+
 class Abort(BaseException):
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)

@@ -325,6 +325,23 @@ def test_error_that_cannot_come_back_is_said_and_does_no_harm_to_others(
     assert outcomes[1][1] == 2
 
 
+@pytest.mark.parametrize("name", ["returns_what_needs_more", "returns_a_function"])
+def test_response_that_cannot_come_back_does_no_harm_to_others(
+    processes: ProcessPoolExecutor, name: str
+) -> None:
+    """Python's executor breaks for all by what it cannot unpickle."""
+    returns = getattr(executor_signals, name)
+    with connected(processes, returns, executor_signals.doubles) as signal, told() as hears:
+        outcomes = signal.send_async(None, value=1).outcomes(TIMEOUT)
+        wait_until(lambda: hears.failures)
+        assert signal.send_async(None, value=2)[1][1].result(TIMEOUT) == 4
+    [(receiver, error)] = outcomes.errors
+    assert receiver is returns
+    assert hears.errors[0] is error
+    if name == "returns_what_needs_more":
+        assert str(error).startswith(f"receiver {name} returned a 'NeedsMore', which cannot be")
+
+
 def test_background_class_method_runs_in_another_process(processes: ProcessPoolExecutor) -> None:
     with connected(processes, executor_signals.Mailer.notify) as signal:
         for verb in ("send", "send_async"):

@@ -105,17 +105,23 @@ class RemoteCall:
         response, error = outcome_of(self._call)
         try:
             if error is None:
-                return response
+                why = _kept_from_arriving(response)
+                if why is None:
+                    return response
+                raise self._cannot_be_sent(f"returned a {type(response).__qualname__!r}", why)
             if (why := _kept_from_travelling(error)) is not None:
                 note = "".join(traceback.format_exception(error))
-                error = RuntimeError(
-                    f"receiver {name_of(self.target)} raised {show(error)}, which cannot be sent "
-                    f"back to the process or interpreter of the sender: {why}"
-                )
+                error = self._cannot_be_sent(f"raised {show(error)}", why)
                 error.add_note(note)
             raise error
         finally:
             del error  # as above
+
+    def _cannot_be_sent(self, what: str, why: str) -> RuntimeError:
+        return RuntimeError(
+            f"receiver {name_of(self.target)} {what}, which cannot be sent back to the process "
+            f"or interpreter of the sender: {why}"
+        )
 
     def __getstate__(self) -> dict[str, object]:
         if self.watch is not None:
@@ -138,6 +144,27 @@ def _kept_from_travelling(error: BaseException) -> str | None:
     except Exception as why:
         return show(why)
     return None
+
+
+def _kept_from_arriving(response: object) -> str | None:
+    """What keeps it from being unpickled: again the executor would break, for all.
+
+    Of what cannot be pickled executors say so themselves, and some pickle more than ``pickle``.
+    """
+    if type(response) in _ARRIVE:
+        return None
+    try:
+        pickled = pickle.dumps(response)
+    except Exception:
+        return None
+    try:
+        pickle.loads(pickled)
+    except Exception as why:
+        return show(why)
+    return None
+
+
+_ARRIVE = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class FailureReport:
