@@ -1,10 +1,12 @@
-"""What ``Signal.connect`` and ``Signal.disconnect`` do: check, then enter or remove a connection.
+"""``Signal.connect`` and ``Signal.disconnect``: check, then enter or remove a connection.
 
-Nothing changes before all is checked.
+Nothing changes before all is checked. Most receivers are plain functions, for which nothing is
+asked: these have a short way, with as few calls as there can be.
 """
 
 from collections.abc import Callable, Hashable
 from types import FunctionType
+from typing import Protocol
 
 from tsignals._base.definition import as_method, behind_partials, name_of
 from tsignals._base.identity import IdentityKey
@@ -14,9 +16,16 @@ from tsignals._calling.types import Ordered, Receiver, check_ordered
 from tsignals._calling.waits import check_wait, refuse_on_its_loop, wait_for
 from tsignals._registry.connection import PLAIN, Connection, Options, Wait
 from tsignals._registry.once import Once
-from tsignals._registry.receiver import check, connection_key, own_options, unwrap
-from tsignals._registry.references import Hold, KeyedRef, hold_receiver, hold_sender
+from tsignals._registry.receiver import SYNC, Kind, check, connection_key, own_options, unwrap
+from tsignals._registry.references import Hold, KeyedRef, hold_receiver, hold_sender, keyed_ref
 from tsignals._registry.registry import Registry
+
+
+class HasRegistry(Protocol):
+    """A signal."""
+
+    _registry: Registry
+
 
 sends: set[object] = set()
 """Methods that are no receivers: the sends of signals and of their views, which enter them."""
@@ -28,53 +37,101 @@ finalizer, that came in the middle of an import and sent would find half of a mo
 
 
 def connect(
-    registry: Registry,
+    self: HasRegistry,
     receiver: Receiver,
-    sender: object,
-    weak: bool,
-    dispatch_uid: Hashable,
-    priority: int,
-    ordered: Ordered,
-    tracked: bool,
-    once: bool,
-    retry: Retry | None,
+    sender: object = None,
+    weak: bool = True,
+    dispatch_uid: Hashable = None,
+    *,
+    priority: int = 0,
+    ordered: Ordered = False,
+    tracked: bool = False,
+    once: bool = False,
+    retry: Retry | None = None,
 ) -> Connection:
-    """As ``Signal.connect``."""
-    is_async, on_loop, wrapped = check(receiver)
+    """Have ``receiver`` called as ``receiver(signal=..., sender=..., **named)`` at each send.
+
+    receiver: what is called, a function or an object; it must take ``**kwargs``.
+    sender: hear only this one, by identity; held weakly if it can be. ``None``: every sender.
+    weak: hold the receiver weakly. When the receiver or the sender dies, the connection goes.
+    dispatch_uid: what identifies the connection in place of the receiver, if truthy.
+    priority: higher is called first; equal ones in order of connection.
+    ordered: in ``send_async``, run this receiver's deliveries one at a time, in send order; a
+        function, called as ``key(sender=sender, **named)``: those for equal values.
+    tracked: let ``disconnect(wait=...)`` wait until the receiver no longer runs.
+    once: have one send call it, of any kind, whichever comes first; this disconnects it first.
+    retry: in ``send_async``, run a delivery again whose receiver raises what this names.
+
+    Returns the ``Connection``. If one has the same key (receiver or ``dispatch_uid``, and sender),
+    it is returned unchanged. Sends that start after this returns call the receiver.
+
+    Raises ``TypeError`` for what is not callable, cannot be held weakly or would be dead at once,
+    and for an option of the wrong type; ``ValueError`` for a receiver without ``**kwargs``, and
+    where one with the same key has other options. The signal is then unchanged. Nothing of the
+    receiver's is called or evaluated. What is callable and ``**kwargs`` are Django's rules.
+    """
+    registry = self._registry
+    kind = check(receiver)
+    if not (
+        (kind is SYNC and type(receiver) is FunctionType and receiver.__closure__ is None)
+        and (weak and sender is None and dispatch_uid is None and type(priority) is int)
+        and not (priority or tracked or once or retry is not None or ordered is not False)
+    ):
+        asked = priority, ordered, tracked, once, retry
+        key, hold, options = _general(self, receiver, kind, weak, sender, dispatch_uid, asked)
+    else:
+        key, options = id(receiver), PLAIN
+        hold = KeyedRef(receiver, registry.on_death)
+        hold.key = key
+    found = registry.add(connection := Connection(registry.ref, key, hold, options))
+    return found if found is connection else _the_same(receiver, options, found)
+
+
+def _general(
+    self: HasRegistry,
+    receiver: Receiver,
+    kind: Kind,
+    weak: bool,
+    sender: object,
+    dispatch_uid: Hashable,
+    asked: tuple[int, Ordered, bool, bool, Retry | None],
+) -> tuple[Hashable, Hold, Options]:
+    """The key, the hold and the options of a connection of any kind."""
+    registry = self._registry
+    priority, ordered, tracked, once, retry = asked
+    is_async, on_loop, wrapped = kind
     if not (is_function := type(receiver) is FunctionType) or registry.refuses_async:
         _refuse(receiver, is_async and registry.refuses_async)
     if wrapped or ordered is not False or retry is not None or type(priority) is not int:
         ordered, retry = _checked(receiver, wrapped, priority, ordered, retry)
-    plain = is_function and sender is None and dispatch_uid is None  # most: no call for the key
-    key = id(receiver) if plain else connection_key(receiver, sender, dispatch_uid)
+    key = connection_key(receiver, sender, dispatch_uid)
     hold: Hold
-    if weak and is_function and receiver.__closure__ is None:  # most: no call for these, either
-        hold = KeyedRef(receiver, registry.on_death)
-        hold.key = key
+    if is_function and weak and receiver.__closure__ is None:
+        hold = keyed_ref(receiver, key, registry.on_death)
     else:
         hold = hold_receiver(receiver, weak, key, registry.on_death)
-    options = PLAIN
-    if (on_loop or priority or tracked or once or retry or ordered is not False) or (
-        not plain and (sender is not None or dispatch_uid or wrapped)
+    if not (on_loop or priority or tracked or once or retry or ordered is not False) and not (
+        sender is not None or dispatch_uid or wrapped
     ):
-        if on_loop:
-            _prepare_for_async()
-        one = Once(registry.ref, IdentityKey(key)) if once else None
-        options = Options(
-            sender=None if sender is None else hold_sender(sender, key, registry.on_death),
-            sender_id=0 if sender is None else id(sender),
-            dispatch_uid=dispatch_uid or None,
-            priority=priority,
-            ordered=ordered,
-            once=one,
-            retry=retry,
-            is_async=is_async,
-            gate=Gate(registry.gates, key, one) if tracked else None,
-            on_loop=on_loop,
-            wrapped=wrapped,
-        )
-    found = registry.add(connection := Connection(registry.ref, key, hold, options))
-    return found if found is connection else _the_same(receiver, options, found)
+        return key, hold, PLAIN
+    if on_loop:
+        for prepare in before_async:
+            prepare()
+    one = Once(registry.ref, IdentityKey(key)) if once else None
+    options = Options(
+        sender=None if sender is None else hold_sender(sender, key, registry.on_death),
+        sender_id=0 if sender is None else id(sender),
+        dispatch_uid=dispatch_uid or None,
+        priority=priority,
+        ordered=ordered,
+        once=one,
+        retry=retry,
+        is_async=is_async,
+        gate=Gate(registry.gates, key, one) if tracked else None,
+        on_loop=on_loop,
+        wrapped=wrapped,
+    )
+    return key, hold, options
 
 
 def _checked(
@@ -92,15 +149,21 @@ def _checked(
     return ordered, retry
 
 
-def _prepare_for_async() -> None:
-    for function in before_async:
-        function()
-
-
 def disconnect(
-    registry: Registry, receiver: object, sender: object, dispatch_uid: Hashable, wait: Wait
+    self: HasRegistry,
+    receiver: Receiver | None = None,
+    sender: object = None,
+    dispatch_uid: Hashable = None,
+    *,
+    wait: Wait = False,
 ) -> bool:
-    """As ``Signal.disconnect``."""
+    """Remove the connection with this key; return whether this call did.
+
+    Sends that start after it has returned do not call the receiver. What still may, ``wait`` and
+    errors are as in ``Connection.disconnect``; this also waits for what still runs of a connection
+    that somebody else has removed. ``TypeError`` for an unhashable ``dispatch_uid``.
+    """
+    registry = self._registry
     plain = type(receiver) is FunctionType and sender is None and dispatch_uid is None
     key = id(receiver) if plain else connection_key(receiver, sender, dispatch_uid)  # as above
     # Looked up before the removal: whatever is found then is gone by then. And held until
