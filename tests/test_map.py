@@ -255,6 +255,11 @@ def test_unheard_shows_what_nobody_hears_and_nothing_else(program: Path) -> None
             r"cannot import broken: ValueError: Signal receivers must .* \(broken.py:2\)",
         ),
         ("raise SystemExit(0)", "broken", r"cannot import broken: SystemExit: 0 \(broken.py:1\)"),
+        (
+            "import sys\nsys.modules[__name__] = None",
+            "broken",
+            r"import of broken halted; None in sys.modules",
+        ),
         ("", "broken:what", r"module 'broken' has no 'what'"),
         ("what = 3", "broken:what", r"broken:what is no signal and holds none, but 'int'"),
         ("", "", r"cannot import : ValueError: Empty module name"),

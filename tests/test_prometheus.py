@@ -361,6 +361,64 @@ def test_second_instrumentation_of_a_process_with_files_is_refused(
     assert "cannot instrument twice in multiprocess mode" in done.stdout
 
 
+def test_of_two_threads_that_instrument_at_once_one_writes_the_files(
+    shared: dict[str, str],
+) -> None:
+    script = """
+    from threading import Barrier, Thread
+    from prometheus_client import CollectorRegistry
+    from tsignals.prometheus import instrument
+
+    def instrument_at_once():
+        made = []
+        both = Barrier(2)
+
+        class Registry(CollectorRegistry):
+            def register(self, collector):
+                try:
+                    both.wait(0.2)  # the other one is here, too
+                except Exception:
+                    pass
+                super().register(collector)
+
+        def run():
+            try:
+                made.append(instrument(Registry()))
+            except ValueError:
+                pass
+
+        threads = [Thread(target=run) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for each in made:
+            each.close()
+        return len(made)
+
+    print(instrument_at_once(), instrument_at_once())
+    """
+    done = processes.run(script, **shared)
+    assert (done.stdout, done.stderr) == ("1 1\n", "")
+
+
+def test_what_could_not_be_registered_claims_no_files(shared: dict[str, str]) -> None:
+    script = """
+    from prometheus_client import CollectorRegistry, Counter
+    from tsignals.prometheus import instrument
+
+    taken = CollectorRegistry()
+    Counter("tsignals_deliveries", "Of somebody else.", registry=taken)
+    try:
+        instrument(taken)
+    except ValueError:
+        instrument(CollectorRegistry()).close()
+        print("instrumented")
+    """
+    done = processes.run(script, **shared)
+    assert (done.stdout, done.stderr) == ("instrumented\n", "")
+
+
 CONFIGURATION = """
 from prometheus_client import multiprocess
 

@@ -540,9 +540,36 @@ def test_error_of_another_listener_does_not_undo_a_commit() -> None:
 def test_nothing_of_a_transaction_stays_with_its_session(session: Session, ear: Order) -> None:
     session.begin()
     session.begin_nested().commit()
+    before = set(vars(session))
     after_commit(session, placed, None, order=1)
     session.commit()
+    assert set(vars(session)) <= before
     assert session.info == {}
+
+
+def test_what_waits_stays_when_a_program_clears_the_info_of_its_session(
+    session: Session, ear: Order
+) -> None:
+    session.begin()
+    deliveries = after_commit(session, placed, None, order=1)
+    session.info.clear()
+    session.commit()
+    deliveries.results(TIMEOUT)
+    assert ear == [{"order": 1}]
+
+
+def test_a_session_that_is_given_the_info_of_another_has_a_commit_of_its_own(
+    session: Session, ear: Order
+) -> None:
+    session.begin()
+    deliveries = after_commit(session, placed, None, order=1)
+    with Session(session.get_bind(), info=session.info) as other, other.begin():
+        others = after_commit(other, placed, None, order=2)
+    others.results(TIMEOUT)
+    assert ear == [{"order": 2}]
+    session.commit()
+    deliveries.results(TIMEOUT)
+    assert ear == [{"order": 2}, {"order": 1}]
 
 
 def test_it_works_with_any_executor(session: Session) -> None:

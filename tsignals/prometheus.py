@@ -210,7 +210,7 @@ class Instrumentation:
         self._observation.close()
         self._collector.deliveries.close()
         self._registry.unregister(self._collector)
-        _in_files[:] = [each for each in _in_files if each is not self]
+        _let_go(self)
 
     def __enter__(self) -> "Instrumentation":
         return self
@@ -222,8 +222,14 @@ class Instrumentation:
         return f"<Instrumentation for Prometheus, {'open' if self._open else 'closed'}>"
 
 
-_in_files: list[Instrumentation] = []
+_in_files: dict[str, Instrumentation] = {}
 """In multiprocess mode: the one that writes; a second would count everything twice."""
+
+
+def _let_go(made: Instrumentation) -> None:
+    """Undo what ``instrument`` has claimed; nobody else has it meanwhile."""
+    if _in_files.get("files") is made:
+        del _in_files["files"]
 
 
 def instrument(registry: CollectorRegistry | None = None) -> Instrumentation:
@@ -245,13 +251,28 @@ def instrument(registry: CollectorRegistry | None = None) -> Instrumentation:
     """
     registry = REGISTRY if registry is None else registry
     in_files = values.ValueClass is not values.MutexValue
-    if in_files and _in_files:
+    made = object.__new__(Instrumentation)
+    # One step: of several threads one gets there.
+    if in_files and _in_files.setdefault("files", made) is not made:
         raise ValueError(
             "cannot instrument twice in multiprocess mode: both would write to the same files; "
             "close the former Instrumentation first"
         )
-    deliveries = _SharedDeliveries() if in_files else _Deliveries()
-    collector = _Collector(deliveries)
+    done = False
+    try:
+        deliveries = _SharedDeliveries() if in_files else _Deliveries()
+        collector = _Collector(deliveries)
+        _register(registry, collector)
+        made._registry, made._collector, made._open = registry, collector, [True]
+        made._observation = observe(deliveries)
+        done = True
+        return made
+    finally:
+        if not done:
+            _let_go(made)
+
+
+def _register(registry: CollectorRegistry, collector: _Collector) -> None:
     try:
         registry.register(collector)
     except ValueError as error:
@@ -259,9 +280,3 @@ def instrument(registry: CollectorRegistry | None = None) -> Instrumentation:
             "cannot instrument this registry, it has these metrics already: close the former "
             f"Instrumentation first, or pass another registry ({error})"
         ) from None
-    made = object.__new__(Instrumentation)
-    made._registry, made._collector, made._open = registry, collector, [True]
-    if in_files:
-        _in_files.append(made)
-    made._observation = observe(deliveries)
-    return made

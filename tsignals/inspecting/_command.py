@@ -86,7 +86,7 @@ def _find(chosen: argparse.Namespace) -> list[SignalEntry]:
         _trying(f"cannot import {module}", functools.partial(importlib.import_module, module))
     try:
         found = connections(*modules, unheard=chosen.unheard)
-    except (AttributeError, ValueError) as error:
+    except (AttributeError, ImportError, ValueError) as error:
         raise Failed(str(error)) from error
     # No module: of a project that has but Django's apps, what is heard.
     if modules or chosen.unheard:

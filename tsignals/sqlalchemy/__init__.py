@@ -13,7 +13,7 @@ Needs ``tsignals[sqlalchemy]``.
 
 # Threads
 # A session belongs to one thread at a time: who flushes it, ends its transaction, or has a
-# receiver called with it. We touch a session, and what hangs on it (``session.info``, a flush's
+# receiver called with it. We touch a session, and what hangs on it (its attributes, a flush's
 # context), on that thread only, so none of it needs a lock. A worker of a pool never gets one,
 # nor an instance: it would load on the connection of the thread that sent. It gets ``identity``.
 # What many threads share is in ``_targets`` and ``_flush``, and each change of it is one step of

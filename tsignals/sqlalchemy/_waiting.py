@@ -1,9 +1,10 @@
 """What waits for a session's commit.
 
-It waits in ``session.info``, so it goes with the session. Each ``Entry`` is a ``Prepared`` and the
-transaction whose fate it shares: a savepoint, or the outermost one. SQLAlchemy says
-``after_commit`` for both, before the end; then ``after_transaction_end`` for each transaction,
-flushes and ``close()`` included. Who ended without the former was rolled back or given up.
+It waits among the session's attributes, so it goes with the session; not in ``session.info``, which
+programs clear, and give to other sessions. Each ``Entry`` is a ``Prepared`` and the transaction
+whose fate it shares: a savepoint, or the outermost one. SQLAlchemy says ``after_commit`` for both,
+before the end; then ``after_transaction_end`` for each transaction, flushes and ``close()``
+included. Who ended without the former was rolled back or given up.
 
     ends                     with a commit                    without
     a savepoint              its entries wait on, one above   its entries are dropped
@@ -106,7 +107,7 @@ def hold(session: Session, prepared: Prepared, at_commit: AtCommit) -> None:
     if not _used:
         _used.append(True)
     if waiting is None:
-        waiting = session.info[KEY] = Waiting()
+        waiting = vars(session)[KEY] = Waiting()
         # Within a listener that comes after ours: nothing waited yet, so that one has not noted it.
         waiting.committed = _committing(session)
     waiting.entries.append(Entry(prepared, transaction, at_commit))
@@ -138,7 +139,7 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
 
 def _current(session: Session) -> Waiting | None:
     """What waits for the session's transaction; what has waited for an earlier one is ended."""
-    waiting: Waiting | None = session.info.get(KEY)
+    waiting: Waiting | None = vars(session).get(KEY)
     if waiting is None:
         return None
     current, committed = session.get_transaction(), waiting.committed
@@ -147,9 +148,9 @@ def _current(session: Session) -> Waiting | None:
         return waiting
     over = waiting.take(lambda entry: _outermost(entry.transaction) is not current)
     if not waiting.entries:
-        del session.info[KEY]
+        del vars(session)[KEY]
     _end(over, lambda entry: _outermost(entry.transaction) is committed)
-    found: Waiting | None = session.info.get(KEY)
+    found: Waiting | None = vars(session).get(KEY)
     return found
 
 
