@@ -342,6 +342,32 @@ def test_response_that_cannot_come_back_does_no_harm_to_others(
         assert str(error).startswith(f"receiver {name} returned a 'NeedsMore', which cannot be")
 
 
+@pytest.mark.parametrize("verb", ["send_async", "prepare", "send"])
+def test_value_that_cannot_be_unpickled_does_no_harm_to_others(
+    processes: ProcessPoolExecutor, verb: str
+) -> None:
+    """Python's executor breaks for all by what it cannot unpickle there, too."""
+    value = executor_signals.NeedsMore(503, "later")
+    receiver = executor_signals.doubles
+    if verb == "send":
+        receiver = background(receiver)
+    with connected(processes, receiver) as signal, told() as hears:
+        if verb == "send":
+            [(_, delivery)] = signal.send(None, value=value)
+        elif verb == "prepare":
+            prepared = signal.prepare(None, value=value)
+            prepared.submit()
+            [(_, delivery)] = prepared.deliveries
+        else:
+            [(_, delivery)] = signal.send_async(None, value=value)
+        error = delivery.exception(TIMEOUT)
+        wait_until(lambda: hears.failures)
+        assert signal.send_async(None, value=2)[0][1].result(TIMEOUT) == 4
+    assert type(error) is RuntimeError
+    assert str(error).startswith("cannot call receiver doubles in another process: TypeError(")
+    assert hears.errors == [error]
+
+
 def test_background_class_method_runs_in_another_process(processes: ProcessPoolExecutor) -> None:
     with connected(processes, executor_signals.Mailer.notify) as signal:
         for verb in ("send", "send_async"):

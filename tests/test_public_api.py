@@ -143,6 +143,33 @@ def test_public_objects_show_documented_names_only(sent: Any) -> None:
         assert shown <= {"name", "providing_args", "use_caching", "signal"}
 
 
+async def hears_on_the_loop(**named: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"ordered": True}, {"tracked": True}, {"retry": tsignals.Retry(OSError)}],
+    ids=lambda options: " ".join(options) or "plain",
+)
+@pytest.mark.parametrize("receivers", ["one", "two", "async", "held"])
+def test_every_delivery_shows_documented_names_only(receivers: str, options: Any) -> None:
+    with tsignals.WorkerPool(1) as pool:
+        signal = tsignals.Signal(executor=pool)
+        for uid in range(1, 3 if receivers == "two" else 2):
+            receiver: Any = hears_on_the_loop if receivers == "async" else lambda **named: None
+            signal.connect(receiver, weak=False, dispatch_uid=uid, **options)
+        if receivers == "held":
+            prepared = signal.prepare(None)
+            prepared.submit()
+            deliveries = prepared.deliveries
+        else:
+            deliveries = signal.send_async(None)
+        for delivery in deliveries.futures:
+            shown = {each for each in dir(delivery) if not each.startswith("_")}
+            assert shown - {*dir(Future())} == {"receiver", "sender", "signal"}
+
+
 @pytest.mark.parametrize(
     ("function", "expected"),
     [

@@ -544,6 +544,18 @@ def test_what_has_ended_is_let_go(terms: dict[str, Any], caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_shutdown_with_a_timeout_does_not_say_that_it_never_ran(kind: type[Flaky]) -> None:
+    """Who sends it once more must know that the receiver was called."""
+    pool = WorkerPool(1)
+    [(_, delivery)] = signal_to(kind(2), pool, retry=LATER).send_async(None)
+    waits(pool)
+    pool.shutdown(timeout=0)
+    error = delivery.exception(0)
+    assert type(error) is DeliveryLost
+    assert str(error) == "its pool was shut down before it could run, or run again"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_shutdown_still_runs_it(kind: type[Flaky], clock: Clock) -> None:
     pool = WorkerPool(1)
     [(_, delivery)] = signal_to(kind(2), pool, retry=LATER).send_async(None)

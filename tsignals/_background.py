@@ -92,12 +92,12 @@ _MARKS = (BY_INSPECT, BY_ASYNCIO)
 class BackgroundSend(GeneralSend):
     """One call of a receiver in the background, as it came."""
 
-    __slots__ = ("arguments", "target")
+    __slots__ = ("_arguments", "_target")
 
-    mode = "background"
+    _mode = "background"
 
-    def keywords_for(self, of: object) -> Named:
-        return self.named  # with or without the signal and the sender, as they came
+    def _keywords_for(self, of: object) -> Named:
+        return self._named  # with or without the signal and the sender, as they came
 
 
 class BackgroundReceiver(SameWhenCopied, Background):
@@ -221,7 +221,7 @@ class BackgroundReceiver(SameWhenCopied, Background):
         # Django and tsignals name the sender; blinker passes it last.
         sender = keywords["sender"] if "sender" in keywords else (arguments or (None,))[-1]
         send = BackgroundSend(signal, sender, keywords)
-        send.arguments, send.target = arguments, self
+        send._arguments, send._target = arguments, self
         return executor_for(executor), send
 
     def __repr__(self) -> str:

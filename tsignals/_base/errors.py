@@ -17,14 +17,15 @@ class QueueFull(TsignalsError):
 
 
 class DeliveryDropped(TsignalsError):
-    """The delivery never ran: it gave way under ``overflow="drop_newest"`` or ``"drop_oldest"``, or
-    was prepared and not submitted.
+    """The delivery gave way under ``overflow="drop_newest"`` or ``"drop_oldest"``, or was prepared
+    and not submitted. It never ran, unless it waited for another attempt (``retry``).
     """
 
 
 class DeliveryLost(TsignalsError):
-    """The delivery cannot finish here: it had not started when its process ended, or when the time
-    of its pool's ``shutdown(timeout=)`` was up; or it belongs to the parent of a fork.
+    """The delivery cannot finish here: it had not started, or waited for another attempt, when its
+    process ended, or when the time of its pool's ``shutdown(timeout=)`` was up; or it belongs to
+    the parent of a fork.
     """
 
 

@@ -75,7 +75,7 @@ class AsyncDelivery(SingleDelivery):
         if task is None:
             assert error is not None
             task = asyncio.get_running_loop().create_future()
-            pause = self._fail(send, time.perf_counter(), error, send.context.copy())
+            pause = self._fail(send, time.perf_counter(), error, send._context.copy())
             task.set_result((pause, error))
         task.add_done_callback(ended)
         self._task = task
@@ -85,16 +85,16 @@ class AsyncDelivery(SingleDelivery):
 
     def _make_task(self, send: Send, claim: Claim) -> LoopTask:
         """Run it in a task; raises what a task factory of the loop's raises."""
-        if send.watches is None:
+        if send._watches is None:
             main = self._main(send, claim)
         else:
             queued_at, defer = self._waits_since(time.perf_counter()), self._core.state.defer
-            main = send.watches[id(self)].awaited(
+            main = send._watches[id(self)].awaited(
                 _judged, queued_at, defer, self._main, send, claim
             )
         task: LoopTask | None = None
         try:
-            context = send.context.copy()
+            context = send._context.copy()
             task = asyncio.get_running_loop().create_task(main, context=context)
             return task
         finally:
@@ -118,12 +118,12 @@ class AsyncDelivery(SingleDelivery):
         mine = asyncio.current_task()
         delivering[mine] = claim[1]  # here, for tasks may start eagerly
         gate, around = self._gate, self._core.config.around or contextlib.nullcontext
-        target = send.target_for(self.receiver)
+        target = send._target_for(self.receiver)
         again: list[Pause | None] = []  # what follows a failure
         started = time.perf_counter()
         failed = functools.partial(self._failed, again, send, started, me)
         defer = self._core.state.defer
-        call = target, gate, send.arguments, send.keywords_for(self)
+        call = target, gate, send._arguments, send._keywords_for(self)
         error: BaseException | None = None
         try:
             self._dequeue()
@@ -174,7 +174,7 @@ class AsyncDelivery(SingleDelivery):
             # By somebody else, before it could begin or at its very end: else it would have seen.
             pause = None
             if (send := self._send) is not None:
-                pause = self._fail(send, time.perf_counter(), error, send.context.copy())
+                pause = self._fail(send, time.perf_counter(), error, send._context.copy())
             return pause, error
 
     def _have_it_run(self) -> None:

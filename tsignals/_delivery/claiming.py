@@ -62,7 +62,7 @@ class ClaimingSend(GeneralSend):
 
     def __init__(self, send: GeneralSend, is_taken: IsTaken) -> None:
         self.signal, self.sender = send.signal, send.sender
-        self.named, self.context, self.lanes = send.named, send.context, send.lanes
+        self._named, self._context, self.lanes = send._named, send._context, send.lanes
         self._is_taken = is_taken
         self._claimed: list[_Claimed] = []
         self._handed: list[tuple[Receiver, Future[object]]] = []

@@ -48,21 +48,21 @@ class Send:
 
     __slots__: tuple[str, ...] = ()
 
-    context: contextvars.Context  # of the sender, which they run in copies of
-    named: Named
+    _context: contextvars.Context  # of the sender, which they run in copies of
+    _named: Named
 
-    mode = "send_async"
-    arguments: tuple[object, ...] = ()
-    target: Receiver | None = None  # what to call in place of the receiver
-    watches: dict[int, Watch] | None = None  # of the deliveries, by their ids: who observes it
+    _mode = "send_async"
+    _arguments: tuple[object, ...] = ()
+    _target: Receiver | None = None  # what to call in place of the receiver
+    _watches: dict[int, Watch] | None = None  # of the deliveries, by their ids: who observes it
 
-    def keywords_for(self, of: HasSender) -> Named:
+    def _keywords_for(self, of: HasSender) -> Named:
         """What a receiver is called with; ``of`` has the signal and the sender."""
-        return {"signal": of.signal, "sender": of.sender, **self.named}
+        return {"signal": of.signal, "sender": of.sender, **self._named}
 
-    def target_for(self, receiver: Receiver) -> Receiver:
+    def _target_for(self, receiver: Receiver) -> Receiver:
         """What to call for ``receiver`` in a worker."""
-        return unwrap(receiver if self.target is None else self.target)
+        return unwrap(receiver if self._target is None else self._target)
 
 
 def dropped() -> DeliveryDropped:
@@ -81,18 +81,18 @@ def context_of_sender() -> contextvars.Context:
 class GeneralSend(Send):
     """One send to receivers of any kind, or in any executor."""
 
-    __slots__ = ("context", "lanes", "named", "sender", "signal")
+    __slots__ = ("_context", "_named", "lanes", "sender", "signal")
 
     def __init__(self, signal: object, sender: object, named: Named) -> None:
         self.signal = signal
         self.sender = sender
-        self.named = named
-        self.context = context_of_sender()
+        self._named = named
+        self._context = context_of_sender()
         self.lanes: dict[int, object] = {}  # by id of the options, until there are deliveries
 
     def values(self) -> Named:
         """What was sent, without the signal and the sender, by name."""
-        return {n: self.named[n] for n in self.named if n not in ("signal", "sender")}
+        return {n: self._named[n] for n in self._named if n not in ("signal", "sender")}
 
     def note(self, deliveries: Iterable[tuple[Receiver, Future[object]]]) -> None:
         """These are the deliveries, which nothing has happened to yet."""
@@ -110,7 +110,7 @@ class GeneralSend(Send):
     ) -> None:
         """Report, in ``context``, what no worker of a pool has seen fail."""
         of = self.signal, self.sender, receiver
-        context.run(report, *of, error, self.mode, 0.0, ran, self.named)
+        context.run(report, *of, error, self._mode, 0.0, ran, self._named)
 
 
 class Delivery(MayRunAgain):
@@ -140,9 +140,9 @@ class Delivery(MayRunAgain):
         # In one piece: deliveries that wait for deliveries nest on one stack.
         send, gate, around = self._send, self._gate, self._core.config.around
         assert send is not None
-        target = send.target_for(self.receiver)
-        context = send.context.copy()
-        arguments, keywords = send.arguments, send.keywords_for(self)
+        target = send._target_for(self.receiver)
+        context = send._context.copy()
+        arguments, keywords = send._arguments, send._keywords_for(self)
         defer = self._core.state.defer
         failed: Failed | None = None
         watch: Watch | None = None
@@ -162,8 +162,8 @@ class Delivery(MayRunAgain):
                     outcome = inside
                 del inside
                 return outcome
-            if send.watches is not None:
-                watch = send.watches[id(self)]
+            if send._watches is not None:
+                watch = send._watches[id(self)]
                 watch.start_in(context, self._waits_since(started), defer)
             if around is None:
                 outcome = context.run(target, *arguments, **keywords), None
@@ -202,7 +202,7 @@ class Delivery(MayRunAgain):
         call = _call if context is None else context.run
         before = self._last_pause()
         attempts = 1 if before is None else before.attempts + 1
-        of = self.signal, self.sender, self.receiver, error, send.mode
+        of = self.signal, self.sender, self.receiver, error, send._mode
         pause: Pause | None = None
         if (policy := self._retry) is not None:
             about = self._about()
@@ -212,7 +212,7 @@ class Delivery(MayRunAgain):
         else:
             # Not below zero where an interrupted sender has queued it once more.
             queued = max(0.0, started - self._waits_since(started))
-            named = send.named if named is None else named
+            named = send._named if named is None else named
             raised = raised_by(call, report, *of, queued, ran, named, attempts)
         if raised is not None and log_unless_interrupt(raised) is not None:
             self._core.state.defer(raised)  # raised once this has its own error

@@ -129,10 +129,10 @@ def deliver_plain(
     if len(receivers) == 1:
         return _deliver_to_one(core, call, receivers[0], signal, sender, named, plan.retries)
     send = PlainSend()
-    send.call = call
-    send.named = named
+    send._call = call
+    send._named = named
     send.retries = plan.retries
-    send.context = context_of_sender()
+    send._context = context_of_sender()
     send.core = core
     batch: list[BatchDelivery | Asked | None] = []
     deliveries = Deliveries()
@@ -187,9 +187,9 @@ def _deliver_to_one(
     delivery.signal = signal
     delivery.sender = sender
     delivery.receiver = receiver
-    delivery.call = call
-    delivery.named = named
-    delivery.context = context_of_sender()
+    delivery._call = call
+    delivery._named = named
+    delivery._context = context_of_sender()
     deliveries = Deliveries()
     deliveries.append((receiver, delivery))
     take(core, [delivery], ADMITTED, find_room)

@@ -84,7 +84,7 @@ class Held(Delivery):
         """Tell that it could not be queued; in the context in which it would have run."""
         send = cast(GeneralSend | None, self._send)  # as all that is held is made for one
         if send is not None:
-            send.report_in(send.context.copy(), self.receiver, error)  # it was in no queue
+            send.report_in(send._context.copy(), self.receiver, error)  # it was in no queue
 
     def _release_hold(self) -> None:
         """It is queued: workers that wait for it may run it (H3)."""

@@ -1,9 +1,14 @@
-"""A call on its way into another interpreter, for an ``InterpreterPoolExecutor`` (CPython 3.14).
+"""A call on its way into another interpreter, or another process.
 
-That executor pickles what it is given, and of what it cannot unpickle there it says no more than
-that it is not shareable. So the call is pickled here, with an error of our own, and ``unpack`` has
-it unpickled there, as ``multiprocessing`` does in a new process: modules are looked for where they
-were found here. What fails all the same is said in that delivery's future.
+An ``InterpreterPoolExecutor`` (CPython 3.14) pickles what it is given, and of what it cannot
+unpickle there it says no more than that it is not shareable. So the call is pickled here, with an
+error of our own, and ``unpack`` has it unpickled there, as ``multiprocessing`` does in a new
+process: modules are looked for where they were found here.
+
+A ``ProcessPoolExecutor`` breaks, for all that it was given, by what cannot be unpickled there. So
+it gets bytes, and they are unpickled where the receiver is called.
+
+What fails all the same is said in that delivery's future.
 """
 
 import pickle
@@ -11,12 +16,20 @@ import sys
 from collections.abc import Callable
 
 from tsignals._base.definition import name_of
+from tsignals._base.log import show
 
 
-def for_interpreter(executor: object) -> bool:
-    """Whether ``executor`` calls in other interpreters."""
-    module = sys.modules.get("concurrent.futures.interpreter")
-    kind = getattr(module, "InterpreterPoolExecutor", None)
+def packed(executor: object, call: Callable[[], object], receiver: object) -> Callable[[], object]:
+    """``call`` as ``executor`` is to get it."""
+    if _is_one(executor, "interpreter", "InterpreterPoolExecutor"):
+        return Parcel(call, receiver)
+    if _is_one(executor, "process", "ProcessPoolExecutor"):
+        return ProcessParcel(call, receiver)
+    return call
+
+
+def _is_one(executor: object, module: str, name: str) -> bool:
+    kind = getattr(sys.modules.get(f"concurrent.futures.{module}"), name, None)
     return kind is not None and isinstance(executor, kind)
 
 
@@ -86,3 +99,38 @@ class Unpacked:
                     f"{error}; it must be picklable"
                 ) from None
         return response
+
+
+class ProcessParcel:
+    """``call``, which is pickled when the executor pickles this."""
+
+    def __init__(self, call: Callable[[], object], receiver: object) -> None:
+        self.call = call
+        self.receiver = name_of(receiver)
+
+    def __call__(self) -> object:
+        return self.call()
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[bytes, str]]:
+        from multiprocessing.reduction import ForkingPickler  # as the executor's own
+
+        return InProcess, (bytes(ForkingPickler.dumps(self.call)), self.receiver)
+
+
+class InProcess:
+    """In the other process: the pickled call of ``receiver``."""
+
+    def __init__(self, data: bytes, receiver: str) -> None:
+        self.data = data
+        self.receiver = receiver
+
+    def __call__(self) -> object:
+        try:
+            call = pickle.loads(self.data)
+        except Exception as error:
+            raise RuntimeError(
+                f"cannot call receiver {self.receiver} in another process: {show(error)}; what is "
+                "sent must be such that it can be unpickled, and receivers, signals and types must "
+                "be in modules that can be imported there"
+            ) from None
+        return call()

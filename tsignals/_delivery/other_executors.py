@@ -23,7 +23,7 @@ from tsignals._calling.tracked_call import Call
 from tsignals._calling.types import Receiver
 from tsignals._delivery.deliveries import Deliveries
 from tsignals._delivery.delivery import Delivery, GeneralSend, Live, dropped
-from tsignals._delivery.interpreters import Parcel, for_interpreter
+from tsignals._delivery.interpreters import packed
 from tsignals._delivery.remote_call import AfterCall, RemoteCall
 from tsignals._delivery.stand_in import StandIn
 from tsignals._pool.lane_ids import LaneId
@@ -103,7 +103,7 @@ def _submit(
         key = None if lane is None else (of, lane.value) if isinstance(lane, LaneId) else of
         info = DeliveryInfo(send.signal, send.sender, receiver, options.on_loop, key)
         return executor.take(call, info)
-    future = executor.submit(Parcel(call, receiver) if for_interpreter(executor) else call)
+    future = executor.submit(packed(executor, call, receiver))
     if not (hasattr(future, "add_done_callback") and hasattr(future, "cancel")):
         raise TypeError(
             f"{type(executor).__name__}.submit must return a future, not {type(future).__name__!r}"

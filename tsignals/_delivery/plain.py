@@ -30,8 +30,8 @@ class Plain(Delivery):
         began = perf_counter()
         context = named = None
         try:
-            context, named = send.context.copy(), send.named
-            return send.call(context, named, self.receiver, self.signal, self.sender), None
+            context, named = send._context.copy(), send._named
+            return send._call(context, named, self.receiver, self.signal, self.sender), None
         except BaseException as error:  # whatever a receiver raises is its delivery's
             return self._fail(send, began, error, context, named), error
         finally:
@@ -41,16 +41,16 @@ class Plain(Delivery):
 
 def _forget_sent(self: "PlainSend | SoleDelivery") -> object:
     """Let go of what was sent, and return it."""
-    kept = self.named, self.context
-    self.named = self.context = None  # type: ignore[assignment]
+    kept = self._named, self._context
+    self._named = self._context = None  # type: ignore[assignment]
     return kept
 
 
 class PlainSend(Send, Batch):
     """A send to receivers that have no options, into a pool that has nothing around them."""
 
-    __slots__ = ("call", "context", "named", "retries")
-    call: BackgroundCaller  # calls one receiver with what was sent; see compiled.BACKGROUND
+    __slots__ = ("_call", "_context", "_named", "retries")
+    _call: BackgroundCaller  # calls one receiver with what was sent; see compiled.BACKGROUND
     retries: tuple[Retry | None, ...]  # of the deliveries, by index; empty: of none
 
     __init__ = object.__init__  # as above
@@ -89,8 +89,8 @@ class PlainDelivery(Plain, BatchDelivery):
 class SoleDelivery(Send, Plain):
     """The only one of a send, and all that there is of that."""
 
-    __slots__ = ("_claims", "call", "context", "named")
-    call: BackgroundCaller
+    __slots__ = ("_call", "_claims", "_context", "_named")
+    _call: BackgroundCaller
 
     @property
     def _send(self) -> "SoleDelivery":  # type: ignore[override]

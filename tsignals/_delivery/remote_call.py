@@ -33,11 +33,11 @@ class RemoteCall:
         self, receiver: Receiver, send: GeneralSend, call: Call | None, is_async: bool
     ) -> None:
         # Not the function behind ``background``, which is not found under its own name.
-        self.target = receiver if send.target is None else send.target
+        self.target = receiver if send._target is None else send._target
         self.is_async = is_async
-        self.arguments = send.arguments
-        self.keywords = send.keywords_for(send)
-        self.context: contextvars.Context | None = send.context.copy()
+        self.arguments = send._arguments
+        self.keywords = send._keywords_for(send)
+        self.context: contextvars.Context | None = send._context.copy()
         self.failed = FailureReport(receiver, send, self.context)
         self.call = call
         self.watch = send.watch_for(receiver)

@@ -39,28 +39,28 @@ class WatchedSend(GeneralSend):
     """
 
     __slots__ = (
+        "_arguments",
         "_coming",
         "_left",
+        "_mode",
         "_observed",
         "_pairs",
+        "_target",
         "_unwatched",
-        "arguments",
-        "mode",
-        "target",
-        "watches",
+        "_watches",
     )
 
     def __init__(self, send: GeneralSend, live: Live) -> None:
         self._unwatched = send
         self.signal, self.sender = send.signal, send.sender
-        self.named, self.context, self.lanes = send.named, send.context, send.lanes
-        self.mode, self.arguments, self.target = send.mode, send.arguments, send.target
+        self._named, self._context, self.lanes = send._named, send._context, send.lanes
+        self._mode, self._arguments, self._target = send._mode, send._arguments, send._target
         # Set here only, so never to None.
-        self.watches: dict[int, Watch] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._observed = ObservedSend(self.signal, self.sender, self.mode)
+        self._watches: dict[int, Watch] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._observed = ObservedSend(self.signal, self.sender, self._mode)
         self._coming = [Watch(self._observed, n, receiver) for n, (_, receiver) in enumerate(live)]
         for watch in self._coming:
-            watch.context = self.context
+            watch.context = self._context
         self._left = self._coming.copy()  # that no call in another executor has taken
         self._pairs: list[tuple[Watch, Future[object]]] = []  # while it is handed over
 
@@ -77,15 +77,15 @@ class WatchedSend(GeneralSend):
         finally:
             self._pairs = []
 
-    def keywords_for(self, of: HasSender) -> Named:
-        return self._unwatched.keywords_for(of)
+    def _keywords_for(self, of: HasSender) -> Named:
+        return self._unwatched._keywords_for(of)
 
     def note(self, deliveries: Iterable[tuple[Receiver, Future[object]]]) -> None:
         """These are the next ones, in the order of the receivers."""
         self._unwatched.note(deliveries)
         for _, future in deliveries:
             watch = self._coming[0]
-            self.watches[id(future)] = watch
+            self._watches[id(future)] = watch
             self._pairs.append((watch, future))
             self._coming.pop(0)  # not before: interrupted, it is found in one of the two
             # A gate holds a stand-in, which must not hold what knows the Prepared.

@@ -123,9 +123,10 @@ def _is_busy(core: Core) -> bool:
 
 def _lose_all() -> None:
     _ended.append(True)
+    why = "the process ended before it could run, or run again"
     for core in cores(at_exit=True):
         # Nobody could take it.
-        if (error := raised_by(core.lose, "the process ended before it could run")) is not None:
+        if (error := raised_by(core.lose, why)) is not None:
             core.log_callback(error)
         left = [*core.drops.take_lost(), *_still_running(core)]
         fate = "were queued or still running; they are lost"
@@ -153,7 +154,7 @@ def await_end(core: Core, threads: Iterable[threading.Thread], deadline: float |
             thread.join(left_until(deadline))
     elif not core.abandoned:  # else forked meanwhile, and here is the child
         try:
-            apply_to_all(core.lose, ["its pool was shut down before it could run"])
+            apply_to_all(core.lose, ["its pool was shut down before it could run, or run again"])
         finally:  # interrupted, too
             name, lost = core.config.name, core.drops.take_lost()
             log_left(name, "shutdown", lost, "had not started in time; they are lost")
