@@ -1,9 +1,12 @@
 """Signals and receivers that other processes can import."""
 
 import dataclasses
+import marshal
 import os
+import pickle
 import signal as signals
 import threading
+import types
 from typing import Any
 
 from tsignals import Signal, background
@@ -47,6 +50,18 @@ def fails_frozen(**named: Any) -> None:
 
 def fails_for_more(**named: Any) -> None:
     raise NeedsMore(503, "later")
+
+
+def calls(value: Any, **named: Any) -> Any:
+    return value()
+
+
+def function_of(code: bytes) -> Any:
+    return types.FunctionType(marshal.loads(code), {})
+
+
+def run_pickled(data: bytes) -> Any:
+    return pickle.loads(data)()
 
 
 def returns_what_needs_more(**named: Any) -> NeedsMore:

@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import contextvars
 import io
+import marshal
 import multiprocessing
 import os
 import pickle
@@ -366,6 +367,31 @@ def test_value_that_cannot_be_unpickled_does_no_harm_to_others(
     assert type(error) is RuntimeError
     assert str(error).startswith("cannot call receiver doubles in another process: TypeError(")
     assert hears.errors == [error]
+
+
+class PicklesLambdas(pickle.Pickler):
+    def reducer_override(self, thing: Any) -> Any:
+        if isinstance(thing, types.FunctionType) and thing.__name__ == "<lambda>":
+            return executor_signals.function_of, (marshal.dumps(thing.__code__),)
+        return NotImplemented
+
+
+class TakesLambdas(ProcessPoolExecutor):
+    """Pickles in a way of its own, as programs have it with cloudpickle."""
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        pickled = io.BytesIO()
+        PicklesLambdas(pickled).dump(function)
+        return super().submit(executor_signals.run_pickled, pickled.getvalue())
+
+
+def test_executor_that_pickles_in_a_way_of_its_own_gets_what_it_can_pickle() -> None:
+    context = multiprocessing.get_context("spawn")
+    with (
+        TakesLambdas(1, mp_context=context) as executor,
+        connected(executor, executor_signals.calls) as signal,
+    ):
+        assert signal.send_async(None, value=lambda: 7).results(TIMEOUT)[0][1] == 7
 
 
 def test_background_class_method_runs_in_another_process(processes: ProcessPoolExecutor) -> None:

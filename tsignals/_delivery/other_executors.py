@@ -23,7 +23,7 @@ from tsignals._calling.tracked_call import Call
 from tsignals._calling.types import Receiver
 from tsignals._delivery.deliveries import Deliveries
 from tsignals._delivery.delivery import Delivery, GeneralSend, Live, dropped
-from tsignals._delivery.interpreters import packed
+from tsignals._delivery.parcels import packed
 from tsignals._delivery.remote_call import AfterCall, RemoteCall
 from tsignals._delivery.stand_in import StandIn
 from tsignals._pool.lane_ids import LaneId

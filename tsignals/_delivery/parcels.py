@@ -14,6 +14,7 @@ What fails all the same is said in that delivery's future.
 import pickle
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 from tsignals._base.definition import name_of
 from tsignals._base.log import show
@@ -21,16 +22,19 @@ from tsignals._base.log import show
 
 def packed(executor: object, call: Callable[[], object], receiver: object) -> Callable[[], object]:
     """``call`` as ``executor`` is to get it."""
-    if _is_one(executor, "interpreter", "InterpreterPoolExecutor"):
+    interpreters = _kind("interpreter", "InterpreterPoolExecutor")
+    if interpreters is not None and isinstance(executor, interpreters):
         return Parcel(call, receiver)
-    if _is_one(executor, "process", "ProcessPoolExecutor"):
+    processes = _kind("process", "ProcessPoolExecutor")
+    # One with a ``submit`` of its own may pickle otherwise, and more.
+    if processes is not None and getattr(type(executor), "submit", None) is processes.submit:
         return ProcessParcel(call, receiver)
     return call
 
 
-def _is_one(executor: object, module: str, name: str) -> bool:
-    kind = getattr(sys.modules.get(f"concurrent.futures.{module}"), name, None)
-    return kind is not None and isinstance(executor, kind)
+def _kind(module: str, name: str) -> type[Executor] | None:
+    """That class of ``concurrent.futures``, once it was imported."""
+    return getattr(sys.modules.get(f"concurrent.futures.{module}"), name, None)
 
 
 class Parcel:
