@@ -619,6 +619,12 @@ def test_what_is_not_callable_is_refused(wrong: Any) -> None:
         background(ignore, executor=wrong)
 
 
+@pytest.mark.parametrize("name", ["executor", "retry"])
+def test_wrong_options_are_refused_before_there_is_a_function(name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        background(**{name: 3})  # type: ignore[call-overload]
+
+
 # Its names
 
 

@@ -415,6 +415,12 @@ def test_connect_works_while_the_signal_is_being_sent() -> None:
     assert heard(signal) == [connects, late]
 
 
+@pytest.mark.parametrize("name", ["paid", b"paid"])
+def test_name_in_place_of_the_names_of_values_is_refused_and_told_where_it_goes(name: Any) -> None:
+    with pytest.raises(TypeError, match=r"pass \['paid'\], or name='paid' to name the signal"):
+        Signal(name)
+
+
 def test_use_caching_changes_nothing() -> None:
     signal, ear, sender = Signal(None, True), Ear(), Thing()
     assert not signal.has_listeners(sender)

@@ -1,6 +1,8 @@
 """Connection: the handle that connect returns, and the list of them in ``Signal.receivers``."""
 
+import copy
 import functools
+import pickle
 import weakref
 from typing import Any
 
@@ -29,6 +31,13 @@ def test_connection_to_all_senders_has_no_sender_and_plain_values() -> None:
     assert connection.sender is None
     assert connection.dispatch_uid is None
     assert connection.priority == 0
+
+
+def test_nobody_pickles_a_connection_and_its_copy_is_itself() -> None:
+    connection = Signal(name="menu").connect(ignore)
+    with pytest.raises(TypeError, match=r"cannot pickle <Connection of ignore .*: connect the rec"):
+        pickle.dumps(connection)
+    assert copy.copy(connection) is copy.deepcopy(connection) is connection
 
 
 def test_disconnect_through_the_handle_says_whether_this_call_removed_it() -> None:

@@ -778,10 +778,19 @@ def test_function_that_a_framework_marks_as_async_is_awaited() -> None:
     assert called == [1, 1]
 
 
+def test_wrong_options_are_refused_before_there_is_a_function() -> None:
+    with pytest.raises(TypeError, match="Executor"):
+        on_commit(executor=5)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="retry"):
+        on_commit(retry=5)  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("using", [3, b"default", ["default"]])
 def test_database_is_named_by_its_alias(using: Any) -> None:
     with pytest.raises(TypeError, match="using must be the alias of a database"):
-        on_commit(using=using)(ignore)
+        on_commit(using=using)
+    with pytest.raises(TypeError, match="using must be the alias of a database"):
+        on_commit(ignore, using=using)
     with pytest.raises(TypeError, match="using must be the alias of a database"):
         after_commit(Signal(), None, using=using)
 

@@ -987,7 +987,9 @@ def test_on_commit_refuses_what_it_cannot_do() -> None:
     with pytest.raises(TypeError, match="needs a callable"):
         on_commit(5)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="Executor"):
-        on_commit(executor=5)(print)  # type: ignore[call-overload]
+        on_commit(executor=5)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="Executor"):
+        on_commit(print, executor=5)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="background"):
         placed.connect(by_name, ordered=True)
 

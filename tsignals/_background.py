@@ -80,6 +80,8 @@ def background(
 
     Thread safety: from any thread.
     """
+    check_executor(executor)  # not only where it is applied
+    ordered, retry = check_ordered(ordered), check_retry(retry)
     make = functools.partial(BackgroundReceiver, executor=executor, ordered=ordered, retry=retry)
     return make if function is None else make(function)
 

@@ -26,9 +26,12 @@ def checked_name(name: str | None) -> str | None:
 def checked_values(providing_args: Iterable[str] | None) -> tuple[str, ...]:
     """The names of the values that a signal carries."""
     if isinstance(providing_args, (str, bytes)):
+        name = providing_args
+        if isinstance(name, bytes):
+            name = name.decode("utf-8", "replace")
         raise TypeError(
             f"providing_args must be an iterable of names, not {providing_args!r} itself; "
-            f"pass [{providing_args!r}], or name={providing_args!r} to name the signal"
+            f"pass [{name!r}], or name={name!r} to name the signal"
         )
     if providing_args is not None and not isinstance(providing_args, Iterable):
         kind = type(providing_args).__name__

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 from tsignals._base.definition import for_signal, name_of
 from tsignals._base.identity import SameWhenCopied, identity
@@ -230,6 +230,9 @@ class Connection(SameWhenCopied):
         traceback: TracebackType | None,
     ) -> None:
         self.disconnect()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle {self!r}: connect the receiver where it is to be called")
 
     def __repr__(self) -> str:
         receiver, registry = self.receiver, self._registry()

@@ -66,6 +66,7 @@ def on_commit(
 
     Thread safety: as ``background``; it is called on the session's thread.
     """
+    background(executor=executor, ordered=ordered, retry=retry)  # checks them, here and now
     make = functools.partial(OnCommit, executor=executor, ordered=ordered, retry=retry)
     return make if function is None else make(function)
 
