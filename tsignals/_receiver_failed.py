@@ -23,7 +23,7 @@ def _send(failure: Failure) -> None:
     if failure.signal is receiver_failed:
         return  # of its own receivers, failures are only logged
     heard = receiver_failed.has_listeners(failure.signal)
-    if heard or overrides.is_asked_for(receiver_failed):
+    if heard or overrides.is_captured(receiver_failed):
         values: Named = {"failure": failure}
         live = begin(receiver_failed, failure.signal, values, "receiver_failed")
         call_each_robust(live, receiver_failed, failure.signal, values, "receiver_failed")

@@ -93,7 +93,8 @@ class Signal(SameWhenCopied):
 
     def has_listeners(self, sender: object = None) -> bool:
         """Whether a send by ``sender`` that starts now would call any receiver."""
-        return self._registry.listening(sender)
+        registry = self._registry  # quickly: servers ask for each request
+        return not registry.snapshot.empty and registry.listening(sender)
 
     @property
     def receivers(self) -> list[Connection]:

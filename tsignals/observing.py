@@ -14,7 +14,7 @@ from tsignals._base.definition import full_name_of as _full_name_of
 from tsignals._base.events import IN_EXECUTORS as _IN_EXECUTORS
 from tsignals._base.events import Event as Event
 from tsignals._base.events import Observer as Observer
-from tsignals._base.overrides import is_asked_for as _is_asked_for
+from tsignals._base.overrides import is_captured as is_captured
 from tsignals._base.slow import set_slow_after as set_slow_after
 from tsignals._pool.pool import WorkerPool as _WorkerPool
 from tsignals._pool.stats import PoolStats as _PoolStats
@@ -97,17 +97,6 @@ def observe(observer: Observer) -> Observation:
     observation = object.__new__(Observation)
     observation._subscription = _observers.observe(observer)
     return observation
-
-
-def is_captured(signal: object) -> bool:
-    """Whether a test captures ``signal``, by name, in this context (``tsignals.testing.capture``).
-
-    For who asks ``signal.has_listeners`` before it sends, to save what that costs: the test is to
-    see what no receiver hears.
-
-    Thread safety: from any thread.
-    """
-    return _is_asked_for(signal)
 
 
 def waited_in_queue(event: Event) -> float | None:

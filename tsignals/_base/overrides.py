@@ -64,7 +64,7 @@ class Override:
         """Whether ``receiver`` is not called."""
         return False
 
-    def asks_for(self, signal: object) -> bool:
+    def captures(self, signal: object) -> bool:
         """Whether it is to see ``signal`` sent, also where nobody hears it."""
         return False
 
@@ -83,9 +83,19 @@ def unmuted(
     return [pair for pair in live if not any(each.mutes(signal, pair[1]) for each in overrides)]
 
 
-def is_asked_for(signal: object) -> bool:
-    """Whether anything here is to see ``signal`` sent, also where nobody hears it."""
-    return bool(active) and any(each.asks_for(signal) for each in here.get())
+def is_captured(signal: object) -> bool:
+    """Whether a test captures ``signal``, by name, in this context (``tsignals.testing.capture``).
+
+    For who asks ``signal.has_listeners`` before it sends, to save what that costs: the test is to
+    see what no receiver hears.
+
+    Thread safety: from any thread.
+    """
+    return bool(active) and _is_captured_here(signal)  # quickly: servers ask for each request
+
+
+def _is_captured_here(signal: object) -> bool:
+    return any(each.captures(signal) for each in here.get())
 
 
 def default_here() -> Executor | None:

@@ -207,8 +207,6 @@ class Registry:
 
     def listening(self, sender: object) -> bool:
         """Whether a send by ``sender`` that starts now calls anybody."""
-        if self.snapshot.empty:
-            return False  # these ways are quick: servers ask for each request
         if not overrides.active:
             for each in self.plan(sender).connections:
                 if each._options.once is None and each._hold() is not None:

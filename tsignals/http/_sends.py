@@ -48,7 +48,11 @@ class Sends:
         sender = self.sender
         if _finished_heard(sender) or _started_heard(sender) or _failed_heard(sender):
             return True
-        return any(map(is_captured, _NAMES))
+        return (
+            is_captured(request_finished)
+            or is_captured(request_started)
+            or is_captured(got_request_exception)
+        )
 
     def start_is_heard(self) -> bool:
         """Whether anybody listens to its start."""

@@ -175,7 +175,7 @@ class _Capture(Scope):
         if self._captured is not None:
             self._captured._ended(event)
 
-    def asks_for(self, signal: object) -> bool:
+    def captures(self, signal: object) -> bool:
         return self._captured is not None and any(
             each is signal for each in self._captured._signals.signals
         )
