@@ -116,8 +116,8 @@ def _waiting(future: "Future[object]", waker: "_Waker") -> contextlib.AbstractCo
     if not isinstance(future, Task):
         return contextlib.nullcontext()
     held = is_kept_back(future)  # looked at before its turn: H3 in held
-    if not held:
-        waiting.help_with(future)
+    if not held and future._core.works_here():
+        waiting.run_up_to(future)
     refusing = _refusing_cycles([future])
     if held or _may_have_to_help(future):
         return _WaitingForIt(future, refusing, waker)

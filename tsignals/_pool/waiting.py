@@ -209,12 +209,6 @@ def run_up_to(task: TaskLike) -> TaskLike:
     return task
 
 
-def help_with(task: TaskLike) -> None:
-    """Before a wait for ``task``: in a worker, run it, as far as it can start now."""
-    if task._core.works_here():
-        run_up_to(task)
-
-
 def left_before(task: TaskLike) -> Iterator[tuple[TaskLike, Collection[TaskLike]]]:
     """What must end for ``task`` to have ended and is not done: what stands before it in its lane,
     and itself; each with itself once more, if it is held back."""
