@@ -52,8 +52,7 @@ class WatchedSend(GeneralSend):
 
     def __init__(self, send: GeneralSend, live: Live) -> None:
         self._unwatched = send
-        self.signal, self.sender = send.signal, send.sender
-        self.named, self.context, self.lanes = send.named, send.context, send.lanes
+        self.share(send)
         self.mode, self.arguments, self.target = send.mode, send.arguments, send.target
         # Set here only, so never to None.
         self.watches: dict[int, Watch] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
