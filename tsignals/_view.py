@@ -16,14 +16,10 @@ from tsignals._delivery.prepared import Prepared, prepare, prepare_nothing
 from tsignals._pool.pool import check_executor
 from tsignals._registry.plan import Live
 from tsignals._registry.receiver import wrapper_of
-from tsignals._registry.registry import Registry
 
 
 class Viewed(Sends, Protocol):
     """A signal, as its views see it."""
-
-    @property
-    def _registry(self) -> Registry: ...
 
     @property
     def executor(self) -> Executor | None: ...

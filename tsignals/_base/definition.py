@@ -216,6 +216,7 @@ def _builtin_takes_any_keywords(thing: Any) -> bool:
 
 
 def in_class(owner: object, name: str) -> Any:
+    """The attribute as it is stored in a class or its bases; ``MISSING`` where it is not."""
     for base in bases_of(owner):
         namespace = namespace_of(base)
         if name in namespace:

@@ -1,4 +1,4 @@
-"""Every exception that tsignals raises under a name of its own."""
+"""Every exception that tsignals raises under a name of its own; and ``SKIPPED``, a marker."""
 
 
 class TsignalsError(Exception):

@@ -245,6 +245,9 @@ class _Stopping(Generator[object, object, None]):
 def notify(
     loop: asyncio.AbstractEventLoop, function: Callable[[], object], future: object = None
 ) -> None:
-    """Have ``function()`` called on ``loop``, from any thread; not if it is closed by now."""
+    """Have ``function()`` called on ``loop``, from any thread; not if it is closed by now.
+
+    ``future``: given where a partial of this is the callback of one, and nothing to us.
+    """
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function)

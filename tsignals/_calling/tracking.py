@@ -89,9 +89,7 @@ class Gate:
 
     __slots__ = ("_key", "_table", "closed", "last", "once", "queued", "running")
 
-    def __init__(
-        self, table: "dict[Hashable, Gate]", key: Hashable, once: Claimed | None = None
-    ) -> None:
+    def __init__(self, table: "dict[Hashable, Gate]", key: Hashable, once: Claimed | None) -> None:
         self.closed: bool = False
         self.once: Claimed | None = once
         self.running: dict[Call, None] = {}

@@ -11,7 +11,7 @@ from typing import Any
 from tsignals._calling.sync_receivers import notify
 from tsignals._calling.types import Pairs, Receiver
 from tsignals._pool import cycles, waiting
-from tsignals._pool.pauses import is_kept_back, may_begin_here
+from tsignals._pool.pauses import is_kept_back, is_over_or_due
 from tsignals._pool.seam import TaskLike
 from tsignals._pool.task import Task
 
@@ -116,8 +116,8 @@ def _waiting(future: "Future[object]", waker: "_Waker") -> contextlib.AbstractCo
     if not isinstance(future, Task):
         return contextlib.nullcontext()
     held = is_kept_back(future)  # looked at before its turn: H3 in held
-    if not held:
-        waiting.help_with(future)
+    if not held and future._core.works_here():
+        waiting.run_up_to(future)
     refusing = _refusing_cycles([future])
     if held or _may_have_to_help(future):
         return _WaitingForIt(future, refusing, waker)
@@ -176,7 +176,7 @@ class _Helper:
             self._parked_at = first
             if first is not None:
                 first._park(self)
-        if first is not None and (first.done() or may_begin_here(first)):
+        if first is not None and is_over_or_due(first):
             self.put(None)
 
     def put(self, _: None) -> None:
@@ -202,7 +202,7 @@ class _WaitingForIt(contextlib.AbstractContextManager[None]):
         for task in self._tasks:
             task._park(self._waker)
         first = next((task for task in self._tasks if not task.done()), future)
-        if first.done() or may_begin_here(first):
+        if is_over_or_due(first):
             self._waker.put(None)
 
     def __exit__(self, *raised: object) -> None:

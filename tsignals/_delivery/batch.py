@@ -20,7 +20,6 @@ Invariants
     F3  A delivery stays in ``deliveries`` until it is resolved and its callbacks have run, and a
         batch that was queued in ``unresolved`` as long as there is one. Of two who look whether any
         is left, the later sees what both have taken out: an operation on the list orders them.
-
     F4  One that is to be run again is asked about from then on, and its claims alone decide: it is
         nobody's that has taken it, nor in ``_stack``. It goes into the queue by itself.
 

@@ -61,8 +61,7 @@ class ClaimingSend(GeneralSend):
     __slots__ = ("_claimed", "_handed", "_is_taken")
 
     def __init__(self, send: GeneralSend, is_taken: IsTaken) -> None:
-        self.signal, self.sender = send.signal, send.sender
-        self._named, self._context, self.lanes = send._named, send._context, send.lanes
+        self.share(send)
         self._is_taken = is_taken
         self._claimed: list[_Claimed] = []
         self._handed: list[tuple[Receiver, Future[object]]] = []

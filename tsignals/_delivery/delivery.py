@@ -90,6 +90,11 @@ class GeneralSend(Send):
         self._context = context_of_sender()
         self.lanes: dict[int, object] = {}  # by id of the options, until there are deliveries
 
+    def share(self, send: "GeneralSend") -> None:
+        """Have what ``send`` has, to stand in its place; called instead of ``__init__``."""
+        self.signal, self.sender = send.signal, send.sender
+        self._named, self._context, self.lanes = send._named, send._context, send.lanes
+
     def values(self) -> Named:
         """What was sent, without the signal and the sender, by name."""
         return {n: self._named[n] for n in self._named if n not in ("signal", "sender")}

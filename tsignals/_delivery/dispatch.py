@@ -25,7 +25,7 @@ from tsignals._delivery.watched import is_taken
 from tsignals._pool.admission import take
 from tsignals._pool.core import Core
 from tsignals._pool.future import PENDING
-from tsignals._pool.overflow import accept, find_room, refuse_if_not_open
+from tsignals._pool.overflow import accept, find_room
 from tsignals._pool.pool import WorkerPool, core_of
 from tsignals._pool.state import ADMITTED
 from tsignals._pool.task import Entry
@@ -64,7 +64,7 @@ def _deliver_in(core: Core, batch: GeneralBatch, live: Live, send: GeneralSend) 
         lane = in_pool(core, options, receiver, send)
         delivery: Delivery
         if options.on_loop:
-            delivery = async_delivery(core, receiver, send, lane, options)
+            delivery = _async_delivery(core, receiver, send, lane, options)
             on_loop.append(delivery)
         elif lane is not None:
             delivery = SingleDelivery(core, receiver, send, lane, options)
@@ -102,14 +102,13 @@ def load_async() -> None:
 before_async.append(load_async)
 
 
-def async_delivery(
+def _async_delivery(
     core: Core, receiver: Receiver, send: GeneralSend, lane: object, options: Options
 ) -> Delivery:
     """A delivery on the event loop of ``core``, which runs from now on."""
     from tsignals._delivery.async_delivery import AsyncDelivery  # imports asyncio
     from tsignals._delivery.event_loop import ensure_loop
 
-    refuse_if_not_open(core)
     ensure_loop(core)
     return AsyncDelivery(core, receiver, send, lane, options)
 

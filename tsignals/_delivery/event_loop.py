@@ -28,6 +28,7 @@ from tsignals._base.process import empty_context
 from tsignals._delivery.blocking_calls import BlockingCalls
 from tsignals._pool.attempt import CALL, Attempt
 from tsignals._pool.core import Core
+from tsignals._pool.overflow import refuse_if_not_open
 from tsignals._pool.seam import Claim, Result, TaskLike
 from tsignals._pool.state import LEAVE_LOOP, START_ON_LOOP
 from tsignals._pool.task import Entry
@@ -161,9 +162,11 @@ _abandoned: list[LoopThread] = []
 
 
 def ensure_loop(core: Core) -> None:
-    """Start the loop of ``core`` if it has none.
+    """Start the loop of ``core``, before it is given work, if it has none.
 
-    Raises what making it raises: ``RuntimeError`` for the thread, ``OSError`` for its sockets.
+    Raises where the pool takes no more, and what making the loop raises: ``RuntimeError`` for the
+    thread, ``OSError`` for its sockets.
     """
+    refuse_if_not_open(core)
     if not core.backlog.loops:
         core.backlog.loops.append(undisturbed(LoopThread, core))

@@ -4,9 +4,9 @@ Invariants
     H1  Whoever comes first in a delivery's ``_decisions`` resolves it, or has it admitted. That
         list is only appended to; one whose admission was interrupted gets a new one.
     H2  A delivery is ``_held`` until all of its send is queued, or it waits for its turn to be run
-        by who submits it. As long as it is not among the
-        core's ``unresolved`` either, it is not counted, and resolved by its first claim only.
-        From then on it is a delivery like any other.
+        by who submits it. As long as it is not among the core's ``unresolved`` either, it is not
+        counted, and only who comes first in H1 resolves it. From then on it is a delivery like any
+        other.
     H3  A worker that waits runs nothing that is held: it sleeps. Whoever lets a delivery go clears
         ``_held`` and *then* wakes those who sleep; a worker enters itself among these and *then*
         looks at ``_held``. By then a delivery has its turn in its lane: so who finds it let go, and

@@ -16,7 +16,7 @@ from tsignals._delivery.delivery import GeneralSend, Live, dropped
 from tsignals._delivery.held import Held, HeldDelivery, Weakly
 from tsignals._delivery.lanes_of_sends import in_pool
 from tsignals._pool.core import Core
-from tsignals._pool.overflow import accept, refuse_if_not_open
+from tsignals._pool.overflow import accept
 from tsignals._pool.pool import WorkerPool, core_of
 from tsignals._pool.seam import Claim
 from tsignals._registry.connection import Options
@@ -78,7 +78,6 @@ class HeldInPool:
             if tasks[-1]._on_loop:
                 from tsignals._delivery.event_loop import ensure_loop
 
-                refuse_if_not_open(core)
                 ensure_loop(core)
             accept(core, tasks, deep=True)
         _release_all(tasks)

@@ -18,7 +18,6 @@ from tsignals._base.identity import identity
 from tsignals._base.interrupts import apply_to_all
 from tsignals._base.log import came_by_signal
 from tsignals._base.overrides import DeliveryInfo, TakesDeliveries
-from tsignals._base.process import notice, page
 from tsignals._calling.tracked_call import Call
 from tsignals._calling.types import Receiver
 from tsignals._delivery.deliveries import Deliveries
@@ -141,8 +140,8 @@ class HeldElsewhere:
         return any(future._own is None and not future.done() for future, _, _ in self.calls)
 
     def submit(self, claim: object) -> None:
-        if not page[0]:
-            notice()
+        if not process.page[0]:
+            process.notice()
         if self.process is not process.here[0]:
             self._drop_all(DeliveryLost("it was prepared in the parent of this process"))
             return

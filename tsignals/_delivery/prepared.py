@@ -125,7 +125,7 @@ class _HeldSend(Protocol):
 
 
 def prepare_nothing() -> Prepared:
-    """What a send to nobody gives."""
+    """What a send to nobody gives, and every other begins with."""
     prepared = object.__new__(Prepared)
     prepared.deliveries, prepared._claims, prepared._held = Deliveries(), [], None
     return prepared
@@ -145,9 +145,7 @@ def prepare(executor: Executor, live: Live, send: GeneralSend) -> Prepared:
     while _undropped:
         with contextlib.suppress(IndexError):  # another thread has it
             _undropped.pop().drop()
-    prepared = object.__new__(Prepared)
-    prepared.deliveries = Deliveries()
-    prepared._claims = []
+    prepared = prepare_nothing()
     held: HeldInPool | HeldElsewhere
     if isinstance(executor, WorkerPool):
         held = HeldInPool(executor, live, send, prepared.deliveries)

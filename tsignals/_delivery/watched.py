@@ -52,8 +52,7 @@ class WatchedSend(GeneralSend):
 
     def __init__(self, send: GeneralSend, live: Live) -> None:
         self._unwatched = send
-        self.signal, self.sender = send.signal, send.sender
-        self._named, self._context, self.lanes = send._named, send._context, send.lanes
+        self.share(send)
         self._mode, self._arguments, self._target = send._mode, send._arguments, send._target
         # Set here only, so never to None.
         self._watches: dict[int, Watch] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -106,13 +105,9 @@ class WatchedSend(GeneralSend):
             known = dict(self._pairs)
             refused = [watch for watch in known if not is_taken(known[watch])]
             refused += [watch for watch in self._coming if watch not in known]
-            apply_to_all(functools.partial(_give_up, error), refused)
+            apply_to_all(functools.partial(Watch.give_up, error=error), refused)
         finally:
             del error  # or the traceback, this frame and the error form a cycle
-
-
-def _give_up(error: BaseException, watch: Watch) -> None:
-    watch.give_up(error)
 
 
 def _done(reference: "weakref.ref[Watch]", future: "Future[object]") -> None:
@@ -127,6 +122,5 @@ def is_taken(future: object) -> bool:
     if not isinstance(future, Delivery):
         return True
     unresolved = future._core.backlog.unresolved
-    entry = getattr(future, "_batch", future)  # as what it stands in the queue
     # In this order: between the looks it may be run, and leave.
-    return entry in unresolved or future in unresolved or future._claimed_by is not None
+    return future._entry in unresolved or future in unresolved or future._claimed_by is not None

@@ -56,7 +56,7 @@ class AtomicState:
     def __init__(
         self,
         state: State,
-        limit: int | None = None,
+        limit: int | None,
         when_closing: Callable[[State], object] = lambda state: None,
     ) -> None:
         self._when_closing = when_closing  # called after each change of a pool that takes no more

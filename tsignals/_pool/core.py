@@ -252,7 +252,8 @@ class Core:
         why = f"the initializer of pool {name!r} failed: {show(error)}"
         self.terminal_error = lambda: ("failed", BrokenThreadPool(why))
         self.state.update(advance_mode, Mode.BROKEN)
-        self._end_pending()
+        if (raised := raised_by(self.fail_pending)) is not None:
+            self.log_callback(raised)
         log_in_thread(logging.CRITICAL, "the initializer of pool %r failed", name, exc_info=error)
 
     def lose(self, why: str) -> None:
@@ -267,10 +268,6 @@ class Core:
             self.fail_pending()
         finally:
             self.drops.log()
-
-    def _end_pending(self) -> None:
-        if (error := raised_by(self.fail_pending)) is not None:
-            self.log_callback(error)
 
     def log_callback(self, error: BaseException) -> None:
         """Say that a callback has raised what ``concurrent.futures`` lets through."""

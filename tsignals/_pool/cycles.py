@@ -75,7 +75,7 @@ class Awaiting:
     ``every``: it needs all of them, else any.
     """
 
-    def __init__(self, tasks: Collection[TaskLike], me: int, every: bool = True) -> None:
+    def __init__(self, tasks: Collection[TaskLike], me: int, every: bool) -> None:
         self._tasks = tasks
         self._me = me
         self._every = every

@@ -25,7 +25,7 @@ def drain(core: Core, timeout: float | None) -> bool:
         _await_quiet(core, waiter, woken, deadline)
         # Counted as ended is one step before resolved.
         for task in core.backlog.tasks():
-            waiting.park(task, left_until(deadline))
+            waiting.sleep_until_done(task, left_until(deadline))
         return True
     except (queue.Empty, TimeoutError):
         return False

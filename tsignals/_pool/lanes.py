@@ -123,12 +123,10 @@ def standing_before(task: InLane) -> list[InLane]:
 
 
 def pass_on(task: T, requeue: Callable[[T], object]) -> None:
-    """End the turn of ``task``, if it has one, and queue the one whose turn comes.
+    """End the turn of ``task``, which has one, and queue the one whose turn comes.
 
     What has been resolved unrun is passed over: perhaps no worker will come for it.
     """
-    if task._turn is None:
-        return
     passed: list[T] = []
     of = task
     while of._turn is not None and of._turn is not PASSED:

@@ -21,7 +21,6 @@ from tsignals._pool.overflow import accept
 from tsignals._pool.stats import PoolStats, stats_of
 from tsignals._pool.task import Submitted
 
-Initializer = Callable[..., object]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -107,7 +106,7 @@ class WorkerPool(SameWhenCopied, Executor):
         overflow: Policy = "block",
         block_timeout: float | None = None,
         thread_name_prefix: str = "tsignals",
-        initializer: Initializer | None = None,
+        initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         around: Around | None = None,
         idle: Callable[[], object] | None = None,

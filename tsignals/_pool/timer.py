@@ -1,8 +1,8 @@
 """What a pool does later: who waits for the next attempt, and the thread that knows when.
 
 Lock
-    None. Who has something for the timer puts it into ``_inbox``, which also
-    wakes the thread. All else is that thread's own: the heap, and the end of each pause.
+    None. Who has something for the timer puts it into ``_inbox``, which also wakes the thread. All
+    else is that thread's own: the heap, and the end of each pause.
 
 Life
     The thread starts before the first pause begins; where none can be started at exit, when the

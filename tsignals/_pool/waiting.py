@@ -38,21 +38,21 @@ class _Teller(Generic[T]):
         self._told.put(self._task)
 
 
-def park(task: TaskLike, timeout: float | None) -> None:
-    """Wait until ``task`` is done, and only that. Raises ``TimeoutError``."""
+def sleep_until_done(task: TaskLike, timeout: float | None) -> None:
+    """Wait until ``task`` is done, and run nothing meanwhile. Raises ``TimeoutError``."""
     refuse_if_critical("result()")
     woken: Inbox[None] = Inbox()
     deadline = deadline_in(timeout)
     try:
         task._park(woken)
-        _sleep_until_done(task, woken, deadline)
+        _sleep_while_undone(task, woken, deadline)
     except queue.Empty:
         raise TimeoutError(NOT_DONE) from None
     finally:
         task._unpark(woken)
 
 
-def _sleep_until_done(task: TaskLike, woken: "Inbox[None]", deadline: float | None) -> None:
+def _sleep_while_undone(task: TaskLike, woken: "Inbox[None]", deadline: float | None) -> None:
     while not task.done():
         woken.get(timeout=left_until(deadline))
 
@@ -70,7 +70,7 @@ def await_done(task: TaskLike, timeout: float | None) -> None:
     if not core.works_here():
         if timeout is None or timeout > 0:
             core.refuse_on_loop()
-        park(task, timeout)
+        sleep_until_done(task, timeout)
         return
     before = task
     held: Collection[TaskLike] = ()
@@ -207,12 +207,6 @@ def run_up_to(task: TaskLike) -> TaskLike:
         if not before.done():
             return before
     return task
-
-
-def help_with(task: TaskLike) -> None:
-    """Before a wait for ``task``: in a worker, run it, as far as it can start now."""
-    if task._core.works_here():
-        run_up_to(task)
 
 
 def left_before(task: TaskLike) -> Iterator[tuple[TaskLike, Collection[TaskLike]]]:

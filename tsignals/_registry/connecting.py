@@ -165,7 +165,8 @@ def disconnect(
     """
     registry = self._registry
     plain = type(receiver) is FunctionType and sender is None and dispatch_uid is None
-    key = id(receiver) if plain else connection_key(receiver, sender, dispatch_uid)  # as above
+    # As connection_key has it, in which a call takes longer.
+    key = id(receiver) if plain else connection_key(receiver, sender, dispatch_uid)
     # Looked up before the removal: whatever is found then is gone by then. And held until
     # then, or it could die in between, and nobody would have removed it.
     found = registry.get(key) if dispatch_uid or wait is not False else None

@@ -103,11 +103,12 @@ class Address:
 
 
 def _find_in_module(signal: object, name: str) -> tuple[str, str] | None:
+    """As ``find``, in that module alone."""
     module = sys.modules.get(name)
     if not issubclass(type(module), ModuleType):
         return None
-    path = _find_in(object.__getattribute__(module, "__dict__"), signal, name)
-    return None if path is None else (name, path)
+    inside = _walk(object.__getattribute__(module, "__dict__"), name)
+    return next(((name, path) for path, found in inside if found is signal), None)
 
 
 _index: tuple[list[str], dict[int, tuple[str, str]]] = ([], {})
@@ -155,11 +156,6 @@ def find(signal: object, first: str) -> tuple[str, str] | None:
         if found is not None:
             return found
     return None
-
-
-def _find_in(namespace: Mapping[str, object], signal: object, module: str) -> str | None:
-    """The path from ``namespace`` to ``signal``: an attribute of it or of a class in it."""
-    return next((path for path, value in _walk(namespace, module) if value is signal), None)
 
 
 def _walk(

@@ -60,7 +60,7 @@ class Plan:
         self.call: Caller[Pairs] | None = send_general  # None: there is nobody to call
         self.call_robust: Caller[Outcomes] | None = send_robust_general
 
-    def fill(self, connections: Connections, subscriptions: Subscriptions = ()) -> None:
+    def fill(self, connections: Connections, subscriptions: Subscriptions) -> None:
         """Have these connections called from now on; ``subscriptions``: who observes that.
 
         Where they hear what becomes of receivers, all goes the general way.
@@ -155,7 +155,7 @@ class Index:
 
     __slots__ = ("_for_all", "_subscriptions", "for_all", "own")
 
-    def __init__(self, shown: Connections, subscriptions: Subscriptions = ()) -> None:
+    def __init__(self, shown: Connections, subscriptions: Subscriptions) -> None:
         self._subscriptions = subscriptions
         self._for_all: list[tuple[int, Connection]] = []
         self.own: dict[int, list[tuple[int, Connection]]] = {}  # by id of the sender

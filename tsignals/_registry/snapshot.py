@@ -64,7 +64,7 @@ class Snapshot(Plan):
         """The connections whose receivers and senders live, with these, which do so from now on."""
         return [(each, pin) for each in self.shown if (pin := each._pin()) is not None]
 
-    def show(self, connections: Connections, subscriptions: Subscriptions = ()) -> None:
+    def show(self, connections: Connections, subscriptions: Subscriptions) -> None:
         """Decide what this snapshot shows, unless that is decided already; see ``Plan.fill``."""
         connections, subscriptions = self._shown.setdefault(0, (connections, subscriptions))
         self.empty = not connections

@@ -78,8 +78,8 @@ def on_commit(
     Context, language and time zone are those of the send. With autocommit off the send raises
     ``TransactionManagementError`` and nothing is queued. ``send_async`` waits for no commit: it
     raises that inside a transaction; use ``after_commit``, with which this runs as its delivery.
-    Django connects weakly: keep the receiver
-    that ``connect(on_commit(f))`` makes in passing, or pass ``weak=False``.
+    Django connects weakly: keep the receiver that ``connect(on_commit(f))`` makes in passing, or
+    pass ``weak=False``.
 
     Thread safety: as ``background``. Where it comes from: ``django.db.transaction.on_commit``.
     """

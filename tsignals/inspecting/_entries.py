@@ -151,13 +151,6 @@ def sender_name(sender: object) -> str | None:
     return f"<{full_name(kind)}>"
 
 
-def agreed(of: object) -> tuple[bool | str, str | None]:
-    """``ordered`` and ``retry`` of a connection or a wrapper, in words."""
-    ordered, retry = getattr(of, "ordered", False), getattr(of, "retry", None)
-    by = f"by {name_of(ordered)}" if callable(ordered) else bool(ordered)
-    return by, None if retry is None else _shown_retry(retry)
-
-
 def _shown_retry(retry: Retry) -> str:
     """As its ``repr``, but what it is about by name."""
     on = retry.on if isinstance(retry.on, tuple) else (retry.on,)
@@ -165,12 +158,32 @@ def _shown_retry(retry: Retry) -> str:
     return f"Retry({', '.join([' | '.join(map(name_of, on)), *numbers])})"
 
 
-def shown_uid(uid: object) -> str | None:
-    """A ``dispatch_uid`` in one line."""
-    return None if uid is None else one_line(uid if isinstance(uid, str) else show(uid))
-
-
-def runs(receiver: object) -> str | None:
-    """What of ours has wrapped the receiver, if anything has."""
+def receiver_entry(
+    receiver: object,
+    agreed: object,
+    *,
+    sender: str | None,
+    weak: bool,
+    is_async: bool,
+    uid: object,
+    priority: int = 0,
+    tracked: bool = False,
+    once: bool = False,
+) -> ReceiverEntry:
+    """``agreed``: what has its ``ordered`` and ``retry``, a connection or a wrapper, or nothing."""
+    ordered, retry = getattr(agreed, "ordered", False), getattr(agreed, "retry", None)
     wrapper = wrapper_of(receiver)
-    return None if wrapper is None else wrapper.made_by
+    return {
+        "name": full_name(receiver),
+        "where": where_is(code_of(receiver)),
+        "sender": sender,
+        "weak": weak,
+        "priority": priority,
+        "async": is_async,
+        "tracked": tracked,
+        "ordered": f"by {name_of(ordered)}" if callable(ordered) else bool(ordered),
+        "once": once,
+        "retry": None if retry is None else _shown_retry(retry),
+        "uid": None if uid is None else one_line(uid if isinstance(uid, str) else show(uid)),
+        "runs": None if wrapper is None else wrapper.made_by,
+    }

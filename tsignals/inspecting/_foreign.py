@@ -13,16 +13,7 @@ from typing import NamedTuple, Protocol
 
 from tsignals._base.definition import MISSING, is_async
 from tsignals._registry.shown import wrapper_of
-from tsignals.inspecting._entries import (
-    ReceiverEntry,
-    agreed,
-    code_of,
-    full_name,
-    runs,
-    sender_name,
-    shown_uid,
-    where_is,
-)
+from tsignals.inspecting._entries import ReceiverEntry, receiver_entry, sender_name
 
 NOBODY = object()
 """A sender of whom only the address is known."""
@@ -104,25 +95,17 @@ def _django_id(target: object) -> object:
 
 
 def entries(heard: Iterable[Heard], senders: "Senders") -> list[ReceiverEntry]:
-    return [_entry_of(each, senders.name(each)) for each in heard]
-
-
-def _entry_of(heard: Heard, sender: str | None) -> ReceiverEntry:
-    ordered, retry = agreed(wrapper_of(heard.receiver))
-    return {
-        "name": full_name(heard.receiver),
-        "where": where_is(code_of(heard.receiver)),
-        "sender": sender,
-        "weak": heard.weak,
-        "priority": 0,
-        "async": heard.is_async,
-        "tracked": False,
-        "ordered": ordered,
-        "once": False,
-        "retry": retry,
-        "uid": shown_uid(heard.uid),
-        "runs": runs(heard.receiver),
-    }
+    return [
+        receiver_entry(
+            each.receiver,
+            wrapper_of(each.receiver),
+            sender=senders.name(each),
+            weak=each.weak,
+            is_async=each.is_async,
+            uid=each.uid,
+        )
+        for each in heard
+    ]
 
 
 def _classes() -> Iterator[type]:

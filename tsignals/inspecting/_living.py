@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Iterator
 
-from tsignals import Connection, Signal
+from tsignals import Signal
 from tsignals._base.definition import MISSING, one_line, stored
 from tsignals._registry import shown
 from tsignals.inspecting import _foreign
@@ -11,14 +11,10 @@ from tsignals.inspecting._chosen import Chosen, file_of, kinds
 from tsignals.inspecting._entries import (
     ReceiverEntry,
     SignalEntry,
-    agreed,
-    code_of,
     full_name,
-    runs,
+    receiver_entry,
     sender_name,
     short,
-    shown_uid,
-    where_is,
 )
 from tsignals.inspecting._source import Sources, first_line
 
@@ -142,22 +138,14 @@ def _receivers(signal: Signal) -> Iterator[ReceiverEntry]:
     for connection in signal.receivers:
         receiver = connection.receiver
         if receiver is not None:
-            yield _entry_of(connection, receiver)
-
-
-def _entry_of(connection: Connection, receiver: object) -> ReceiverEntry:
-    ordered, retry = agreed(connection)
-    return {
-        "name": full_name(receiver),
-        "where": where_is(code_of(receiver)),
-        "sender": sender_name(connection.sender),
-        "weak": connection.weak,
-        "priority": connection.priority,
-        "async": shown.is_async(connection),
-        "tracked": connection.tracked,
-        "ordered": ordered,
-        "once": connection.once,
-        "retry": retry,
-        "uid": shown_uid(connection.dispatch_uid),
-        "runs": runs(receiver),
-    }
+            yield receiver_entry(
+                receiver,
+                connection,
+                sender=sender_name(connection.sender),
+                weak=connection.weak,
+                is_async=shown.is_async(connection),
+                uid=connection.dispatch_uid,
+                priority=connection.priority,
+                tracked=connection.tracked,
+                once=connection.once,
+            )
