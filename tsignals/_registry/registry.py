@@ -207,10 +207,15 @@ class Registry:
 
     def listening(self, sender: object) -> bool:
         """Whether a send by ``sender`` that starts now calls anybody."""
-        if not overrides.active:
-            for each in self.plan(sender).connections:
+        if not overrides.active:  # quickly: servers ask for each request
+            snapshot = self.snapshot
+            plan = snapshot.plan(sender) if snapshot.built else self.plan(sender)
+            for each in plan.connections:
                 if each._options.once is None and each._hold() is not None:
                     return True
+        return self._is_heard(sender)
+
+    def _is_heard(self, sender: object) -> bool:
         return bool(unclaimed(self, lambda: [each for each, _ in self.hearing(sender)]))
 
     @property

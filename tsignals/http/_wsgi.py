@@ -38,9 +38,9 @@ class Request:
         "_start_response",
         "_started",
         "_status",
-        "_token",
         "_write",
         "gone",
+        "unfinished",
         "written",
     )
     _write: Callable[[bytes], object]
@@ -60,7 +60,7 @@ class Request:
         self._status: str | None = None
         self._headers: Headers = ()
         self._outcome: str | None = None
-        self._token = [None]
+        self.unfinished = [None]  # not empty until somebody has claimed to end it
         self.gone = False
         self.written = 0
 
@@ -70,7 +70,8 @@ class Request:
     # -- What is sent --
 
     def start(self) -> None:
-        self._sends.send(request_started, self._named)
+        if self._sends.start_is_heard():
+            self._sends.send(request_started, self._named)
 
     def failed(self, error: BaseException) -> None:
         """The application raised; unless that is because the client has gone away, tell."""
@@ -79,14 +80,10 @@ class Request:
         self._outcome = "error"
         self._sends.send(got_request_exception, {**self._named, "exception": error})
 
-    @property
-    def unfinished(self) -> bool:
-        return bool(self._token)
-
     def claim(self) -> bool:
         """Whether the caller, and nobody else, is to end this request (wsgi W2)."""
         try:
-            self._token.pop()
+            self.unfinished.pop()
         except IndexError:
             return False
         return True
@@ -94,8 +91,8 @@ class Request:
     def finish(self, seconds: float, ended: bool) -> None:
         """Send ``request_finished``; only who has claimed may (wsgi W2)."""
         outcome = self._outcome or ("finished" if ended else "disconnected")
-        more = {"status": self.status(), "seconds": seconds, "outcome": outcome}
-        self._sends.send(request_finished, {**self._named, **more})
+        named = {**self._named, "status": self.status(), "seconds": seconds, "outcome": outcome}
+        self._sends.send(request_finished, named)
 
     # -- What the application calls --
 
