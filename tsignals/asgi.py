@@ -196,11 +196,10 @@ class _Request:
     # -- What is sent --
 
     async def start(self) -> None:
-        if self._sends.start_is_heard():
-            if self._sends.background:
-                self._sends.send(request_started, self._named)
-            else:
-                await self._sends.asend(request_started, self._named)
+        if self._sends.background:
+            self._sends.send(request_started, self._named)
+        elif self._sends.start_is_heard():
+            await self._sends.asend(request_started, self._named)
 
     def conclude(
         self, outcome: str, exception: BaseException | None = None, here: bool = False
@@ -216,6 +215,7 @@ class _Request:
             outcome, exception = "disconnected", None
         elif outcome == "error" and exception is None and self._ended:
             outcome = "finished"
+        sender = self._sends.sender
         more = {"status": self._status, "seconds": self._seconds, "outcome": outcome}
         self._last.append((request_finished, {**self._named, **more}))
         if exception is not None:
@@ -223,7 +223,7 @@ class _Request:
         if (
             here
             or self._sends.background
-            or not any(signal.has_listeners(self._sends.sender) for signal, _ in self._last)
+            or not any(signal.has_listeners(sender) for signal, _ in self._last)
         ):
             self._conclude_here()
             return None

@@ -70,8 +70,7 @@ class Request:
     # -- What is sent --
 
     def start(self) -> None:
-        if self._sends.start_is_heard():
-            self._sends.send(request_started, self._named)
+        self._sends.send(request_started, self._named)
 
     def failed(self, error: BaseException) -> None:
         """The application raised; unless that is because the client has gone away, tell."""
