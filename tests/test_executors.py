@@ -307,23 +307,31 @@ def test_errors_come_back_and_are_told_here(processes: ProcessPoolExecutor) -> N
     assert hears.errors == [error]
 
 
+def error_beside_another(
+    processes: ProcessPoolExecutor, receiver: Callable[..., Any]
+) -> BaseException:
+    """How a delivery to ``receiver`` fails: it is told, and does no harm to others."""
+    with connected(processes, receiver, executor_signals.doubles) as signal, told() as hears:
+        outcomes = signal.send_async(None, value=1).outcomes(TIMEOUT)
+        wait_until(lambda: hears.failures)
+        assert signal.send_async(None, value=2)[1][1].result(TIMEOUT) == 4
+    [(failed, error)] = outcomes.errors
+    assert failed is receiver
+    assert hears.errors[0] is error
+    assert outcomes[1][1] == 2
+    return error
+
+
 @pytest.mark.parametrize("name", ["fails_frozen", "fails_for_more", "aborts"])
 def test_error_that_cannot_come_back_is_said_and_does_no_harm_to_others(
     processes: ProcessPoolExecutor, name: str
 ) -> None:
     """The executor would break for all that it was given, and say nothing of it."""
-    fails = getattr(executor_signals, name)
-    with connected(processes, fails, executor_signals.doubles) as signal, told() as hears:
-        outcomes = signal.send_async(None, value=1).outcomes(TIMEOUT)
-        wait_until(lambda: hears.failures)
-        assert signal.send_async(None, value=2)[1][1].result(TIMEOUT) == 4
-    [(_, error)] = outcomes.errors
+    error = error_beside_another(processes, getattr(executor_signals, name))
     assert type(error) is RuntimeError
     assert str(error).startswith(f"receiver {name} raised ")
     assert "cannot be sent back" in str(error)
     assert any(f"in {name}" in note for note in error.__notes__)  # its traceback
-    assert hears.errors[0] is error
-    assert outcomes[1][1] == 2
 
 
 @pytest.mark.parametrize("name", ["returns_what_needs_more", "returns_a_function"])
@@ -331,14 +339,7 @@ def test_response_that_cannot_come_back_does_no_harm_to_others(
     processes: ProcessPoolExecutor, name: str
 ) -> None:
     """Python's executor breaks for all by what it cannot unpickle."""
-    returns = getattr(executor_signals, name)
-    with connected(processes, returns, executor_signals.doubles) as signal, told() as hears:
-        outcomes = signal.send_async(None, value=1).outcomes(TIMEOUT)
-        wait_until(lambda: hears.failures)
-        assert signal.send_async(None, value=2)[1][1].result(TIMEOUT) == 4
-    [(receiver, error)] = outcomes.errors
-    assert receiver is returns
-    assert hears.errors[0] is error
+    error = error_beside_another(processes, getattr(executor_signals, name))
     if name == "returns_what_needs_more":
         assert str(error).startswith(f"receiver {name} returned a 'NeedsMore', which cannot be")
 

@@ -365,33 +365,28 @@ def test_of_two_threads_that_instrument_at_once_one_writes_the_files(
     shared: dict[str, str],
 ) -> None:
     script = """
-    from threading import Barrier, Thread
+    from threading import Thread
     from prometheus_client import CollectorRegistry
     from tsignals.prometheus import instrument
 
     def instrument_at_once():
         made = []
-        both = Barrier(2)
 
-        class Registry(CollectorRegistry):
-            def register(self, collector):
-                try:
-                    both.wait(0.2)  # the other one is here, too
-                except Exception:
-                    pass
-                super().register(collector)
-
-        def run():
+        def run(registry):
             try:
-                made.append(instrument(Registry()))
+                made.append(instrument(registry))
             except ValueError:
                 pass
 
-        threads = [Thread(target=run) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        class Registry(CollectorRegistry):
+            def register(self, collector):
+                # Another thread does all of it while this one is in the middle.
+                other = Thread(target=run, args=[CollectorRegistry()])
+                other.start()
+                other.join(60)
+                super().register(collector)
+
+        run(Registry())
         for each in made:
             each.close()
         return len(made)

@@ -72,23 +72,24 @@ def connect(
     """
     registry = self._registry
     kind = check(receiver)
-    if not (
+    hold: Hold
+    if (
         (kind is SYNC and type(receiver) is FunctionType and receiver.__closure__ is None)
         and (weak and sender is None and dispatch_uid is None and type(priority) is int)
         and not (priority or tracked or once or retry is not None or ordered is not False)
     ):
-        asked = priority, ordered, tracked, once, retry
-        key, hold, options = _general(self, receiver, kind, weak, sender, dispatch_uid, asked)
-    else:
-        key, options = id(receiver), PLAIN
+        key: Hashable = id(receiver)
         hold = KeyedRef(receiver, registry.on_death)
-        hold.key = key
+        hold.key, options = key, PLAIN
+    else:
+        asked = priority, ordered, tracked, once, retry
+        key, hold, options = _general(registry, receiver, kind, weak, sender, dispatch_uid, asked)
     found = registry.add(connection := Connection(registry.ref, key, hold, options))
     return found if found is connection else _the_same(receiver, options, found)
 
 
 def _general(
-    self: HasRegistry,
+    registry: Registry,
     receiver: Receiver,
     kind: Kind,
     weak: bool,
@@ -97,7 +98,6 @@ def _general(
     asked: tuple[int, Ordered, bool, bool, Retry | None],
 ) -> tuple[Hashable, Hold, Options]:
     """The key, the hold and the options of a connection of any kind."""
-    registry = self._registry
     priority, ordered, tracked, once, retry = asked
     is_async, on_loop, wrapped = kind
     if not (is_function := type(receiver) is FunctionType) or registry.refuses_async:

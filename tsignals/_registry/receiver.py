@@ -53,7 +53,7 @@ def connection_key(receiver: object, sender: object, dispatch_uid: Hashable) -> 
 
 Kind = tuple[bool, bool, bool]
 SYNC: Kind = False, False, False
-ASYNC: Kind = True, True, False
+_ASYNC: Kind = True, True, False
 
 
 def check(receiver: object) -> Kind:
@@ -77,7 +77,7 @@ def check(receiver: object) -> Kind:
         flags = function.__code__.co_flags
         if not flags & CO_VARKEYWORDS:
             raise _too_narrow(receiver)
-        return ASYNC if flags & CO_COROUTINE else SYNC
+        return _ASYNC if flags & CO_COROUTINE else SYNC
     if not callable(receiver):
         given = f"what was given is of type {type(receiver).__name__!r}"
         raise _refused(TypeError, _UNCALLABLE, f"{given}; pass the function itself, not its result")

@@ -83,8 +83,9 @@ def on_commit(
 
     Thread safety: as ``background``. Where it comes from: ``django.db.transaction.on_commit``.
     """
-    check_using(using)
-    background(executor=executor, ordered=ordered, retry=retry)  # checks them, here and now
+    if function is None:  # else OnCommit checks them here and now
+        check_using(using)
+        background(executor=executor, ordered=ordered, retry=retry)
     make = functools.partial(OnCommit, using=using, executor=executor, ordered=ordered, retry=retry)
     return make if function is None else make(function)
 

@@ -160,7 +160,7 @@ def _shown_retry(retry: Retry) -> str:
 
 def receiver_entry(
     receiver: object,
-    agreed: object,
+    connection: object = None,
     *,
     sender: str | None,
     weak: bool,
@@ -170,9 +170,10 @@ def receiver_entry(
     tracked: bool = False,
     once: bool = False,
 ) -> ReceiverEntry:
-    """``agreed``: what has its ``ordered`` and ``retry``, a connection or a wrapper, or nothing."""
-    ordered, retry = getattr(agreed, "ordered", False), getattr(agreed, "retry", None)
+    """``connection``: ours, if it is one; else what wraps the receiver has options, if anything."""
     wrapper = wrapper_of(receiver)
+    agreed = wrapper if connection is None else connection
+    ordered, retry = getattr(agreed, "ordered", False), getattr(agreed, "retry", None)
     return {
         "name": full_name(receiver),
         "where": where_is(code_of(receiver)),

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from tsignals._base.definition import MISSING, is_async
-from tsignals._registry.shown import wrapper_of
 from tsignals.inspecting._entries import ReceiverEntry, receiver_entry, sender_name
 
 NOBODY = object()
@@ -98,7 +97,6 @@ def entries(heard: Iterable[Heard], senders: "Senders") -> list[ReceiverEntry]:
     return [
         receiver_entry(
             each.receiver,
-            wrapper_of(each.receiver),
             sender=senders.name(each),
             weak=each.weak,
             is_async=each.is_async,

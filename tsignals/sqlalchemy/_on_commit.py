@@ -66,7 +66,8 @@ def on_commit(
 
     Thread safety: as ``background``; it is called on the session's thread.
     """
-    background(executor=executor, ordered=ordered, retry=retry)  # checks them, here and now
+    if function is None:  # else OnCommit checks them here and now
+        background(executor=executor, ordered=ordered, retry=retry)
     make = functools.partial(OnCommit, executor=executor, ordered=ordered, retry=retry)
     return make if function is None else make(function)
 
