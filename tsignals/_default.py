@@ -53,7 +53,9 @@ def around_of(executor: Executor | None) -> Around | None:
 
 def default_config() -> Config | None:
     """What the default pool was made with; ``None``: it is no pool, or was not made yet."""
-    executor = overrides.default_here() or next(iter(_default.get()), None)
+    executor = overrides.default_here() if overrides.active else None
+    if executor is None:
+        executor = next(iter(_default.get()), None)
     return executor._core.config if isinstance(executor, WorkerPool) else None
 
 

@@ -249,5 +249,7 @@ def notify(
 
     ``future``: given where a partial of this is the callback of one, and nothing to us.
     """
-    with contextlib.suppress(RuntimeError):
+    try:
         loop.call_soon_threadsafe(function)
+    except RuntimeError:
+        pass
