@@ -13,16 +13,14 @@ from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.sends import send_general, send_robust_general
 from tsignals._calling.types import Pairs
 from tsignals._declared import checked_name, checked_values, declare
-from tsignals._default import default_executor
 from tsignals._delivery.deliveries import Deliveries
-from tsignals._delivery.dispatch import deliver_plain
 from tsignals._delivery.prepared import Prepared
-from tsignals._pool.pool import WorkerPool, check_executor, core_of
+from tsignals._pool.pool import check_executor
 from tsignals._registry import connecting, naming
 from tsignals._registry.connection import Connection
 from tsignals._registry.plan import Plan
 from tsignals._registry.registry import Registry
-from tsignals._view import View
+from tsignals._view import View, send_async
 
 
 class Signal(SameWhenCopied):
@@ -155,25 +153,9 @@ class Signal(SameWhenCopied):
         an executor that is no ``WorkerPool``. Also what an ``ordered`` function raises, and
         ``TypeError`` for a value of it that is not hashable. Nothing is queued then.
         """
-        if "signal" in named:
-            check_names(named)
-        registry = self._registry
-        snapshot = registry.snapshot
-        plan = snapshot if snapshot.common else registry.plan(sender)
-        if plan.simple:
-            if not plan.connections:
-                return Deliveries()
-            receivers = [r for each in plan.connections if (r := each._hold()) is not None]
-            if len(receivers) == plan.count:
-                # Into a variable: it may be assigned. Only a subclass can have another property.
-                executor = self._executor if type(self) is Signal else self.executor
-                if executor is None:
-                    executor = default_executor()
-                if isinstance(executor, WorkerPool):
-                    core = core_of(executor)
-                    if core.config.around is None:
-                        return deliver_plain(core, plan, receivers, self, sender, named)
-        return View(self).send_async(sender, **named)  # any receivers, in any executor
+        # It may be assigned. Only a subclass can have another property.
+        executor = self._executor if type(self) is Signal else self.executor
+        return send_async(self, executor, sender, named)
 
     def prepare(self, /, sender: object, **named: object) -> Prepared:
         """The first half of a ``send_async``: the second is ``submit()`` of what this returns.

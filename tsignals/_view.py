@@ -5,21 +5,26 @@ from typing import Any, Protocol, cast
 
 from tsignals._base.around import Around
 from tsignals._base.identity import SameWhenCopied
+from tsignals._calling.general import check_names
 from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.sends import begin
 from tsignals._calling.types import Named, Pairs, Sends
-from tsignals._default import around_of, executor_for
+from tsignals._default import around_of, default_executor, executor_for
 from tsignals._delivery.deliveries import Deliveries
 from tsignals._delivery.delivery import GeneralSend
-from tsignals._delivery.dispatch import deliver
+from tsignals._delivery.dispatch import deliver, deliver_plain
 from tsignals._delivery.prepared import Prepared, prepare, prepare_nothing
-from tsignals._pool.pool import check_executor
-from tsignals._registry.plan import Live
+from tsignals._pool.pool import WorkerPool, check_executor, core_of
+from tsignals._registry.plan import Live, Plan
 from tsignals._registry.receiver import wrapper_of
+from tsignals._registry.registry import Registry
 
 
 class Viewed(Sends, Protocol):
     """A signal, as its views see it."""
+
+    @property
+    def _registry(self) -> Registry: ...
 
     @property
     def executor(self) -> Executor | None: ...
@@ -59,14 +64,11 @@ class View(SameWhenCopied):
 
     def send_async(self, /, sender: object, **named: object) -> Deliveries:
         """As ``Signal.send_async``."""
-        live = self._live("send_async", sender, named)
-        if not live:
-            return Deliveries()
-        return deliver(executor_for(self.executor), live, GeneralSend(self._signal, sender, named))
+        return send_async(self._signal, self.executor, sender, named)
 
     def prepare(self, /, sender: object, **named: object) -> Prepared:
         """As ``Signal.prepare``."""
-        live = self._live("prepare", sender, named)
+        live = _begin_aside("prepare", self._signal, sender, named)
         if not live:
             return prepare_nothing()
         return prepare(executor_for(self.executor), live, GeneralSend(self._signal, sender, named))
@@ -89,14 +91,6 @@ class View(SameWhenCopied):
         """What sync receivers of these two run inside of."""
         return around_of(self.executor)
 
-    def _live(self, verb: str, sender: object, named: Named) -> Live:
-        # These are connections, and no watches: ``observed`` tells of what goes to an executor.
-        live = cast(Live, begin(self._signal, sender, named, "send_async"))
-        for connection, receiver in live:
-            if connection._options.wrapped and (wrapper := wrapper_of(receiver)) is not None:
-                wrapper.refuse(verb, self._signal, sender, named)
-        return live
-
     def __getattr__(self, name: str) -> Any:
         return getattr(self._signal, name)
 
@@ -106,3 +100,39 @@ class View(SameWhenCopied):
     def __repr__(self) -> str:
         how = [] if self._executor is None else [f"via {self._executor!r}"]
         return " ".join([repr(self._signal), *how, *["here"] * self._here])
+
+
+def send_async(
+    signal: Viewed, executor: Executor | None, sender: object, named: Named
+) -> Deliveries:
+    """``signal.send_async`` in ``executor``; ``None``: in the default one."""
+    if "signal" in named:
+        check_names(named)
+    registry = signal._registry
+    snapshot = registry.snapshot
+    plan: Plan = snapshot if snapshot.common else registry.plan(sender)
+    if plan.simple:
+        if not plan.connections:
+            return Deliveries()
+        receivers = [r for each in plan.connections if (r := each._hold()) is not None]
+        if len(receivers) == plan.count:
+            pool = default_executor() if executor is None else executor
+            if isinstance(pool, WorkerPool):
+                core = core_of(pool)
+                if core.config.around is None:
+                    return deliver_plain(core, plan, receivers, signal, sender, named)
+    # All other receivers and executors.
+    live = _begin_aside("send_async", signal, sender, named)
+    if not live:
+        return Deliveries()
+    return deliver(executor_for(executor), live, GeneralSend(signal, sender, named))
+
+
+def _begin_aside(verb: str, signal: Viewed, sender: object, named: Named) -> Live:
+    """The connections that a send into an executor calls."""
+    # These are connections, and no watches: ``observed`` tells of what goes to an executor.
+    live = cast(Live, begin(signal, sender, named, "send_async"))
+    for connection, receiver in live:
+        if connection._options.wrapped and (wrapper := wrapper_of(receiver)) is not None:
+            wrapper.refuse(verb, signal, sender, named)
+    return live
