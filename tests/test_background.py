@@ -23,6 +23,7 @@ import blinker
 import django.dispatch
 import inside
 import pytest
+from django.conf import settings  # type: ignore[import-untyped]
 from helpers import TIMEOUT, Boom, Ear, Latch, Thing, assert_gone, awaited, ignore, wait_until
 from pools import held, told
 
@@ -76,7 +77,9 @@ class TheirSignal:
 
 
 @pytest.fixture(params=["tsignals", "django", "blinker"])
-def theirs(request: pytest.FixtureRequest) -> TheirSignal:
+def theirs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TheirSignal:
+    if settings.configured:  # by other tests; with DEBUG, Django keeps and inspects its receivers
+        monkeypatch.setattr(settings, "DEBUG", False)
     return TheirSignal(request.param)
 
 
