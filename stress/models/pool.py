@@ -19,7 +19,7 @@ from tsignals._pool import admission, atomic_state, attempt, lanes
 from tsignals._pool import attempt as stages
 from tsignals._pool.atomic_state import AtomicState
 from tsignals._pool.attempt import Attempt
-from tsignals._pool.backlog import Backlog
+from tsignals._pool.backlog import Backlog, InSender
 from tsignals._pool.core import Core
 from tsignals._pool.future import FINISHED, PoolFuture, Raised
 from tsignals._pool.lanes import Turn
@@ -535,6 +535,45 @@ def ordered_run_run() -> str:
     return "in one thread" if len(set(receiver.threads)) == 1 else "in two threads"
 
 
+def ordered_place_complete() -> str:
+    """A worker comes to the place of a lane's second delivery while the first one ends."""
+    pool = WorkerPool(2)
+    signal, receiver = ordered_signal(pool)
+    gate, held = threading.Event(), queue.SimpleQueue[None]()
+    for _ in range(2):
+        pool.submit(lambda: (held.put(None), gate.wait()))
+        held.get()
+    for number in 1, 2:
+        signal.send_async(None, number=number)
+    gate.set()
+    pool.shutdown()
+    require(receiver.heard == [1, 2], f"it heard {receiver.heard}")
+    require(not pool.stats().failed, "it heard two at once")
+    at_rest(pool)
+    return "in one thread" if len(set(receiver.threads)) == 1 else "in two threads"
+
+
+def pass_on_looking_first(task: Any, put_in_turn: Any) -> None:
+    """See whether what comes next is in line, and then say that its turn has come."""
+    after = task._turn.after
+    in_line = bool(after) and after[0] is not None and after[0].task in task._core.backlog.line
+    PASS_ON(task, lambda next_one: in_line or put_in_turn(next_one))
+
+
+PASS_ON = lanes.pass_on
+
+
+def take_looking_first(self: Backlog) -> Entry:
+    """Look at the turn of what comes first, and then take that out of the line."""
+    found: Any = next(iter(self.line), None)
+    is_behind = found is not None and found._turn is not None and found._turn.before is not None
+    entry = TAKE(self)
+    return InSender((), 0) if entry is found and is_behind else entry
+
+
+TAKE = Backlog.take
+
+
 def ordered_send_complete() -> None:
     """A lane's last delivery ends while the next one comes."""
     pool = Busy()
@@ -714,6 +753,8 @@ ENQUEUE = Mutant("look, then queue", wrong(Gate, "enqueue", enqueue_looking_firs
 LAST = Mutant("the last turn counts", wrong(Turn, "__init__", turn_of_the_last))
 END = Mutant("look, then end", wrong(lanes, "_end_turn", end_looking_first))
 AGAIN = Mutant("take it again", wrong(Task, "_take", take_again))
+PASS = Mutant("look into the line, then pass on", wrong(lanes, "pass_on", pass_on_looking_first))
+PLACE = Mutant("look at the turn, then leave the line", wrong(Backlog, "take", take_looking_first))
 FREE = Mutant("without a lane", wrong(sys.modules[__name__], "ORDERED", False))
 SHOW = Mutant("show, then claim", wrong_step(stages.CLAIM, claim_found_too_early))
 
@@ -742,6 +783,12 @@ MODELS = (
         ("it heard [0, 1, 2]", "it heard [0, 2, 1]"),
     ),
     Model("ordered: run/run", ordered_run_run, (FREE,), ("in one thread", "in two threads")),
+    Model(
+        "ordered: place/complete",
+        ordered_place_complete,
+        (PASS, PLACE),
+        ("in one thread", "in two threads"),
+    ),
     Model("ordered: send/complete", ordered_send_complete, (END, AGAIN)),
     Model(
         "ordered: caller_runs/caller_runs",

@@ -75,6 +75,7 @@ def put_back(core: Core, entries: Sequence[Entry], admitted: int) -> None:
 def _publish(core: Core, entries: Sequence[Entry]) -> None:
     now = perf_counter()
     backlog = core.backlog
+    is_first = not backlog.line  # then nothing stands in front of these
     for_loop: list[Entry] = []
     for entry in entries:
         backlog.unresolved[entry] = now
@@ -83,8 +84,10 @@ def _publish(core: Core, entries: Sequence[Entry]) -> None:
             stands_behind = lanes.join(backlog.lanes, of, task).before is not None
             task._wake_waiters()  # some may have found it, and know only now what it waits for
             if stands_behind:
-                continue  # queued when its turn comes
-            core.pass_over(task)  # it may have been resolved before it had a turn
+                if is_first or entry._on_loop:
+                    continue  # queued when its turn comes
+            else:
+                core.pass_over(task)  # it may have been resolved before it had a turn
         if entry._on_loop:
             for_loop.append(entry)
         else:

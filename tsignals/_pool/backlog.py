@@ -4,6 +4,12 @@ The queue is a line of entries, the oldest first, and a ``SimpleQueue`` of token
 sleep. Who adds to the line then puts a token; who has taken a token then takes the first in line.
 So the order is that of the line alone, and what has ended leaves it from where it stands.
 
+What stands behind another in its lane has its place in line, too: that of its send. A worker that
+comes to it before its turn in the lane has come takes it out, and runs nothing. When the turn comes
+it is ``overdue``: older than all that is in line, it is taken before that. Where the line was empty
+at the send it gets no place, for nothing would have been in front of it. So a lane waits for what
+was sent before, and not for the whole queue anew after each of its tasks.
+
 Lock
     None. Each step on the line is one call of an ``OrderedDict``, and one in C.
 
@@ -21,7 +27,12 @@ Invariants
         hand between the two steps. So none is left behind; and a worker that finds nobody in line
         may drop its token. Whoever takes an entry out therefore has a token in hand before: one
         taken afterwards may be that of an entry which came meanwhile, while a worker has dropped
-        the other.
+        the other. What is overdue counts as in line. A worker looks there first: while something
+        is overdue, only those take from the line who looked before, and each of these has a token
+        that is older; so whoever then finds nobody in line either has a token too many.
+    E6  Who passes a turn on says so in the turn and then looks into the line; the worker takes the
+        entry out of the line and then looks at the turn. So one of them sees that the task may be
+        run, or both do (E1).
 """
 
 import queue
@@ -90,6 +101,7 @@ class Backlog:
         "lanes",
         "line",
         "loops",
+        "overdue",
         "pool_ref",
         "tokens",
         "unresolved",
@@ -97,6 +109,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self.line: OrderedDict[Entry, bool | None] = OrderedDict()
+        self.overdue: OrderedDict[Entry, bool | None] = OrderedDict()
         self.tokens: queue.SimpleQueue[Token] = queue.SimpleQueue()
         self.unresolved: dict[Entry, float] = {}  # E3; with the time from which on each waits
         self.in_senders: dict[InSender, None] = {}
@@ -121,6 +134,23 @@ class Backlog:
             self.loops[0].take([entry])
         else:
             self.put(entry)
+
+    def put_in_turn(self, entry: Entry) -> None:
+        """Queue what stood behind another in its lane, and whose turn has come (E6)."""
+        if entry._on_loop:
+            self.loops[0].take([entry])
+        elif entry not in self.line:  # else it is taken from there
+            self.overdue[entry] = None
+            self.tokens.put(True)
+
+    def take(self) -> Entry:
+        """Take out what comes first, with a token in hand; ``KeyError``: there is nothing (E5)."""
+        if self.overdue:
+            try:
+                return self.overdue.popitem(last=False)[0]
+            except KeyError:
+                pass  # somebody else has it
+        return self.line.popitem(last=False)[0]
 
     def tasks(self) -> list[Task]:
         """All that may not be resolved yet, the oldest first (E3)."""
@@ -167,12 +197,13 @@ class Backlog:
 
         It and its token would pile up behind busy workers.
         """
-        if entry in self.unresolved or entry not in self.line:
+        line = self.line if entry in self.line else self.overdue
+        if entry in self.unresolved or entry not in line:
             return
         settled = False
         try:
             token = self.tokens.get_nowait()  # first: see E5
-            if token is not True or self.line.pop(cast(Entry, entry), False) is False:
+            if token is not True or line.pop(cast(Entry, entry), False) is False:
                 self.tokens.put(token)
             settled = True
         except queue.Empty:
@@ -195,6 +226,7 @@ class Backlog:
     def clear(self) -> None:
         """Take everything out of the queue: nobody will, and it knows what was sent."""
         self.line.clear()
+        self.overdue.clear()
         while True:
             try:
                 self.tokens.get_nowait()

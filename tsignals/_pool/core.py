@@ -149,14 +149,14 @@ class Core:
     def pass_on(self, task: TaskLike) -> None:
         """End its turn in its lane, if it has one, and queue the task whose turn comes."""
         if task._turn is not None:
-            lanes.pass_on(task, self._requeue)
+            lanes.pass_on(task, self._put_in_turn)
 
     def pass_over(self, task: TaskLike) -> None:
         """Pass its turn on, if that has come and it was resolved unrun."""
-        lanes.pass_over(task, self._requeue)
+        lanes.pass_over(task, self._put_in_turn)
 
-    def _requeue(self, task: TaskLike) -> None:
-        self.backlog.requeue(cast(Task, task))
+    def _put_in_turn(self, task: TaskLike) -> None:
+        self.backlog.put_in_turn(cast(Task, task))
 
     def remember(self, entry: object) -> None:
         """``entry`` is not resolved; until ``forget`` it is found among what is not."""

@@ -12,7 +12,8 @@ A turn knows all that come after it; so it is kept in no frame that an exception
 Keeping in ``atomic_state``).
 
 Exactly one turn of a lane has nothing before it (``before is None``). Its task is in the
-pool's queue, running, or done; a later one is put into the queue when its turn comes.
+pool's queue, running, or done; nobody runs a later one. When its turn comes, it is put into the
+queue, unless its place there has not been reached yet (``backlog``).
 """
 
 from collections.abc import Callable, Hashable
@@ -122,7 +123,7 @@ def standing_before(task: InLane) -> list[InLane]:
     return found
 
 
-def pass_on(task: T, requeue: Callable[[T], object]) -> None:
+def pass_on(task: T, put_in_turn: Callable[[T], object]) -> None:
     """End the turn of ``task``, which has one, and queue the one whose turn comes.
 
     What has been resolved unrun is passed over: perhaps no worker will come for it.
@@ -137,7 +138,7 @@ def pass_on(task: T, requeue: Callable[[T], object]) -> None:
             break
         of = cast(T, following)
         if not of._ended_before_its_turn():
-            requeue(of)
+            put_in_turn(of)
             break
     while passed:
         passed.pop()._turn = PASSED
@@ -164,7 +165,7 @@ def _end_turn(task: InLane) -> InLane | None:  # repeated, it does no harm
         del turn, following
 
 
-def pass_over(task: T, requeue: Callable[[T], object]) -> None:
+def pass_over(task: T, put_in_turn: Callable[[T], object]) -> None:
     """Pass the turn of ``task`` on, if that has come and ``task`` was resolved unrun.
 
     Who claims a task looks here afterwards whether its turn has come, and who passes turns
@@ -173,4 +174,4 @@ def pass_over(task: T, requeue: Callable[[T], object]) -> None:
     if joined(task) and (turn := task._turn) is not None and turn.before is None:
         del turn
         if task._ended_unrun():
-            pass_on(task, requeue)
+            pass_on(task, put_in_turn)

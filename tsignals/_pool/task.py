@@ -55,6 +55,8 @@ class Task(PoolFuture, Entry):
 
     @critical
     def _take(self, claim: Claim) -> "Task | None":
+        if self._turn is not None and self._turn.before is not None:
+            return None  # it is queued again when its turn comes
         # It may be queued twice (E1 in backlog), and a worker has but one claim for all it takes.
         # Most have no claims when they are taken.
         if (not self._claims or self._claimed_by is None) and self._claim(claim):

@@ -67,7 +67,7 @@ class Worker:
     def _work(self) -> None:
         """As ``work``; raises what a callback has raised, and may then be called again."""
         core = self.core
-        tokens, first = core.backlog.tokens, core.backlog.line.popitem
+        tokens, take = core.backlog.tokens, core.backlog.take
         rests = core.config.idle is not None
         while not core.abandoned:  # else this is a forked child, which has its own workers
             token: Token | type[queue.Empty]
@@ -81,7 +81,7 @@ class Worker:
                 self.rest()
             if token is True:
                 try:
-                    entry = first(False)[0]
+                    entry = take()
                 except KeyError:
                     continue  # a token too many (E5 in backlog)
                 self.has_run = rests
