@@ -2,12 +2,13 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import inside
 import pytest
@@ -431,31 +432,52 @@ def test_many_loops_await_deliveries_of_one_signal(pool: WorkerPool) -> None:
     assert len(ear.calls) == 400
 
 
+async def _awaited(deliveries: Deliveries) -> list[Any]:
+    return await deliveries
+
+
+async def _gone_through(deliveries: Deliveries) -> list[Any]:
+    return [pair async for pair in deliveries]
+
+
+@pytest.mark.parametrize("waits", [_awaited, _gone_through], ids=["await", "async for"])
+@pytest.mark.parametrize("where", ["outside", "in a worker"])
 @pytest.mark.parametrize("executor", [WorkerPool, ThreadPoolExecutor])
-def test_awaiting_again_and_again_leaves_nothing_behind(executor: Any) -> None:
+def test_awaiting_again_and_again_leaves_nothing_behind(
+    executor: Any, where: str, waits: Callable[[Deliveries], Any]
+) -> None:
     latch = Latch()
-    with executor(1) as pool:
+    with executor(2) as pool, contextlib.ExitStack() as stack:
+        stack.callback(latch.opened.set)
         signal = Signal(executor=pool)
         signal.connect(latch)
         deliveries = signal.send_async(None)
+        [future] = cast(list[Any], deliveries.futures)
         assert latch.entered.wait(TIMEOUT)
-        loops = list[Any]()
 
-        async def waits() -> Any:
-            return await deliveries
+        def left() -> object:
+            if executor is WorkerPool:
+                return inside.parked_at(future), inside.has_callbacks(future)
+            return list(future._done_callbacks)
+
+        with pytest.raises(TimeoutError):
+            deliveries.results(0.0001)  # the first who waits makes something to wait on
+        before = left()
+        loops = list[Any]()
 
         async def main() -> None:
             loops.append(weakref.ref(asyncio.get_running_loop()))
             for _ in range(10):
                 with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(waits(), 0.0001)
+                    await asyncio.wait_for(waits(deliveries), 0.0001)
 
         for _ in range(3):
-            asyncio.run(main())
+            if where == "outside":
+                asyncio.run(main())
+            else:
+                pool.submit(asyncio.run, main()).result(TIMEOUT)
         for loop in loops:
             assert_gone(loop)
-        if executor is WorkerPool:
-            assert inside.parked_at(deliveries[0][1]) == 0
-            assert not inside.has_callbacks(deliveries[0][1])
+        assert left() == before
         latch.opened.set()
-        assert asyncio.run(waits()) == [(latch, "through")]
+        assert asyncio.run(waits(deliveries)) == [(latch, "through")]

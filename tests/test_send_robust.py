@@ -119,6 +119,34 @@ def test_what_is_no_exception_propagates_and_the_rest_are_not_called(error: Base
     assert (len(before.calls), len(after.calls)) == (1, 0)
 
 
+def test_outcomes_of_several_sends_may_be_put_together() -> None:
+    signal, error, ear = Signal(), Boom(), Ear(response="yes")
+    raising = raiser(error)
+    signal.connect(raising)
+    signal.connect(ear)
+    total = Outcomes()
+    total += signal.send_robust(None)
+    total.extend(signal.send_robust(None))
+    total.extend([(ear, error)])  # which nobody has raised
+    assert type(total) is Outcomes
+    assert total == [(raising, error), (ear, "yes")] * 2 + [(ear, error)]
+    assert total.errors == [(raising, error)] * 2
+    with pytest.raises(ExceptionGroup) as info:
+        total.raise_errors()
+    assert info.value.exceptions == (error, error)
+
+
+@pytest.mark.parametrize("remove", [list.clear, list.pop, lambda each: each.__delitem__(-1)])
+def test_what_is_taken_out_of_outcomes_is_no_error_of_theirs(remove: Any) -> None:
+    signal, ear, raising = Signal(), Ear(), raiser(Boom())
+    signal.connect(ear)
+    signal.connect(raising)
+    outcomes = signal.send_robust(None)
+    remove(outcomes)
+    assert outcomes.errors == []
+    outcomes.raise_errors()
+
+
 def test_errors_lists_what_was_raised_and_not_what_was_returned() -> None:
     signal, returned, raised = Signal(), Boom("returned"), Boom("raised")
     returning, raising = Ear(response=returned), raiser(raised)

@@ -540,8 +540,13 @@ def ordered_place_complete() -> str:
     pool = WorkerPool(2)
     signal, receiver = ordered_signal(pool)
     gate, held = threading.Event(), queue.SimpleQueue[None]()
+
+    def hold() -> None:
+        held.put(None)
+        gate.wait()
+
     for _ in range(2):
-        pool.submit(lambda: (held.put(None), gate.wait()))
+        pool.submit(hold)
         held.get()
     for number in 1, 2:
         signal.send_async(None, number=number)

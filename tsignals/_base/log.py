@@ -90,7 +90,16 @@ def came_by_signal(error: BaseException) -> bool:
     # Not the wrapper, which looks for an enum member, and asks the handler for its ``repr``.
     handler_of = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
     frames = {id(frame.f_code) for frame, _ in traceback.walk_tb(traceback_of(error))}
-    return any(id(_code(handler_of(n))) in frames for n in signal.valid_signals())
+    handlers = filter(callable, map(handler_of, _valid_signals()))
+    return any(id(_code(handler)) in frames for handler in handlers)
+
+
+@functools.cache
+def _valid_signals() -> tuple[int, ...]:
+    """All that there are; to make the set takes a tenth of a millisecond."""
+    import signal
+
+    return tuple(map(int, signal.valid_signals()))
 
 
 def _code(handler: object) -> object:

@@ -1,8 +1,9 @@
 """What became of receivers that may fail: the pairs, the errors among them, and the report."""
 
 import pickle
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 from tsignals._base.identity import SameWhenCopied
 from tsignals._base.log import show
@@ -58,8 +59,14 @@ def _portable(value: object) -> object:
     return value
 
 
-class Outcomes(list[tuple[Receiver, Any]]):
+Pair = tuple[Receiver, Any]
+
+
+class Outcomes(list[Pair]):
     """A list of ``(receiver, response or exception)`` that knows which exceptions were raised.
+
+    Also of those that ``extend`` and ``+=`` add from others of its kind. A copy as a plain list
+    does not know.
 
     Thread safety: as of any list. It belongs to who has sent: nobody else changes it.
     """
@@ -78,9 +85,19 @@ class Outcomes(list[tuple[Receiver, Any]]):
 
     @property
     def errors(self) -> list[tuple[Receiver, BaseException]]:
-        """The pairs whose exception was raised, not returned; a new list."""
-        raised: list[tuple[Receiver, BaseException]] = getattr(self, "_raised", [])
-        return list(raised)
+        """The pairs whose exception was raised, not returned, and that are in it; a new list."""
+        raised = set(map(id, getattr(self, "_raised", ())))
+        return [pair for pair in self if id(pair) in raised] if raised else []
+
+    def extend(self, pairs: Iterable[Pair], /) -> None:
+        """Add ``pairs``; those of other ``Outcomes`` that were raised stay so."""
+        if raised := getattr(pairs, "_raised", None):
+            self._raised = [*getattr(self, "_raised", ()), *raised]
+        super().extend(pairs)
+
+    def __iadd__(self, pairs: Iterable[Pair], /) -> Self:  # type: ignore[override, misc]
+        self.extend(pairs)
+        return self
 
     def raise_errors(self) -> None:
         """Raise what was raised as one group; return ``None`` when nothing was.

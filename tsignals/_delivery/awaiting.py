@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any
 
 from tsignals._calling.sync_receivers import notify
 from tsignals._calling.types import Pairs, Receiver
+from tsignals._delivery.as_completed import take_back
 from tsignals._pool import cycles, waiting
 from tsignals._pool.pauses import is_kept_back, is_over_or_due
 from tsignals._pool.seam import TaskLike
@@ -35,13 +37,17 @@ async def await_results(deliveries: Collection[Pair]) -> Pairs:
 async def _until_done(future: "Future[object]") -> None:
     done = asyncio.Event()
     waker = _Waker(asyncio.get_running_loop(), done.set)
-    with _Called(future, waker):
+    told = _Told(future, waker)
+    try:
+        told.begin()
         while True:
             with _waiting(future, waker):
                 await done.wait()
             if future.done():
                 return
             done.clear()  # it was let go, or its next attempt is due: it may be run here
+    finally:
+        told.end()
 
 
 class Completed:
@@ -50,16 +56,27 @@ class Completed:
     # Not an async generator: left half way, that would have to be closed by its event loop.
 
     def __init__(self, deliveries: Collection[Pair]) -> None:
+        self._told: dict[int, _Told] = {}  # those that have not ended yet
+        self._helpers: list[_Helper] = []
         loop = asyncio.get_running_loop()
         self._left = dict(enumerate(deliveries))
         self._tasks = {future: None for _, future in deliveries if isinstance(future, Task)}
-        # By number: a future keeps its callbacks, and with itself in one it were a cycle.
         self._done: asyncio.Queue[int] = asyncio.Queue()
+        # Weakly, or the futures would keep this, and nothing would be taken back.
+        me: weakref.ref[Completed] = weakref.ref(self)
         for number, (_, future) in self._left.items():
-            put = functools.partial(self._done.put_nowait, number)
-            future.add_done_callback(functools.partial(notify, loop, put))
+            waker = _Waker(loop, functools.partial(_note, me, number))
+            told = self._told[number] = _Told(future, waker)
+            told.begin()
             if isinstance(future, Task) and future._core.works_here():
-                _Helper(future, loop).help()
+                self._helpers.append(helper := _Helper(future, loop))
+                helper.help()
+
+    def __del__(self) -> None:  # left half way: or who looks again and again would leave much
+        for told in self._told.values():
+            told.end()
+        for helper in self._helpers:
+            helper.end()
 
     def __aiter__(self) -> "Completed":
         return self
@@ -78,12 +95,24 @@ class Completed:
         finally:
             del self, future  # or the traceback, this frame and the error form a cycle
 
+    def note(self, number: int) -> None:
+        """Have that one come, if it has ended; it may be said more than once, or too early."""
+        if (told := self._told.get(number)) is not None and told.future.done():
+            del self._told[number]
+            told.end()
+            self._done.put_nowait(number)
+
     def _waiting_for_any(self) -> contextlib.AbstractContextManager[None]:
         """Around a wait for the next, which raises ``RuntimeError`` if none could ever come."""
         # What other executors run may always come.
         if not self._done.empty() or len(self._tasks) < len(self._left):
             return contextlib.nullcontext()
         return _refusing_cycles(self._tasks, every=False)
+
+
+def _note(of: "weakref.ref[Completed]", number: int) -> None:
+    if (completed := of()) is not None:
+        completed.note(number)
 
 
 delivering: "dict[asyncio.Task[object] | None, int]" = {}
@@ -130,25 +159,30 @@ def _may_have_to_help(future: Task) -> bool:
     return may_come_later and future._core.works_here()
 
 
-class _Called(contextlib.AbstractContextManager[None]):
-    """Around a wait for ``future``: ``waker`` is told of its end, and no longer than that."""
+class _Told:
+    """While it has begun: ``waker`` is told of the end of ``future``, and no longer than that."""
+
+    __slots__ = ("_put", "_waker", "future")
 
     def __init__(self, future: "Future[object]", waker: "_Waker") -> None:
-        self._future = future
+        self.future = future
         self._waker = waker
+        self._put = waker.put  # one object, to be found again
 
-    def __enter__(self) -> None:
-        if isinstance(self._future, Task):
-            self._future._park(self._waker)
-            if self._future.done():  # it was done before it could know
-                self._waker.put(None)
-        else:  # from that of another executor nothing can be taken back
-            self._future.add_done_callback(self._waker.put)
+    def begin(self) -> None:
+        if isinstance(self.future, Task):
+            self.future._park(self._waker)
+            if self.future.done():  # it was done before it could know
+                self._put(None)
+        else:
+            self.future.add_done_callback(self._put)
 
-    def __exit__(self, *raised: object) -> None:
+    def end(self) -> None:
         self._waker.forget()
-        if isinstance(self._future, Task):
-            self._future._unpark(self._waker)
+        if isinstance(self.future, Task):
+            self.future._unpark(self._waker)
+        else:
+            take_back(self.future, self._put)
 
 
 class _Helper:
@@ -171,13 +205,17 @@ class _Helper:
         if future.done():
             first = None  # not parked there, or the two were a cycle
         if first is not self._parked_at:
-            if self._parked_at is not None:
-                self._parked_at._unpark(self)
+            self.end()
             self._parked_at = first
             if first is not None:
                 first._park(self)
         if first is not None and is_over_or_due(first):
             self.put(None)
+
+    def end(self) -> None:
+        """Be told of nothing any more."""
+        if self._parked_at is not None:
+            self._parked_at._unpark(self)
 
     def put(self, _: None) -> None:
         notify(self._loop, self.help)
@@ -224,5 +262,5 @@ class _Waker:
             notify(*of)
 
     def forget(self) -> None:
-        """Call nothing any more: a future that cannot forget this may live long."""
+        """Call nothing any more."""
         self._of = None

@@ -2,18 +2,15 @@
 
 import contextlib
 import functools
-import queue
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent import futures
 from typing import Any
 
-from tsignals._base.inbox import Inbox
 from tsignals._base.timeouts import deadline_in, left_until, seconds
 from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.types import Pairs, Receiver
+from tsignals._delivery.as_completed import as_completed
 from tsignals._delivery.delivery import Delivery
-from tsignals._pool import waiting
-from tsignals._pool.task import Task
 
 # Under an executor that is no WorkerPool, that executor's own futures stand in for deliveries.
 Pair = tuple[Receiver, Delivery]
@@ -90,7 +87,7 @@ class Deliveries(list[Pair]):
 
         The time runs from when the first is asked for.
         """
-        return _as_completed(self, seconds(timeout))  # a wrong one raises now
+        return as_completed(self, seconds(timeout))  # a wrong one raises now
 
     def cancel(self) -> int:
         """Cancel all that have not started, and async ones that run; return how many."""
@@ -110,58 +107,6 @@ class Deliveries(list[Pair]):
         from tsignals._delivery.awaiting import Completed
 
         return Completed(self)
-
-
-def _as_completed(deliveries: Deliveries, timeout: float | None) -> Iterator[Pair]:
-    pairs: dict[futures.Future[object], Pair] = {pair[1]: pair for pair in deliveries}
-    tasks = [future for future in pairs if isinstance(future, Task)]
-    if not tasks:
-        yield from _as_others_end(list(pairs.values()), timeout)
-        return
-    done: Iterator[futures.Future[object]]
-    in_worker = any(task._core.works_here() for task in tasks)
-    if in_worker and len(tasks) == len(pairs):
-        done = waiting.as_completed(tasks, timeout)
-    else:
-        done = futures.as_completed(pairs, timeout)
-    for future in done:
-        yield pairs[future]
-
-
-def _as_others_end(pairs: list[Pair], timeout: float | None) -> Iterator[Pair]:
-    """Yield deliveries of another executor as they are done."""
-    # One that is cancelled has ended. ``concurrent.futures.as_completed`` waits until the executor
-    # comes to it, which may be busy for long.
-    ended: Inbox[int] = Inbox()
-    deadline = deadline_in(timeout)
-    # By number: a future keeps its callbacks, and with itself in one it were a cycle.
-    puts = [functools.partial(_put, ended, number) for number in range(len(pairs))]
-    try:
-        for (_, future), put in zip(pairs, puts, strict=True):
-            future.add_done_callback(put)
-        for left in range(len(pairs), 0, -1):
-            try:
-                number = ended.get(timeout=left_until(deadline))
-            except queue.Empty:
-                raise TimeoutError(f"{left} (of {len(pairs)}) futures unfinished") from None
-            yield pairs[number]
-    finally:
-        for (_, future), put in zip(pairs, puts, strict=True):
-            _take_back(future, put)
-
-
-def _take_back(future: object, callback: object) -> None:
-    """Have ``future`` call it no more, or who looks again and again would leave one each time."""
-    if not isinstance(future, futures.Future):
-        return  # it keeps to the interface, and that has nothing for this
-    with future._condition:
-        if not future.done():  # else it may go through them just now
-            left = [each for each in future._done_callbacks if each is not callback]  # type: ignore[attr-defined]
-            future._done_callbacks[:] = left  # type: ignore[attr-defined]
-
-
-def _put(ended: Inbox[int], number: int, future: object) -> None:
-    ended.put(number)
 
 
 def _countdown(timeout: float | None) -> Callable[[], float | None]:
