@@ -585,8 +585,38 @@ def test_loop_that_ends_while_a_request_is_told_of_cuts_no_receiver_short() -> N
     assert heard.outcomes == ["cancelled"]
 
 
-def test_async_receiver_that_ends_with_its_loop_keeps_nothing_else_from_being_sent() -> None:
+@pytest.mark.parametrize("steps", range(7))
+def test_loop_that_ends_after_a_request_was_cancelled_cuts_no_async_receiver_short(
+    steps: int,
+) -> None:
+    """Whether the receiver has been called by then, or its task has not begun."""
+
     async def main() -> None:
+        until = asyncio.Event()
+        await cancelled(Server(SignalMiddleware(hanging(until, START))), until)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+    async def on_loop(**named: Any) -> None:
+        called.append("begun")
+        await asyncio.sleep(0.001)
+        called.append("ended")
+
+    called = list[str]()
+    with request_finished.connect(on_loop), request_finished.connect(on_loop, dispatch_uid="two"):
+        asyncio.run(main())
+    assert called == ["begun", "begun", "ended", "ended"]
+
+
+def test_async_receiver_that_ends_with_its_loop_keeps_nothing_else_from_being_sent() -> None:
+    """It does so where a factory makes the tasks."""
+
+    def task(loop: asyncio.AbstractEventLoop, awaited: Any, **more: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(awaited, loop=loop, **more)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(task)
+
         async def hangs(**named: Any) -> None:
             until.set()
             await hang()

@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -115,6 +116,25 @@ class CollectErrors(RaiseErrors):
 # -- All of them --
 
 
+class _ReceiverTask(asyncio.Task[object]):
+    """One that is cancelled by its sender, and not by the end of its event loop.
+
+    That cancels the sender, too; and where the sender goes on all the same, as what concludes an
+    ASGI request does, so do its receivers.
+    """
+
+    def cancel(self, msg: object = None) -> bool:
+        # A loop that ends does not run while it cancels what is left.
+        return self.get_loop().is_running() and super().cancel(msg)
+
+
+def _maker_of_tasks() -> Callable[..., asyncio.Task[object]]:
+    loop = asyncio.get_running_loop()
+    if loop.get_task_factory() is not None:
+        return loop.create_task
+    return partial(_ReceiverTask, loop=loop)
+
+
 class Group:
     """The async receivers of one send, each in a task of its own.
 
@@ -204,7 +224,7 @@ class Group:
             del error  # as above
 
     def _start_each(self, later: Live, context: contextvars.Context) -> None:
-        create, respond, note = asyncio.get_running_loop().create_task, self.each.respond, self.note
+        create, respond, note = _maker_of_tasks(), self.each.respond, self.note
         for connection, receiver in later:
             own, copy = context, None
             if (watch := connection._watch) is None:
