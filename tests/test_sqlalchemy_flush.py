@@ -167,6 +167,44 @@ def test_pre_save_that_takes_its_change_back_is_no_save(session: Session) -> Non
     assert heard == []
 
 
+@pytest.mark.parametrize("kind", ["new", "changed, taken out", "changed, and changed back"])
+def test_what_a_receiver_takes_out_before_its_turn_is_no_save(session: Session, kind: str) -> None:
+    session.add_all(users := [User(name=name) for name in ("ann", "bob", "eve")])
+    if kind != "new":
+        session.flush()
+        for user in users:
+            user.name += "a"
+    _, bob, eve = users
+
+    def before(instance: Any, **named: Any) -> None:
+        if instance is users[0]:
+            (session.refresh if kind == "changed, and changed back" else session.expunge)(bob)
+
+    with pre_save.connect(before, priority=1), Heard("pre_save", "post_save") as heard:
+        session.flush()
+    created = kind == "new"
+    names = [users[0].name, eve.name]
+    expected = [(word, name, created) for word in ("pre_save", "post_save") for name in names]
+    assert heard == expected
+
+
+def test_what_a_receiver_takes_out_before_its_turn_is_no_delete(session: Session) -> None:
+    session.add_all(users := [User(name=name) for name in ("ann", "bob", "eve")])
+    session.flush()
+    with session.no_autoflush:  # else each deletion comes with the next
+        for user in users:
+            session.delete(user)
+
+    def before(instance: Any, **named: Any) -> None:
+        if instance is not users[1] and users[1] in session:
+            session.expunge(users[1])
+
+    with pre_delete.connect(before, priority=1), Heard("pre_delete", "post_delete") as heard:
+        session.flush()
+    expected = [(word, n) for word in ("post_delete", "pre_delete") for n in ("ann", "eve")]
+    assert sorted(heard.taken()) == expected
+
+
 def test_receiver_that_always_makes_something_new_is_named_in_an_error(session: Session) -> None:
     def breed(session: Session, **named: Any) -> None:
         session.add(Node(name="more"))

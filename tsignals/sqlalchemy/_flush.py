@@ -131,6 +131,8 @@ class Flush:
                 for state, instance, named in changes(Hearing(signal)):
                     if (signal, state) in announced:
                         continue
+                    if called and not self._is_left(signal, state, instance):
+                        continue
                     announced[signal, state] = instance
                     again = True
                     pairs = send(type(instance), instance=instance, session=self.session, **named)
@@ -142,6 +144,17 @@ class Flush:
             f"cannot flush: after {LIMIT} rounds of pre_save and pre_delete their receivers still "
             f"make new changes; the last to run: {last}. A receiver that adds an instance must not "
             "do so for the instances that it adds"
+        )
+
+    def _is_left(self, signal: Signal, state: State, instance: object) -> bool:
+        """Whether a receiver of this round has not taken it out, or taken its change back."""
+        session = self.session
+        if instance not in session:
+            return False
+        return (
+            signal is not pre_save
+            or state.key is None
+            or session.is_modified(instance, include_collections=False)
         )
 
     def fix(self) -> None:
