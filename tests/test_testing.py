@@ -40,7 +40,16 @@ from tsignals import (
     receiver_failed,
 )
 from tsignals.observing import is_captured
-from tsignals.testing import Captured, Sent, capture, connected, muted
+from tsignals.testing import (
+    Captured,
+    Sent,
+    Steps,
+    capture,
+    connected,
+    fresh_pool,
+    inline,
+    muted,
+)
 
 pytestmark = pytest.mark.usefixtures("nobody_observes")
 
@@ -395,6 +404,19 @@ def test_assertions_bear_what_cannot_be_shown_and_much_of_it() -> None:
     with pytest.raises(AssertionError, match=r"\n  \.\.\. 81 more\n") as raised:
         sent.assert_none()
     assert len(str(raised.value)) < 10_000
+
+
+@pytest.mark.parametrize("make", [capture, muted, inline, Steps, fresh_pool])
+@pytest.mark.parametrize("over", [False, True], ids=["within itself", "after its end"])
+def test_block_is_entered_once(make: Callable[[], Any], over: bool) -> None:
+    block = make()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(block)
+        if over:
+            stack.close()
+        with pytest.raises(RuntimeError, match=r"make (another one|others)"), block:
+            pytest.fail("it was entered")
+    assert not observers_now()
 
 
 def test_capture_that_is_not_entered_proves_nothing() -> None:

@@ -115,10 +115,11 @@ class Fresh:
         self._timeout = timeout
         self._arguments = arguments
         self._pool: FreshPool | None = None
+        self._was_entered = False
 
     def __enter__(self) -> FreshPool:
-        if self._pool is not None:
-            raise RuntimeError("this fresh_pool is entered already; make another one")
+        if self._was_entered:
+            raise RuntimeError("this fresh_pool was entered before; make another one")
         arguments = self._arguments.copy()
         name = arguments.setdefault("thread_name_prefix", f"tsignals-test-{next(_numbers)}")
         replaced = default_config()
@@ -128,6 +129,7 @@ class Fresh:
         pool.failures = []
         self._scope = scope = _Fresh(pool, f"{name}_")
         self._pool = pool
+        self._was_entered = True
         # Elsewhere another test may run, which would meet a pool that is closed.
         self._is_everybodys = threading.current_thread() is threading.main_thread()
         if self._is_everybodys:

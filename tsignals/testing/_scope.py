@@ -79,19 +79,21 @@ class Block:
     """A context manager for a ``with`` block in which a scope holds."""
 
     _scope: Scope | None = None
+    _was_entered = False
 
     def _begin(self) -> Scope:
         """The scope of a block that begins."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
-        if self._scope is not None:
+        if self._was_entered:
             name = type(self).__name__.strip("_").lower()
-            raise RuntimeError(f"this {name} block is entered already; make another one")
+            raise RuntimeError(f"this {name} block was entered before; make another one")
         scope = self._begin()
         try:
             here.set((*here.get(), scope))
             self._scope = scope
+            self._was_entered = True
         finally:
             if self._scope is None:  # interrupted
                 scope.end()
