@@ -124,6 +124,29 @@ nobody.listens  mapped/signals.py:16
     )
 
 
+def test_what_modules_have_others_print_is_no_map(program: Path) -> None:
+    """Programs that they start, and what writes to the descriptor, or to the first stdout."""
+    (program / "mapped" / "loud.py").write_text(
+        "import os, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-c', 'print(1)'])\n"
+        "os.write(1, b'2\\n')\n"
+        "print(3, file=sys.__stdout__)\n"
+    )
+    command = [sys.executable, "-m", "tsignals", "map", "mapped.loud", "mapped.signals"]
+    done = processes.command([*command, "--format", "json"], env=processes.environment())
+    assert done.returncode == 0
+    assert done.stderr.split() == ["1", "2", "3"]
+    assert json.loads(done.stdout)
+
+
+def test_map_is_drawn_where_there_are_no_errors_to_write_to(program: Path) -> None:
+    command = [sys.executable, "-m", "tsignals", "map", "mapped.signals", "--format", "json"]
+    closing = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    done = processes.command(closing, env=processes.environment())
+    assert done.returncode == 0
+    assert json.loads(done.stdout)
+
+
 def test_json_is_what_connections_gives(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["map", "mapped.signals:order_paid", "mapped.receivers", "--format", "json"]) == 0
     out, err = capsys.readouterr()

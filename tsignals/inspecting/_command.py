@@ -15,7 +15,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from tsignals.inspecting import connections
@@ -57,8 +57,7 @@ def run(chosen: argparse.Namespace) -> int:
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # where Python was told not to (-P)
     try:
-        # What modules print while they are imported is not part of the map.
-        with contextlib.redirect_stdout(sys.stderr):
+        with _output_aside():
             signals = _find(chosen)
     except Failed as error:
         print(f"python -m tsignals map: {error}", file=sys.stderr)
@@ -69,6 +68,22 @@ def run(chosen: argparse.Namespace) -> int:
         return 0
     sys.stdout.write(FORMATS[chosen.format](signals))
     return 0
+
+
+@contextlib.contextmanager
+def _output_aside() -> Iterator[None]:
+    """What modules print while they are imported, or have other programs print, is no map."""
+    out = sys.stdout
+    out.flush()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        with contextlib.suppress(OSError):  # one of them is closed
+            output = os.dup(1)
+            stack.callback(os.close, output)
+            os.dup2(2, 1)
+            stack.callback(os.dup2, output, 1)
+            stack.callback(out.flush)
+        yield
 
 
 def _find(chosen: argparse.Namespace) -> list[SignalEntry]:
