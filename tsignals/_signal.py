@@ -153,9 +153,8 @@ class Signal(SameWhenCopied):
         an executor that is no ``WorkerPool``. Also what an ``ordered`` function raises, and
         ``TypeError`` for a value of it that is not hashable. Nothing is queued then.
         """
-        # It may be assigned. Only a subclass can have another property.
-        executor = self._executor if type(self) is Signal else self.executor
-        return send_async(self, executor, sender, named)
+        # Only a subclass can have another property, which is then asked in there.
+        return send_async(self, self._executor if type(self) is Signal else None, sender, named)
 
     def prepare(self, /, sender: object, **named: object) -> Prepared:
         """The first half of a ``send_async``: the second is ``submit()`` of what this returns.

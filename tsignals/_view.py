@@ -64,7 +64,7 @@ class View(SameWhenCopied):
 
     def send_async(self, /, sender: object, **named: object) -> Deliveries:
         """As ``Signal.send_async``."""
-        return send_async(self._signal, self.executor, sender, named)
+        return send_async(self._signal, self._executor, sender, named)
 
     def prepare(self, /, sender: object, **named: object) -> Prepared:
         """As ``Signal.prepare``."""
@@ -102,10 +102,8 @@ class View(SameWhenCopied):
         return " ".join([repr(self._signal), *how, *["here"] * self._here])
 
 
-def send_async(
-    signal: Viewed, executor: Executor | None, sender: object, named: Named
-) -> Deliveries:
-    """``signal.send_async`` in ``executor``; ``None``: in the default one."""
+def send_async(signal: Viewed, via: Executor | None, sender: object, named: Named) -> Deliveries:
+    """``signal.send_async`` in ``via``; ``None``: in that of the signal, or the default one."""
     if "signal" in named:
         check_names(named)
     registry = signal._registry
@@ -116,15 +114,18 @@ def send_async(
             return Deliveries()
         receivers = [r for each in plan.connections if (r := each._hold()) is not None]
         if len(receivers) == plan.count:
-            pool = default_executor() if executor is None else executor
-            if isinstance(pool, WorkerPool):
-                core = core_of(pool)
+            executor = signal.executor if via is None else via
+            if executor is None:
+                executor = default_executor()
+            if isinstance(executor, WorkerPool):
+                core = core_of(executor)
                 if core.config.around is None:
                     return deliver_plain(core, plan, receivers, signal, sender, named)
     # All other receivers and executors.
     live = _begin_aside("send_async", signal, sender, named)
     if not live:
         return Deliveries()
+    executor = signal.executor if via is None else via
     return deliver(executor_for(executor), live, GeneralSend(signal, sender, named))
 
 
