@@ -104,7 +104,7 @@ def loops_of(pool: WorkerPool) -> Any:
 def queued(pool: WorkerPool) -> int:
     """How much is kept in the queue, for workers to take."""
     backlog = core_of(pool).backlog
-    return max(len(backlog.line) + len(backlog.overdue), backlog.tokens.qsize())
+    return max(len(backlog.line), backlog.tokens.qsize())
 
 
 def tokens_of(pool: WorkerPool) -> Any:

@@ -1415,3 +1415,41 @@ def test_what_a_sync_receiver_raises_is_told_with_the_cancellation(verb: str) ->
     signal.connect(hears)
     with quiet():
         assert asyncio.run(main()) is (error if verb == "asend" else None)
+
+
+@pytest.mark.parametrize("ended_by", ["another that fails", "its time limit"])
+def test_receiver_that_hangs_though_cancelled_is_ended_with_its_loop(ended_by: str) -> None:
+    """Its sender cancels it once; the end of the loop does so again."""
+    signal, cancelled = Signal(), list[str]()
+
+    async def tidies_up(**named: Any) -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled.append("once")
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                cancelled.append("twice")
+
+    async def fails(**named: Any) -> None:
+        raise Boom
+
+    async def main() -> None:
+        sending = asyncio.create_task(signal.asend(None))
+        if ended_by == "its time limit":
+            await asyncio.sleep(0.01)
+            sending.cancel()
+        while not cancelled:
+            await asyncio.sleep(0)
+
+    signal.connect(tidies_up)
+    if ended_by == "another that fails":
+        signal.connect(fails)
+    loop = asyncio.new_event_loop()
+    errors = list[Any]()
+    loop.set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(main())
+    assert cancelled == ["once", "twice"]
+    assert [type(error) for error in errors] == [Boom] * (ended_by == "another that fails")

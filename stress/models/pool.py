@@ -4,6 +4,7 @@ import contextlib
 import queue
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
@@ -568,15 +569,23 @@ def pass_on_looking_first(task: Any, put_in_turn: Any) -> None:
 PASS_ON = lanes.pass_on
 
 
-def take_looking_first(self: Backlog) -> Entry:
-    """Look at the turn of what comes first, and then take that out of the line."""
-    found: Any = next(iter(self.line), None)
-    is_behind = found is not None and found._turn is not None and found._turn.before is not None
-    entry = TAKE(self)
-    return InSender((), 0) if entry is found and is_behind else entry
+class LookingFirst(OrderedDict[Any, Any]):
+    """A line in which a worker looks at the turn of what comes first, and then takes that out."""
+
+    def popitem(self, last: bool = True) -> Any:
+        found: Any = next(iter(self), None)
+        turn = None if found is None else found._turn
+        is_behind = turn is not None and turn.before is not None
+        entry, value = super().popitem(last)
+        return (InSender((), 0) if entry is found and is_behind else entry), value
 
 
-TAKE = Backlog.take
+def line_looking_first(self: Backlog) -> None:
+    BACKLOG(self)
+    self.line = LookingFirst()
+
+
+BACKLOG = Backlog.__init__
 
 
 def ordered_send_complete() -> None:
@@ -759,7 +768,9 @@ LAST = Mutant("the last turn counts", wrong(Turn, "__init__", turn_of_the_last))
 END = Mutant("look, then end", wrong(lanes, "_end_turn", end_looking_first))
 AGAIN = Mutant("take it again", wrong(Task, "_take", take_again))
 PASS = Mutant("look into the line, then pass on", wrong(lanes, "pass_on", pass_on_looking_first))
-PLACE = Mutant("look at the turn, then leave the line", wrong(Backlog, "take", take_looking_first))
+PLACE = Mutant(
+    "look at the turn, then leave the line", wrong(Backlog, "__init__", line_looking_first)
+)
 FREE = Mutant("without a lane", wrong(sys.modules[__name__], "ORDERED", False))
 SHOW = Mutant("show, then claim", wrong_step(stages.CLAIM, claim_found_too_early))
 

@@ -116,23 +116,25 @@ class CollectErrors(RaiseErrors):
 # -- All of them --
 
 
-class _ReceiverTask(asyncio.Task[object]):
-    """One that is cancelled by its sender, and not by the end of its event loop.
-
-    That cancels the sender, too; and where the sender goes on all the same, as what concludes an
-    ASGI request does, so do its receivers.
-    """
+class _LastingTask(asyncio.Task[object]):
+    """One that is cancelled by its sender, and not by the end of its event loop."""
 
     def cancel(self, msg: object = None) -> bool:
         # A loop that ends does not run while it cancels what is left.
         return self.get_loop().is_running() and super().cancel(msg)
 
 
-def _maker_of_tasks() -> Callable[..., asyncio.Task[object]]:
+def _maker_of_tasks(sender: asyncio.Task[object] | None) -> Callable[..., asyncio.Task[object]]:
+    """What makes the tasks of receivers.
+
+    The end of the loop cancels these and the sender. Where that decides for itself what cancels it,
+    as what concludes an ASGI request does, it may go on, and with it its receivers.
+    """
     loop = asyncio.get_running_loop()
-    if loop.get_task_factory() is not None:
-        return loop.create_task
-    return partial(_ReceiverTask, loop=loop)
+    decides = sender is not None and type(sender).cancel is not asyncio.Task.cancel
+    if decides and loop.get_task_factory() is None:
+        return partial(_LastingTask, loop=loop)
+    return loop.create_task
 
 
 class Group:
@@ -224,7 +226,7 @@ class Group:
             del error  # as above
 
     def _start_each(self, later: Live, context: contextvars.Context) -> None:
-        create, respond, note = _maker_of_tasks(), self.each.respond, self.note
+        create, respond, note = _maker_of_tasks(self.sender), self.each.respond, self.note
         for connection, receiver in later:
             own, copy = context, None
             if (watch := connection._watch) is None:

@@ -83,16 +83,17 @@ def _publish(core: Core, entries: Sequence[Entry]) -> None:
             task = cast(Task, entry)  # batches are in no lane
             stands_behind = lanes.join(backlog.lanes, of, task).before is not None
             task._wake_waiters()  # some may have found it, and know only now what it waits for
-            if stands_behind:
-                if is_first or entry._on_loop:
-                    continue  # queued when its turn comes
-            else:
+            if not stands_behind:
                 core.pass_over(task)  # it may have been resolved before it had a turn
+            elif is_first or entry._on_loop:
+                continue  # queued when its turn comes
         if entry._on_loop:
             for_loop.append(entry)
         else:
             backlog.line[entry] = None  # as Backlog.put does
             backlog.tokens.put(True)
+            if of is not None:
+                backlog.withdraw(entry)  # its turn may have come and passed meanwhile: E7
     if for_loop:
         backlog.loops[0].take(for_loop)
 

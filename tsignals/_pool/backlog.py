@@ -6,9 +6,11 @@ So the order is that of the line alone, and what has ended leaves it from where 
 
 What stands behind another in its lane has its place in line, too: that of its send. A worker that
 comes to it before its turn in the lane has come takes it out, and runs nothing. When the turn comes
-it is ``overdue``: older than all that is in line, it is taken before that. Where the line was empty
-at the send it gets no place, for nothing would have been in front of it. So a lane waits for what
-was sent before, and not for the whole queue anew after each of its tasks.
+it is put in front of the line, for all that is there was sent later. Where the line was empty at
+the send it gets no place before that: it would have been the first. So a lane waits for what was
+sent before, and not for the whole queue anew after each of its tasks. Of two in front the later one
+is taken first; the other is not put off for ever, for while workers take from the front they come
+by nothing more, and what they have come by ends.
 
 Lock
     None. Each step on the line is one call of an ``OrderedDict``, and one in C.
@@ -27,14 +29,17 @@ Invariants
         hand between the two steps. So none is left behind; and a worker that finds nobody in line
         may drop its token. Whoever takes an entry out therefore has a token in hand before: one
         taken afterwards may be that of an entry which came meanwhile, while a worker has dropped
-        the other. What is overdue counts as in line. A worker looks there first: while something
-        is overdue, only those take from the line who looked before, and each of these has a token
-        that is older; so whoever then finds nobody in line either has a token too many.
+        the other.
     E6  Who passes a turn on says so in the turn and then looks into the line; the worker takes the
         entry out of the line and then looks at the turn. So one of them sees that the task may be
         run, or both do (E1).
+    E7  What stands in a lane may be put into the line by two, with its send and in its turn, and a
+        batch by each worker that takes from it; all of it may have ended when the last one does
+        so. Who puts it there looks afterwards whether it has; and who has ended it looks then
+        whether it is there. So none stays there that has ended, where no worker comes any more.
 """
 
+import contextlib
 import queue
 import threading
 import weakref
@@ -101,7 +106,6 @@ class Backlog:
         "lanes",
         "line",
         "loops",
-        "overdue",
         "pool_ref",
         "tokens",
         "unresolved",
@@ -109,7 +113,6 @@ class Backlog:
 
     def __init__(self) -> None:
         self.line: OrderedDict[Entry, bool | None] = OrderedDict()
-        self.overdue: OrderedDict[Entry, bool | None] = OrderedDict()
         self.tokens: queue.SimpleQueue[Token] = queue.SimpleQueue()
         self.unresolved: dict[Entry, float] = {}  # E3; with the time from which on each waits
         self.in_senders: dict[InSender, None] = {}
@@ -139,18 +142,11 @@ class Backlog:
         """Queue what stood behind another in its lane, and whose turn has come (E6)."""
         if entry._on_loop:
             self.loops[0].take([entry])
-        elif entry not in self.line:  # else it is taken from there
-            self.overdue[entry] = None
-            self.tokens.put(True)
-
-    def take(self) -> Entry:
-        """Take out what comes first, with a token in hand; ``KeyError``: there is nothing (E5)."""
-        if self.overdue:
-            try:
-                return self.overdue.popitem(last=False)[0]
-            except KeyError:
-                pass  # somebody else has it
-        return self.line.popitem(last=False)[0]
+        elif entry not in self.line:  # else it is taken from its place
+            self.put(entry)  # first: no interrupt comes between its two steps
+            with contextlib.suppress(KeyError):  # somebody has it already
+                self.line.move_to_end(entry, last=False)
+            self.withdraw(entry)  # where it has ended meanwhile: E7
 
     def tasks(self) -> list[Task]:
         """All that may not be resolved yet, the oldest first (E3)."""
@@ -193,21 +189,21 @@ class Backlog:
                 return task
 
     def withdraw(self, entry: object) -> None:
-        """Take ``entry`` out of the queue, if all of it has ended otherwise than by a worker.
+        """Take ``entry`` out of the queue, if all of it has ended.
 
         It and its token would pile up behind busy workers.
         """
-        line = self.line if entry in self.line else self.overdue
-        if entry in self.unresolved or entry not in line:
+        if entry in self.unresolved or entry not in self.line:
             return
         settled = False
+        token: Token = False
         try:
-            token = self.tokens.get_nowait()  # first: see E5
-            if token is not True or line.pop(cast(Entry, entry), False) is False:
+            with contextlib.suppress(queue.Empty):  # a worker has it in hand: one too many, then
+                token = self.tokens.get_nowait()  # first: see E5
+            found = self.line.pop(cast(Entry, entry), False) is not False
+            if not (found and token is True) and token is not False:
                 self.tokens.put(token)
             settled = True
-        except queue.Empty:
-            settled = True  # a worker has it in hand, and will find nothing in the entry
         finally:
             if not settled:  # interrupted, perhaps with any one in hand
                 self.tokens.put(True)
@@ -226,7 +222,6 @@ class Backlog:
     def clear(self) -> None:
         """Take everything out of the queue: nobody will, and it knows what was sent."""
         self.line.clear()
-        self.overdue.clear()
         while True:
             try:
                 self.tokens.get_nowait()

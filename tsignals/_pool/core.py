@@ -150,6 +150,7 @@ class Core:
         """End its turn in its lane, if it has one, and queue the task whose turn comes."""
         if task._turn is not None:
             lanes.pass_on(task, self._put_in_turn)
+            self.backlog.withdraw(task)  # it may stand there twice: E7
 
     def pass_over(self, task: TaskLike) -> None:
         """Pass its turn on, if that has come and it was resolved unrun."""

@@ -67,7 +67,7 @@ class Worker:
     def _work(self) -> None:
         """As ``work``; raises what a callback has raised, and may then be called again."""
         core = self.core
-        tokens, take = core.backlog.tokens, core.backlog.take
+        tokens, first = core.backlog.tokens, core.backlog.line.popitem
         rests = core.config.idle is not None
         while not core.abandoned:  # else this is a forked child, which has its own workers
             token: Token | type[queue.Empty]
@@ -81,7 +81,7 @@ class Worker:
                 self.rest()
             if token is True:
                 try:
-                    entry = take()
+                    entry = first(False)[0]
                 except KeyError:
                     continue  # a token too many (E5 in backlog)
                 self.has_run = rests
@@ -102,7 +102,7 @@ class Worker:
         result: object = None
         error: BaseException | None = None
         try:
-            if shared := len(entry._stack) > 1:
+            if len(entry._stack) > 1:
                 core.backlog.put(entry)  # for the next worker
             start = START - self.idle  # the next ones find it not idle
             while (task := entry._take(claim)) is not None:
@@ -129,8 +129,7 @@ class Worker:
                 self.be_idle()
             if entry._is_batch:
                 entry._leave_if_over()
-                if shared:
-                    core.backlog.withdraw(entry)  # it is still there, for nothing
+                core.backlog.withdraw(entry)  # put there for another, it may be there for nothing
             if state.interrupts:
                 state.raise_interrupt()
         finally:
