@@ -5,7 +5,7 @@ import queue
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
 from typing import Any
@@ -619,6 +619,16 @@ def take_again(self: Task, claim: Any) -> Task | None:
     return self if self._claim(claim) else None
 
 
+@contextlib.contextmanager
+def taking_again() -> Iterator[None]:
+    """So they do where it is left in line: else it is withdrawn before they may come to it."""
+    with (
+        replaced(Task, "_take", take_again),
+        replaced(Backlog, "withdraw", lambda self, entry: None),
+    ):
+        yield
+
+
 def ordered_caller_runs() -> str:
     """Two senders run their deliveries themselves, in one lane."""
     pool = Busy(max_pending=1, overflow="caller_runs")
@@ -766,7 +776,7 @@ WAIT = Mutant("wait for nobody", wrong(waits, "wait_at", wait_for_nobody))
 ENQUEUE = Mutant("look, then queue", wrong(Gate, "enqueue", enqueue_looking_first))
 LAST = Mutant("the last turn counts", wrong(Turn, "__init__", turn_of_the_last))
 END = Mutant("look, then end", wrong(lanes, "_end_turn", end_looking_first))
-AGAIN = Mutant("take it again", wrong(Task, "_take", take_again))
+AGAIN = Mutant("take it again", taking_again)
 PASS = Mutant("look into the line, then pass on", wrong(lanes, "pass_on", pass_on_looking_first))
 PLACE = Mutant(
     "look at the turn, then leave the line", wrong(Backlog, "__init__", line_looking_first)
