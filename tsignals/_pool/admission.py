@@ -92,8 +92,8 @@ def _publish(core: Core, entries: Sequence[Entry]) -> None:
         else:
             backlog.line[entry] = None  # as Backlog.put does
             backlog.tokens.put(True)
-            if of is not None:
-                backlog.withdraw(entry)  # its turn may have come and passed meanwhile: E7
+            if entry not in backlog.unresolved:
+                backlog.withdraw(entry)  # it has ended meanwhile: E7
     if for_loop:
         backlog.loops[0].take(for_loop)
 

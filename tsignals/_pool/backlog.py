@@ -6,11 +6,11 @@ So the order is that of the line alone, and what has ended leaves it from where 
 
 What stands behind another in its lane has its place in line, too: that of its send. A worker that
 comes to it before its turn in the lane has come takes it out, and runs nothing. When the turn comes
-it is put in front of the line, for all that is there was sent later. Where the line was empty at
-the send it gets no place before that: it would have been the first. So a lane waits for what was
-sent before, and not for the whole queue anew after each of its tasks. Of two in front the later one
-is taken first; the other is not put off for ever, for while workers take from the front they come
-by nothing more, and what they have come by ends.
+it is put in front of the line, for what is there was sent later. Where the line was empty at the
+send it gets no place before that: it would have been the first. So a lane waits for what was sent
+before, and not for the whole queue anew after each of its tasks. Of two in front the later one is
+taken first; the other waits for what a lane has fallen behind with, and not for ever: while workers
+take from the front they come by nothing more.
 
 Lock
     None. Each step on the line is one call of an ``OrderedDict``, and one in C.
@@ -33,10 +33,11 @@ Invariants
     E6  Who passes a turn on says so in the turn and then looks into the line; the worker takes the
         entry out of the line and then looks at the turn. So one of them sees that the task may be
         run, or both do (E1).
-    E7  What stands in a lane may be put into the line by two, with its send and in its turn, and a
-        batch by each worker that takes from it; all of it may have ended when the last one does
-        so. Who puts it there looks afterwards whether it has; and who has ended it looks then
-        whether it is there. So none stays there that has ended, where no worker comes any more.
+    E7  What is sent can be found, and ended, before it is in line. What stands in a lane may be put
+        there by two, with its send and in its turn, and a batch by each worker that takes from it.
+        So all of it may have ended by then. Who puts it there looks afterwards whether it has; and
+        who has ended it looks then whether it is there. So it does not stay behind busy workers,
+        or where none comes any more. (What is tried again may, until one comes.)
 """
 
 import contextlib
