@@ -211,6 +211,32 @@ def test_signals_that_are_nowhere_to_be_found_do_not_cost_a_search_each(
     assert visits.count(__name__) < 400
 
 
+def test_signal_that_is_nowhere_to_be_found_is_looked_for_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it fails, until it is an attribute."""
+    visits = list[str]()
+    walk = inside.WALK_FOR_NAMES.now
+
+    def counting(namespace: Any, module: str, *more: Any) -> Any:
+        visits.append(module)
+        return walk(namespace, module, *more)
+
+    inside.WALK_FOR_NAMES.patch(monkeypatch, counting)
+    signal, raising = Signal(), raiser(Boom())
+    with signal.connect(raising), caplog.at_level(logging.ERROR, "tsignals"):
+        signal.send_robust(None)
+        once = len(visits)
+        for _ in range(5):
+            signal.send_robust(None)
+        assert len(visits) == once
+        monkeypatch.setattr(sys.modules[__name__], "found_late", signal, raising=False)
+        signal.send_robust(None)
+    *before, last = [record.getMessage() for record in caplog.records]
+    assert all("made at" in message for message in before)
+    assert f"signal '{__name__}.found_late' failed" in last
+
+
 @pytest.mark.parametrize("text", ["two\nlines", "a\x1b[31mb", "tab\tbed", "back\rwards"])
 def test_names_in_logs_stay_on_their_line(text: str, caplog: pytest.LogCaptureFixture) -> None:
     def receiver(**named: Any) -> None:

@@ -29,10 +29,11 @@ class HasAddress(Protocol):
 class Address:
     """Where a signal is found: in an attribute, or else where it was made."""
 
-    __slots__ = ("_found", "line", "module", "where")
+    __slots__ = ("_found", "_missed_in", "line", "module", "where")
 
     def __init__(self, signal: object, frame: FrameType | None) -> None:
         self._found: tuple[str, str] | None = None
+        self._missed_in: tuple[int, int] | None = None  # see _sizes
         # Past the __init__ of subclasses, which call ours.
         while (
             frame is not None
@@ -88,8 +89,12 @@ class Address:
 
     def _place(self, signal: object, kind: type) -> tuple[str, str] | None:
         found = self._found
-        if found is None or _get(*found) is not signal:
-            self._found = found = _find_in_module(signal, self.module) or _look_up(signal, kind)
+        if found is not None and _get(*found) is signal:
+            return found
+        if self._missed_in == (sizes := _sizes(self.module)):
+            return None
+        self._found = found = _find_in_module(signal, self.module) or _look_up(signal, kind)
+        self._missed_in = None if found else sizes
         return found
 
     def _made_at(self) -> str:
@@ -102,12 +107,27 @@ class Address:
         return repr(path if "." in path else f"{module}.{path}")
 
 
+def _sizes(module: str) -> tuple[int, int]:
+    """How many modules are loaded, and how many attributes that one has.
+
+    As long as these stay, a signal that was nowhere is still nowhere: such signals, of an instance
+    or a function, may fail often, and must not cost a search each time.
+    """
+    return len(sys.modules), len(_attributes(module))
+
+
+def _attributes(module: str) -> dict[str, object]:
+    """Those of that module, as far as it is one that is loaded."""
+    loaded = sys.modules.get(module)
+    if not issubclass(type(loaded), ModuleType):
+        return {}
+    found: dict[str, object] = object.__getattribute__(loaded, "__dict__")
+    return found
+
+
 def _find_in_module(signal: object, name: str) -> tuple[str, str] | None:
     """As ``find``, in that module alone."""
-    module = sys.modules.get(name)
-    if not issubclass(type(module), ModuleType):
-        return None
-    inside = _walk(object.__getattribute__(module, "__dict__"), name)
+    inside = _walk(_attributes(name), name)
     return next(((name, path) for path, found in inside if found is signal), None)
 
 
