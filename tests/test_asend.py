@@ -1421,12 +1421,15 @@ def test_what_a_sync_receiver_raises_is_told_with_the_cancellation(verb: str) ->
 def test_receiver_that_hangs_though_cancelled_is_ended_with_its_loop(ended_by: str) -> None:
     """Its sender cancels it once; the end of the loop does so again."""
     signal, cancelled = Signal(), list[str]()
+    begun, tidying = asyncio.Event(), asyncio.Event()
 
     async def tidies_up(**named: Any) -> None:
         try:
+            begun.set()
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             cancelled.append("once")
+            tidying.set()
             try:
                 await asyncio.sleep(3600)
             finally:
@@ -1438,10 +1441,9 @@ def test_receiver_that_hangs_though_cancelled_is_ended_with_its_loop(ended_by: s
     async def main() -> None:
         sending = asyncio.create_task(signal.asend(None))
         if ended_by == "its time limit":
-            await asyncio.sleep(0.01)
+            await asyncio.wait_for(begun.wait(), TIMEOUT)
             sending.cancel()
-        while not cancelled:
-            await asyncio.sleep(0)
+        await asyncio.wait_for(tidying.wait(), TIMEOUT)
 
     signal.connect(tidies_up)
     if ended_by == "another that fails":

@@ -184,10 +184,9 @@ def test_signal_made_where_no_python_code_calls_has_a_label_too() -> None:
     assert "?" in inside.label_of(signal)
 
 
-@pytest.mark.slow
-def test_signals_that_are_nowhere_to_be_found_do_not_cost_a_search_each(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def visits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The modules that are looked into for signals, each time."""
     visits = list[str]()
     walk = inside.WALK_FOR_NAMES.now
 
@@ -197,6 +196,13 @@ def test_signals_that_are_nowhere_to_be_found_do_not_cost_a_search_each(
         return walk(namespace, module, *more)
 
     inside.WALK_FOR_NAMES.patch(monkeypatch, counting)
+    return visits
+
+
+@pytest.mark.slow
+def test_signals_that_are_nowhere_to_be_found_do_not_cost_a_search_each(
+    visits: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     raising = raiser(Boom())
     with caplog.at_level(logging.ERROR, "tsignals"):
         for _ in range(100):
@@ -212,17 +218,9 @@ def test_signals_that_are_nowhere_to_be_found_do_not_cost_a_search_each(
 
 
 def test_signal_that_is_nowhere_to_be_found_is_looked_for_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    visits: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However often it fails, until it is an attribute."""
-    visits = list[str]()
-    walk = inside.WALK_FOR_NAMES.now
-
-    def counting(namespace: Any, module: str, *more: Any) -> Any:
-        visits.append(module)
-        return walk(namespace, module, *more)
-
-    inside.WALK_FOR_NAMES.patch(monkeypatch, counting)
     signal, raising = Signal(), raiser(Boom())
     with signal.connect(raising), caplog.at_level(logging.ERROR, "tsignals"):
         signal.send_robust(None)

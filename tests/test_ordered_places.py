@@ -3,6 +3,7 @@
 It waits for what was sent before, and not for the whole queue anew after each of its deliveries.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,6 +69,16 @@ def pool() -> Iterator[WorkerPool]:
         yield pool
 
 
+@contextlib.contextmanager
+def all_busy(shop: Shop, pool: WorkerPool) -> Iterator[Latch]:
+    """One worker is in the first of the ledger, until that is opened, and one held in the block."""
+    first = shop.stop_at("ledger", 0)
+    with held(pool):
+        shop.write(0)
+        assert first.entered.wait(TIMEOUT)
+        yield first
+
+
 def ledgers(*numbers: int) -> Heard:
     return [("ledger", n) for n in numbers]
 
@@ -91,10 +102,8 @@ def test_what_was_passed_by_while_another_ran_comes_before_what_was_sent_later(
     ledger_by: str, pool: WorkerPool
 ) -> None:
     shop = Shop(pool, ledger_by)
-    first, other = shop.stop_at("ledger", 0), shop.stop_at("mail", 1)
-    with held(pool):
-        shop.write(0)
-        assert first.entered.wait(TIMEOUT)
+    other = shop.stop_at("mail", 1)
+    with all_busy(shop, pool) as first:
         shop.mail(0)
         shop.write(1)
         shop.write(2)
@@ -130,10 +139,7 @@ def test_what_was_sent_while_nothing_else_waited_comes_before_what_was_sent_late
 def test_busy_lane_does_not_overtake_what_was_sent_before(pool: WorkerPool) -> None:
     """Its next delivery does not come first because its last one has just ended."""
     shop = Shop(pool, "ordered=True")
-    first = shop.stop_at("ledger", 0)
-    with held(pool):
-        shop.write(0)
-        assert first.entered.wait(TIMEOUT)
+    with all_busy(shop, pool) as first:
         shop.mail(0)
         shop.mail(1)
         shop.write(1)
@@ -145,10 +151,8 @@ def test_busy_lane_does_not_overtake_what_was_sent_before(pool: WorkerPool) -> N
 @pytest.mark.parametrize("passed_by", [False, True], ids=["in line", "passed by"])
 def test_cancelled_one_gives_its_place_up(passed_by: bool, pool: WorkerPool) -> None:
     shop = Shop(pool, "ordered=True")
-    first, other = shop.stop_at("ledger", 0), shop.stop_at("mail", 1)
-    with held(pool):
-        shop.write(0)
-        assert first.entered.wait(TIMEOUT)
+    other = shop.stop_at("mail", 1)
+    with all_busy(shop, pool) as first:
         shop.mail(0)
         later = [shop.write(n) for n in (1, 2, 3)]
         assert inside.queued(pool) == 4

@@ -69,16 +69,21 @@ def named_signal(pool: WorkerPool) -> Signal:
 
 
 class Busy(WorkerPool):
-    """A pool whose one worker is inside a task that ends with ``let_go``.
+    """A pool whose workers, one if not said otherwise, are inside tasks that end with ``let_go``.
 
-    While it is, only the threads of the model can come between each other. ``asked``: somebody has
-    asked about that task, so its end is counted in the value that all compete for, and not in the
-    worker's own stripe.
+    While they are, only the threads of the model can come between each other. ``asked``: somebody
+    has asked about these tasks, so their end is counted in the value that all compete for, and not
+    in the worker's own stripe.
     """
 
-    def __init__(self, asked: bool = True, **options: Any) -> None:
-        super().__init__(1, **options)
-        self._gate, started = threading.Event(), threading.Event()
+    def __init__(self, asked: bool = True, workers: int = 1, **options: Any) -> None:
+        super().__init__(workers, **options)
+        self._gate = threading.Event()
+        for _ in range(workers):
+            self._hold_up_one(asked)
+
+    def _hold_up_one(self, asked: bool) -> None:
+        started = threading.Event()
 
         def task() -> None:
             started.set()
@@ -526,32 +531,26 @@ TURN = Turn.__init__
 def ordered_run_run() -> str:
     """Two workers, and a lane with two deliveries."""
     pool = WorkerPool(2)
-    signal, receiver = ordered_signal(pool)
-    for number in 1, 2:
-        signal.send_async(None, number=number)
-    pool.shutdown()
-    require(receiver.heard == [1, 2], f"it heard {receiver.heard}")
-    require(not pool.stats().failed, "it heard two at once")
-    at_rest(pool)
-    return "in one thread" if len(set(receiver.threads)) == 1 else "in two threads"
+    receiver = send_two_in_order(pool)
+    return heard_in_order(pool, receiver)
 
 
 def ordered_place_complete() -> str:
     """A worker comes to the place of a lane's second delivery while the first one ends."""
-    pool = WorkerPool(2)
+    pool = Busy(asked=False, workers=2)
+    receiver = send_two_in_order(pool)
+    pool.let_go()
+    return heard_in_order(pool, receiver)
+
+
+def send_two_in_order(pool: WorkerPool) -> Ordered:
     signal, receiver = ordered_signal(pool)
-    gate, held = threading.Event(), queue.SimpleQueue[None]()
-
-    def hold() -> None:
-        held.put(None)
-        gate.wait()
-
-    for _ in range(2):
-        pool.submit(hold)
-        held.get()
     for number in 1, 2:
         signal.send_async(None, number=number)
-    gate.set()
+    return receiver
+
+
+def heard_in_order(pool: WorkerPool, receiver: Ordered) -> str:
     pool.shutdown()
     require(receiver.heard == [1, 2], f"it heard {receiver.heard}")
     require(not pool.stats().failed, "it heard two at once")

@@ -141,13 +141,12 @@ class Backlog:
 
     def put_in_turn(self, entry: Entry) -> None:
         """Queue what stood behind another in its lane, and whose turn has come (E6)."""
-        if entry._on_loop:
-            self.loops[0].take([entry])
-        elif entry not in self.line:  # else it is taken from its place
-            self.put(entry)  # first: no interrupt comes between its two steps
-            with contextlib.suppress(KeyError):  # somebody has it already
-                self.line.move_to_end(entry, last=False)
-            self.withdraw(entry)  # where it has ended meanwhile: E7
+        if entry in self.line:
+            return  # it is taken from its place
+        self.requeue(entry)  # first: no interrupt comes between the two steps of ``put``
+        with contextlib.suppress(KeyError):  # somebody has it already
+            self.line.move_to_end(entry, last=False)
+        self.withdraw(entry)  # where it has ended meanwhile: E7
 
     def tasks(self) -> list[Task]:
         """All that may not be resolved yet, the oldest first (E3)."""
@@ -202,7 +201,7 @@ class Backlog:
             with contextlib.suppress(queue.Empty):  # a worker has it in hand: one too many, then
                 token = self.tokens.get_nowait()  # first: see E5
             found = self.line.pop(cast(Entry, entry), False) is not False
-            if not (found and token is True) and token is not False:
+            if token is not False and not (token is True and found):
                 self.tokens.put(token)
             settled = True
         finally:
