@@ -219,7 +219,7 @@ def test_seconds_end_at_the_last_message_and_the_signal_comes_at_the_return(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 10.0
-    monkeypatch.setattr("tsignals.asgi.perf_counter", lambda: now)
+    monkeypatch.setattr("tsignals.http._asgi.perf_counter", lambda: now)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         nonlocal now
