@@ -381,6 +381,23 @@ def test_connect_refuses_a_priority_that_is_no_whole_number(priority: Any) -> No
     refused(ignore, TypeError, "priority must be an int", priority=priority)
 
 
+@pytest.mark.parametrize("receiver", [ignore, Ear().hear], ids=["function", "method"])
+@pytest.mark.parametrize("flag", ["weak", "tracked", "once"])
+@pytest.mark.parametrize("value", ["no", "", None, 3.5, ()], ids=repr)
+def test_connect_refuses_a_flag_that_is_neither_true_nor_false(
+    receiver: Any, flag: str, value: Any
+) -> None:
+    refused(receiver, TypeError, f"{flag} must be True or False", **{flag: value})
+
+
+@pytest.mark.parametrize("flag", ["weak", "tracked", "once"])
+def test_zero_and_one_are_as_good_as_false_and_true(flag: str) -> None:
+    for value in (0, 1):
+        signal = Signal()
+        connection = signal.connect(ignore, **{flag: value})  # type: ignore[arg-type]
+        assert getattr(connection, flag) is bool(value)
+
+
 @pytest.mark.parametrize("receiver", [dict, BadSignature()])
 def test_callable_whose_signature_cannot_be_read_is_accepted(receiver: Any) -> None:
     signal = Signal()

@@ -381,23 +381,35 @@ def test_on_commit_receiver_runs_in_other_processes_as_a_background_one_does(
             @on_commit
             def name(self, number, **named):
                 return number
+
+            @classmethod
+            @on_commit
+            def kind(cls, number, **named):
+                return cls.__name__
+
+        def tripled(number, **named):
+            return 3 * number
+
+        by_another_name = on_commit(tripled, using="default", ordered=len)
         """
     )
     script = f"""
     sys.path.insert(0, {str(tmp_path)!r})
     import concurrent.futures, copy, multiprocessing, pickle
     from django.db import transaction
-    from receivers_there import Shop, doubled, squared
+    from receivers_there import Shop, by_another_name, doubled, squared
     from tsignals import Signal
     placed = Signal(executor=concurrent.futures.ProcessPoolExecutor(
         1, mp_context=multiprocessing.get_context("fork")))
     shop = Shop()
-    for receiver in doubled, squared, shop.name:
+    for receiver in doubled, squared, shop.name, Shop.kind:
         placed.connect(receiver)
     with transaction.atomic():
         responses = [each for _, each in placed.send("shop", number=5)]
     print([each.result(60) for each in responses])
     print(pickle.loads(pickle.dumps(doubled)) is doubled, copy.deepcopy(squared) is squared)
+    again = pickle.loads(pickle.dumps(by_another_name))
+    print(again.options() == by_another_name.options(), again.__wrapped__.__name__)
     placed.executor.shutdown()
     """
-    assert run(tmp_path, script) == "[10, 25, 5]\nTrue True\n"
+    assert run(tmp_path, script) == "[10, 25, 5, 'Shop']\nTrue True\nTrue tripled\n"

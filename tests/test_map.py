@@ -17,7 +17,7 @@ from typing import Any
 
 import processes
 import pytest
-from helpers import Ear, Thing, ignore
+from helpers import TIMEOUT, Ear, Thing, ignore
 
 from tsignals import Retry, Signal, background, receiver
 from tsignals.__main__ import main
@@ -307,6 +307,23 @@ def test_what_cannot_be_shown_is_said_in_one_line(
     assert re.fullmatch(rf"python -m tsignals map: {said}\n", err), err
 
 
+@pytest.mark.once
+def test_line_is_said_wherever_the_program_lies(tmp_path: Path) -> None:
+    """Lines of Python's own ``importlib`` are left out, and not those below such a name."""
+    folder = tmp_path / "importlib_demo"
+    folder.mkdir()
+    (folder / "broken.py").write_text("raise ValueError('bad')")
+    done = subprocess.run(
+        [sys.executable, "-m", "tsignals", "map", "broken"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 2
+    assert "cannot import broken: ValueError: bad (broken.py:1)" in done.stderr
+
+
 def test_file_is_named_as_a_module() -> None:
     assert "is a file: name the module, as in shop.signals" in mapped("shop/signals.py", status=2)
 
@@ -402,6 +419,20 @@ def test_signals_of_blinker_are_shown() -> None:
         f"test_map.{test_signals_of_blinker_are_shown.__name__}.<locals>.hear"
     }
     assert "paid" in names(connections())  # though it is an attribute of no module
+
+
+def test_signal_of_two_libraries_is_shown_as_ours() -> None:
+    """Who comes from blinker may have one for the time of the change."""
+    blinker = pytest.importorskip("blinker")
+
+    class Both(Signal, blinker.Signal):  # type: ignore[misc]
+        def __init__(self) -> None:
+            Signal.__init__(self, name="both")
+
+    both = Both()
+    both.connect(ignore)
+    [entry] = connections(both)
+    assert (entry["name"], entry["library"], len(entry["receivers"])) == ("both", "tsignals", 1)
 
 
 def test_signals_of_django_are_shown() -> None:

@@ -832,6 +832,7 @@ def test_interrupted_at_any_point_it_tells_of_the_end_of_what_it_has_told_of(way
         if not interrupter.raised:
             assert told == (1, 1) and at > 10
             return
+    pytest.fail("there are more points than were tried")
 
 
 def test_base_exception_of_an_observer_in_a_worker_leaves_the_delivery_alone(

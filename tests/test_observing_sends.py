@@ -261,6 +261,7 @@ def test_interrupted_at_any_point_each_call_that_is_told_of_is_told_to_its_end(
         if not interrupter.raised:
             assert at > 20
             return
+    pytest.fail("there are more points than were tried")
 
 
 class WhileWatching(Interrupter):
@@ -273,6 +274,7 @@ class WhileWatching(Interrupter):
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["pool", "another executor"])
 def test_interrupted_prepare_is_told_of_to_its_end(elsewhere: bool) -> None:
     with ThreadPoolExecutor(1) if elsewhere else WorkerPool(1) as executor:
+        told_of = 0
         for at in range(1, 200):
             everything, signal, receivers = All(), Signal(executor=executor), functions(2)
             for receiver in receivers:
@@ -281,10 +283,13 @@ def test_interrupted_prepare_is_told_of_to_its_end(elsewhere: bool) -> None:
                 signal.prepare(None)
             if not interrupter.raised:
                 assert at > 10
+                assert told_of > 5
                 return
             if everything.heard:
+                told_of += 1
                 told = {("refused", 0): 1, ("refused", 1): 1}
                 assert everything.counts == told, (at, interrupter.where)
+        pytest.fail("there are more points than were tried")
 
 
 @pytest.mark.parametrize("tracked", [False, True], ids=["plain", "tracked"])

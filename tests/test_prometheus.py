@@ -23,7 +23,7 @@ from helpers import TIMEOUT, Boom, Latch, Thing, awaited, ignore, together, wait
 from test_docs_examples import examples
 
 from tsignals import QueueFull, Signal, WorkerPool, background, receiver_failed
-from tsignals.observing import receiver_name
+from tsignals.observing import Observation, receiver_name
 
 prometheus_client = pytest.importorskip(
     "prometheus_client", reason="prometheus-client is not installed"
@@ -318,6 +318,61 @@ def test_many_threads_that_close_do_it_once(registry: Any) -> None:
     made = instrument(registry)
     together(*[made.close] * 4)
     assert list(registry.collect()) == []
+
+
+@pytest.mark.parametrize("called", ["observe", "_register", "_Collector"])
+def test_instrument_that_is_interrupted_has_entered_nothing(
+    called: str, registry: Any, scrape: Scrape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would have its handle, and the metrics would be in the registry for ever."""
+    with monkeypatch.context() as patch:
+        patch.setattr(f"tsignals.prometheus.{called}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            instrument(registry)
+    signal = signal_to_ignore()
+    with instrument(registry):
+        signal.send(None)
+        assert scrape().outcomes("order_paid") == {(IGNORE, "completed"): 1}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["observation", "registry"])
+def test_close_that_was_interrupted_can_be_done_again(
+    step: str, after: bool, registry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = instrument(registry)
+    kind, name = {
+        "observation": (Observation, "close"),
+        "registry": (prometheus_client.CollectorRegistry, "unregister"),
+    }[step]
+    close = getattr(kind, name)
+
+    def cut_short(*arguments: Any) -> None:
+        if after:
+            close(*arguments)
+        interrupt()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, name, cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            made.close()
+    assert "open" in repr(made)
+    made.close()
+    assert "closed" in repr(made)
+    assert list(registry.collect()) == []
+    with instrument(registry):
+        made.close()  # which has nothing to do with this one
+        assert list(registry.collect()) != []
+
+
+def interrupt(*arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def signal_to_ignore() -> Signal:
+    signal = Signal(name="order_paid")
+    signal.connect(ignore)
+    return signal
 
 
 def test_default_is_the_clients_own_registry() -> None:

@@ -171,6 +171,24 @@ def test_function_says_whether_and_when(answer: Any) -> None:
     assert asked == [error]
 
 
+@pytest.mark.parametrize("name", ["bool", "bool_"])
+def test_function_may_answer_with_a_bool_of_numpys(name: str) -> None:
+    """It is no ``bool`` and has a ``__float__``: it was taken for seconds."""
+
+    def init(self: Any, value: bool) -> None:
+        self.value = value
+
+    methods = {
+        "__init__": init,
+        "__bool__": lambda self: self.value,
+        "__float__": lambda self: float(self.value),
+    }
+    kind = type(name, (), methods)
+    for answer in (True, False):
+        retry = Retry(lambda error, answer=answer: kind(answer), wait_jitter=0)  # type: ignore[misc]
+        assert retry.pause_after(1, 0, Boom()) == ANSWERS[answer]
+
+
 def test_function_is_not_asked_of_what_is_no_exception() -> None:
     assert Retry(lambda error: True).pause_after(1, 0, SystemExit()) is None
     assert Retry(SystemExit).pause_after(1, 0, SystemExit()) is not None
@@ -1100,6 +1118,7 @@ def test_interrupted_as_a_later_pause_begins_it_is_run_again(
         if not interrupter.raised:
             assert at > 4  # some in each of the two
             return
+    pytest.fail("there are more points than were tried")
 
 
 # -- Observers --

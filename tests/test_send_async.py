@@ -545,6 +545,27 @@ def test_all_threads_get_the_same_default_executor() -> None:
         former.shutdown()
 
 
+def test_default_executor_that_is_set_while_a_pool_is_made_for_it_is_what_all_get(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool that was made meanwhile would be nobody's: never the default, never returned."""
+    given = list[Executor | None]()
+    make = WorkerPool.__init__
+
+    def make_late(self: WorkerPool, *arguments: Any, **keywords: Any) -> None:
+        make(self, *arguments, **keywords)
+        if not given:
+            given.append(set_default_executor(pool))
+
+    set_default_executor(None)
+    open_before = len(WorkerPool.all())
+    monkeypatch.setattr(WorkerPool, "__init__", make_late)
+    assert get_default_executor() is pool
+    assert given == [None]
+    assert len(WorkerPool.all()) == open_before
+    assert set_default_executor(None) is pool
+
+
 def test_closed_pool_raises_and_nothing_is_queued(pool: WorkerPool) -> None:
     ear = Ear()
     signal = signal_to(ear, pool)

@@ -594,6 +594,41 @@ def test_the_last_of_several_blocks_disconnects() -> None:
     assert not signal.has_listeners()
 
 
+def test_end_of_a_block_whose_callbacks_wait_for_another_block() -> None:
+    """What it disconnects may be tracked: that cancels what is queued, and calls its callbacks."""
+    signal, other, entered = Signal(), Signal(), list[object]()
+
+    def enter() -> None:
+        with connected(other, plain) as connection:
+            entered.append(connection)
+
+    with WorkerPool(1) as pool, held(pool):
+        signal.executor = pool
+        with connected(signal, plain, tracked=True):
+            [(_, delivery)] = signal.send_async(None)
+            delivery.add_done_callback(lambda future: Running(enter).result())
+        assert delivery.cancelled()
+        assert len(entered) == 1
+
+
+def test_block_that_begins_as_the_last_one_of_its_connection_ends_has_its_own() -> None:
+    signal, ear = Signal(), Ear()
+
+    def begin(future: object) -> None:
+        with connected(signal, ear.hear, tracked=True):
+            assert [each.receiver for each in signal.receivers] == [ear.hear]
+            signal.send(None)
+
+    with WorkerPool(1) as pool, held(pool):
+        signal.executor = pool
+        with connected(signal, ear.hear, tracked=True):
+            [(_, delivery)] = signal.send_async(None)
+            delivery.add_done_callback(begin)
+        assert delivery.cancelled()
+    assert len(ear.calls) == 1
+    assert not signal.has_listeners()
+
+
 def test_signal_of_blinker_cannot_be_captured_by_name() -> None:
     """It does not tell the receiver which signal that hears: it would seem not to be sent."""
     blinker = pytest.importorskip("blinker")

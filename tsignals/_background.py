@@ -247,10 +247,11 @@ class BackgroundReceiver(SameWhenCopied, Background):
         if self._is_bound_in(found):
             # Not by the method: a pickler that takes it to pieces comes here again, without end.
             return _of_class_method, (self.__module__, self.__qualname__)
-        make = functools.partial(
-            type(self), executor=self.executor, ordered=self.ordered, retry=self.retry
-        )
-        return make, (self.function,)
+        return functools.partial(type(self), **self.options()), (self.__wrapped__,)
+
+    def options(self) -> dict[str, Any]:
+        """What it was made with, besides the function."""
+        return {"executor": self.executor, "ordered": self.ordered, "retry": self.retry}
 
 
 class _Agreed:

@@ -9,9 +9,9 @@ from tsignals._base.atomic import AtomicReference
 from tsignals._pool.config import Config
 from tsignals._pool.pool import WorkerPool, check_executor
 
-# In a list whose first entry counts, so that two threads which find it empty agree on one pool. It
-# is replaced as a whole, so that each former executor is given to one caller.
-_default: AtomicReference[list[Executor]] = AtomicReference([])
+# None: not made yet. Who replaces it has seen what was there: so each former executor is given to
+# one caller, and a pool that is made for it becomes it, or is dropped unused.
+_default: AtomicReference[Executor | None] = AtomicReference(None)
 
 
 def get_default_executor() -> "WorkerPool | Any":
@@ -28,10 +28,9 @@ def get_default_executor() -> "WorkerPool | Any":
 
 def default_executor() -> Executor:
     """That of the process, whatever this context has."""
-    executors = _default.get()
-    if not executors:
-        executors.append(WorkerPool())
-    return executors[0]
+    while (executor := _default.get()) is None:
+        _default.compare_and_set(None, WorkerPool())  # another thread may come first
+    return executor
 
 
 def executor_for(executor: Executor | None) -> Executor:
@@ -55,7 +54,7 @@ def default_config() -> Config | None:
     """What the default pool was made with; ``None``: it is no pool, or was not made yet."""
     executor = overrides.default_here() if overrides.active else None
     if executor is None:
-        executor = next(iter(_default.get()), None)
+        executor = _default.get()
     return executor._core.config if isinstance(executor, WorkerPool) else None
 
 
@@ -70,5 +69,5 @@ def set_default_executor(executor: Executor | None) -> Executor | None:
     check_executor(executor, "the default executor")
     while True:  # another thread may come first
         former = _default.get()
-        if _default.compare_and_set(former, [] if executor is None else [executor]):
-            return next(iter(former), None)
+        if _default.compare_and_set(former, executor):
+            return former

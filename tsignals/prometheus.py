@@ -10,6 +10,7 @@
 | ``tsignals_pool_workers``, ``_idle``, ``_pending``, ``_running`` | gauge | ``pool`` |
 """
 
+import contextlib
 import os
 import queue
 import threading
@@ -196,21 +197,20 @@ class Instrumentation:
     _registry: CollectorRegistry
     _collector: _Collector
     _observation: Observation
-    _open: list[object]  # who takes the one entry out closes it
+    _open: list[object]  # empty once it is closed
 
     def close(self) -> None:
         """Count nothing more, and take the metrics out of the registry; twice does no harm.
 
         In multiprocess mode what was written stays in the files.
         """
-        try:
-            self._open.pop()
-        except IndexError:
+        if not self._open:
             return
+        # Interrupted, all of this is done again; by two at once, it is done twice.
         self._observation.close()
         self._collector.deliveries.close()
-        self._registry.unregister(self._collector)
         _let_go(self)
+        self._open.clear()
 
     def __enter__(self) -> "Instrumentation":
         return self
@@ -222,14 +222,17 @@ class Instrumentation:
         return f"<Instrumentation for Prometheus, {'open' if self._open else 'closed'}>"
 
 
-_in_files: dict[str, Instrumentation] = {}
-"""In multiprocess mode: the one that writes; a second would count everything twice."""
+_in_files: list[Instrumentation] = []
+"""In multiprocess mode: the first one writes; a second would count everything twice."""
 
 
 def _let_go(made: Instrumentation) -> None:
-    """Undo what ``instrument`` has claimed; nobody else has it meanwhile."""
-    if _in_files.get("files") is made:
-        del _in_files["files"]
+    """Undo what ``instrument`` has entered; twice does no harm."""
+    if hasattr(made, "_collector"):
+        with contextlib.suppress(KeyError):  # it is not there, or no more
+            made._registry.unregister(made._collector)
+    with contextlib.suppress(ValueError):
+        _in_files.remove(made)
 
 
 def instrument(registry: CollectorRegistry | None = None) -> Instrumentation:
@@ -252,18 +255,18 @@ def instrument(registry: CollectorRegistry | None = None) -> Instrumentation:
     registry = REGISTRY if registry is None else registry
     in_files = values.ValueClass is not values.MutexValue
     made = object.__new__(Instrumentation)
-    # One step: of several threads one gets there.
-    if in_files and _in_files.setdefault("files", made) is not made:
-        raise ValueError(
-            "cannot instrument twice in multiprocess mode: both would write to the same files; "
-            "close the former Instrumentation first"
-        )
     done = False
     try:
+        if in_files:
+            _in_files.append(made)
+            if _in_files[0] is not made:
+                raise ValueError(
+                    "cannot instrument twice in multiprocess mode: both would write to the same "
+                    "files; close the former Instrumentation first"
+                )
         deliveries = _SharedDeliveries() if in_files else _Deliveries()
-        collector = _Collector(deliveries)
-        _register(registry, collector)
-        made._registry, made._collector, made._open = registry, collector, [True]
+        made._registry, made._collector, made._open = registry, _Collector(deliveries), [True]
+        _register(registry, made._collector)
         made._observation = observe(deliveries)
         done = True
         return made

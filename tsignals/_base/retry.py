@@ -77,9 +77,12 @@ class Retry:
             if not issubclass(type(error), Exception):
                 return None
             answer = self.on(cast(Exception, error))
-            if answer is False or answer is None:
+            if answer is None or (_is_truth(answer) and not answer):
                 return None
-            pause = self._pause(attempt) if answer is True else _seconds("what on returns", answer)
+            if _is_truth(answer):
+                pause = self._pause(attempt)
+            else:
+                pause = _seconds("what on returns", answer)
         if self.timeout is not None and ran + pause > _seconds("timeout", self.timeout):
             return None
         return pause
@@ -114,6 +117,11 @@ def check_retry(retry: object) -> Retry | None:
         f"retry must be a tsignals.Retry or None, not {retry!r}; "
         "say which failures to try again, as in retry=Retry(ConnectionError)"
     )
+
+
+def _is_truth(answer: object) -> bool:
+    """Whether it is a bool, or numpy's, which is none and can be taken for a number."""
+    return isinstance(answer, bool) or type(answer).__name__ in ("bool", "bool_")
 
 
 def _seconds(name: str, value: object) -> float:

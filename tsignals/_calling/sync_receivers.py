@@ -242,13 +242,8 @@ class _Stopping(Generator[object, object, None]):
         self._coroutine.close()
 
 
-def notify(
-    loop: asyncio.AbstractEventLoop, function: Callable[[], object], future: object = None
-) -> None:
-    """Have ``function()`` called on ``loop``, from any thread; not if it is closed by now.
-
-    ``future``: given where a partial of this is the callback of one, and nothing to us.
-    """
+def notify(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+    """Have ``function()`` called on ``loop``, from any thread; not if it is closed by now."""
     try:
         loop.call_soon_threadsafe(function)
     except RuntimeError:

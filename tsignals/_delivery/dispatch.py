@@ -213,11 +213,6 @@ def _caller(plan: Plan, named: Named) -> BackgroundCaller:
 
 def _break_cycle(core: Core, batch: Batch) -> None:
     """After it was to be taken: where nothing was accepted, deliveries and batch are a cycle."""
-    known, left = core.backlog.unresolved, batch._tasks()
-    # In this order, as in admission: between the looks they may be run, and leave.
-    if (
-        len(left) == len(batch.deliveries)
-        and batch not in known
-        and all(delivery not in known and delivery._claimed_by is None for delivery in left)
-    ):
+    left = batch._tasks()
+    if len(left) == len(batch.deliveries) and not any(map(core.backlog.was_admitted, left)):
         batch.deliveries.clear()

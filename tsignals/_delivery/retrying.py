@@ -32,6 +32,7 @@ class MayRunAgain(Task):
     def _claimed_by(self) -> Claim | None:
         if self._retry is not None:
             return read(self._claims)[0]
+        # As PoolFuture has it; to ask that takes longer.
         for entry in self._claims:
             if type(entry) is tuple:
                 return entry

@@ -119,8 +119,4 @@ def is_taken(future: object) -> bool:
     """Whether its executor runs it, or has; its callback tells how it ends."""
     if isinstance(future, StandIn):
         return False  # who prepares it was interrupted: nobody will submit it
-    if not isinstance(future, Delivery):
-        return True
-    unresolved = future._core.backlog.unresolved
-    # In this order: between the looks it may be run, and leave.
-    return future._entry in unresolved or future in unresolved or future._claimed_by is not None
+    return not isinstance(future, Delivery) or future._core.backlog.was_admitted(future)

@@ -148,6 +148,14 @@ class Backlog:
             self.line.move_to_end(entry, last=False)
         self.withdraw(entry)  # where it has ended meanwhile: E7
 
+    def was_admitted(self, task: Task) -> bool:
+        """Whether it is in here; or somebody has claimed it, and it may have left.
+
+        Looked at in this order: between the looks it may be claimed, and leave.
+        """
+        known = self.unresolved
+        return task in known or task._entry in known or task._claimed_by is not None
+
     def tasks(self) -> list[Task]:
         """All that may not be resolved yet, the oldest first (E3)."""
         return [task for entry in list(self.unresolved) for task in entry._tasks()]

@@ -96,7 +96,8 @@ class Core:
     @critical
     def end(self, task: TaskLike, how: str, error: BaseException | None, phase: str) -> bool:
         """Resolve ``task`` unrun, unless somebody has claimed it; whether this call did."""
-        claim = (how if error is None else "refused", threading.get_ident())
+        # What ends with an error was not cancelled: ``cancel`` says False then.
+        claim = (how if error is None else "ended", threading.get_ident())
         change = RESOLVE[how] - task._on_loop * FOR_LOOP
         attempt = self.attempt_to_end(task, claim, error, change, phase)
         attempt.stays_queued = True

@@ -22,7 +22,7 @@ The same of async deliveries that await one, by what stands for a thread in thei
 
 _CYCLE = (
     "cannot wait for this delivery here: it can only run after the one that waits "
-    "(they share an ordered receiver's lane, or wait for each other)"
+    "(they share an ordered receiver's lane, or wait for each other); wait outside of the receiver"
 )
 
 

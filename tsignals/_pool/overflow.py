@@ -54,7 +54,7 @@ def find_room(core: Core, entries: Sequence[Entry], admitted: int) -> bool:
             raise _refusal(
                 core,
                 count,
-                f"cannot deliver: pool {core.config.name!r} has no room for {count} deliveries "
+                f"cannot deliver: pool {core.config.name!r} has no room for {count} more "
                 f"(max_pending={core.config.max_pending})",
             )
         elif policy in ("block", "caller_runs"):
@@ -77,11 +77,14 @@ def refuse_if_not_open(core: Core) -> None:
     mode = core.state.value.mode
     if mode is Mode.BROKEN:
         name = core.config.name
-        raise BrokenThreadPool(f"cannot deliver: the initializer of pool {name!r} failed")
+        raise BrokenThreadPool(
+            f"cannot deliver: the initializer of pool {name!r} failed, as was logged; make another "
+            "pool"
+        )
     if mode:
         raise PoolClosed(
-            f"cannot deliver in the background: pool {core.config.name!r} is closed; "
-            "use send() or another executor"
+            f"cannot deliver in the background: pool {core.config.name!r} is closed; use another "
+            "executor, or send() to call receivers here"
         )
 
 
@@ -281,10 +284,7 @@ def _run_one_here(core: Core, task: Task) -> None:
 
 def _leave_to_workers(core: Core, tasks: Sequence[Task]) -> None:
     """Queue what was to run here and did not; what nobody can run either ends with the reason."""
-    unresolved = core.backlog.unresolved
-    # In there are those that are queued, or to be run again. Looked at first: between the two looks
-    # one may be run, and leave.
-    rest = [task for task in tasks if task not in unresolved and task._claimed_by is None]
+    rest = [task for task in tasks if not core.backlog.was_admitted(task)]
     if not rest:
         return
     try:

@@ -78,12 +78,8 @@ def fall_due(claims: Claims, pause: Pause) -> bool:
     claims.append(DUE)
     after = list(claims)
     del after[: after.index(pause) + 1]  # there is more if ``release`` was interrupted
-    for entry in after:
-        if entry is DUE:
-            return True
-        if type(entry) is tuple and entry[0] != "run":
-            return False
-    return False
+    decides = (each for each in after if each is DUE or (type(each) is tuple and each[0] != "run"))
+    return next(decides) is DUE
 
 
 def is_kept_back(task: TaskLike) -> bool:

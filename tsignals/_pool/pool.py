@@ -76,7 +76,8 @@ class WorkerPool(SameWhenCopied, Executor):
     """Threads that run deliveries, with a bounded queue; a ``concurrent.futures.Executor``.
 
     max_workers: at most so many threads, started as they are needed; ``min(32, cpus + 4)``.
-    max_pending: at most so many deliveries wait; ``None``: no limit.
+    max_pending: at most so many deliveries wait; ``None``: no limit. Async ones count until they
+        end.
     overflow: what happens when the queue is full. ``"block"`` waits for room, up to
         ``block_timeout`` seconds (``None``: for ever), then raises ``QueueFull``; ``"raise"``
         raises it at once; ``"drop_newest"`` and ``"drop_oldest"`` resolve what they drop with

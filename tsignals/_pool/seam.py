@@ -13,8 +13,12 @@ from tsignals._pool.config import Config
 from tsignals._pool.lanes import Turn
 
 Claim = tuple[str, int]
-"""How a task is to end, ``"run"`` or a counter of ``PoolStats``, and in which thread; a new object
-each time, for it is told apart by identity."""
+"""How a task is to end, and who sees to that.
+
+How: ``"run"``; ``"cancelled"``, after which ``cancel()`` says so; or anything else that is not run.
+Who: a thread; less than zero: an async delivery; zero: nobody who could be asked. Claims are told
+apart by identity: those who compete for a task each have their own.
+"""
 
 Result = Outcome[object]
 """What a task has returned, or raised."""

@@ -75,8 +75,8 @@ def connect(
     hold: Hold
     if (
         (kind is SYNC and type(receiver) is FunctionType and receiver.__closure__ is None)
-        and (weak and sender is None and dispatch_uid is None and type(priority) is int)
-        and not (priority or tracked or once or retry is not None or ordered is not False)
+        and (weak is True and sender is None and dispatch_uid is None and type(priority) is int)
+        and (tracked is once is ordered is False and not priority and retry is None)
     ):
         key: Hashable = id(receiver)
         hold = KeyedRef(receiver, registry.on_death)
@@ -100,6 +100,8 @@ def _general(
     """The key, the hold and the options of a connection of any kind."""
     priority, ordered, tracked, once, retry = asked
     is_async, on_loop, wrapped = kind
+    if not type(weak) is type(tracked) is type(once) is bool:
+        _check_flags(weak=weak, tracked=tracked, once=once)
     if not (is_function := type(receiver) is FunctionType) or registry.refuses_async:
         _refuse(receiver, is_async and registry.refuses_async)
     if wrapped or ordered is not False or retry is not None or type(priority) is not int:
@@ -132,6 +134,13 @@ def _general(
         wrapped=wrapped,
     )
     return key, hold, options
+
+
+def _check_flags(**flags: object) -> None:
+    """Raises for what was perhaps meant for another option; 0 and 1 are as good as a bool."""
+    for name, flag in flags.items():
+        if not isinstance(flag, int):
+            raise TypeError(f"{name} must be True or False, not {flag!r}")
 
 
 def _checked(

@@ -6,7 +6,6 @@ Threads
 """
 
 import functools
-import pickle
 import sys
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from concurrent.futures import Executor, Future
@@ -144,11 +143,9 @@ class OnCommit(Background):
         using: str = carried or DEFAULT_DB_ALIAS
         return using
 
-    def __reduce__(self) -> str:
-        """By reference, as functions are."""
-        if found_as(self) is not self:
-            raise pickle.PicklingError(f"cannot pickle {self!r}: it is not found under its name")
-        return str(self.__qualname__)
+    def options(self) -> dict[str, object]:
+        """What it was made with, besides the function."""
+        return {**super().options(), "using": self._using}
 
 
 def localised(function: Receiver) -> "Localised":

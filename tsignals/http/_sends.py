@@ -103,7 +103,9 @@ def _log_failed_send(signal: Signal, named: Mapping[str, object]) -> None:
     try:
         _log.exception(
             "cannot send %s for %s %s; the request goes on without",
-            *(_NAMES[signal], named["method"], named["path"]),
+            _NAMES[signal],
+            named["method"],
+            named["path"],
         )
     except Exception:
         pass  # a handler that raises must not reach the client, either

@@ -148,7 +148,7 @@ def _said_by(error: BaseException) -> str:
 
 
 def _is_machinery(file: str) -> bool:
-    return "importlib" in file or file == __file__
+    return file == __file__ or file.startswith(("<frozen importlib", _IMPORTLIB))
 
 
 def _is_installed(file: str) -> bool:
@@ -157,4 +157,5 @@ def _is_installed(file: str) -> bool:
     return file.startswith(("<frozen", *(f"{place}{os.sep}" for place in places)))
 
 
+_IMPORTLIB = os.path.join(os.path.dirname(importlib.__file__), "")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -106,7 +106,7 @@ class Living:
         self, signal: object, definition: Definition, receivers: list[ReceiverEntry]
     ) -> SignalEntry:
         place, file, line, doc = definition
-        [library] = [n for n, kind in self._kinds.items() if issubclass(type(signal), kind)]
+        library = next(n for n, kind in self._kinds.items() if issubclass(type(signal), kind))
         attribute = None if place is None else ".".join(place)
         defined = None if file is None else f"{short(file)}:{line}"
         name = shown.own_name(signal) or attribute

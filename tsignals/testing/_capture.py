@@ -13,7 +13,7 @@ from tsignals._base.events import IN_EXECUTORS
 from tsignals._base.inbox import Inbox
 from tsignals._base.timeouts import deadline_in, left_until, seconds
 from tsignals.observing import Event
-from tsignals.testing._scope import Block, OfSignals, Scope, name_of
+from tsignals.testing._scope import Block, OfSignals, Scope, name_of_signal
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 200
@@ -38,7 +38,7 @@ class Sent(NamedTuple):
 
     def __str__(self) -> str:
         values = "".join(f", {name}={_short.repr(self.named[name])}" for name in self.named)
-        return f"{name_of(self.signal)} by {_short.repr(self.sender)}{values}"
+        return f"{name_of_signal(self.signal)} by {_short.repr(self.sender)}{values}"
 
 
 class Captured(Block, list[Sent]):
@@ -125,7 +125,7 @@ class Captured(Block, list[Sent]):
     def _sent(self, event: Event) -> None:
         if event.signal not in self._signals:
             if len(self._others) < 100:
-                self._others[name_of(event.signal)] = None
+                self._others[name_of_signal(event.signal)] = None
             return
         sender, named = event.contents()
         sent = Sent(event.signal, sender, named, [])
@@ -220,7 +220,7 @@ def capture(*signals: object) -> Captured:
     for signal in captured.signals:
         if any(each.__module__.partition(".")[0] == "blinker" for each in type(signal).__mro__):
             raise TypeError(
-                f"cannot capture {name_of(signal)}: blinker does not tell a background receiver "
-                "which signal it hears; capture() without arguments captures all"
+                f"cannot capture {name_of_signal(signal)}: blinker does not tell a background "
+                "receiver which signal it hears; capture() without arguments captures all"
             )
     return Captured(captured)

@@ -20,7 +20,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 _made: dict[int, int] = {}
-"""How many blocks have a connection that one of them has made; by its id. It lives meanwhile."""
+"""How many blocks have a connection that one of them has made; by its id. It lives meanwhile.
+
+0: the last one is about to disconnect it, without the lock, for that may call callbacks.
+"""
 
 
 @contextlib.contextmanager
@@ -47,22 +50,43 @@ def connected(
         with _connected_to_other(signal, receiver, arguments) as given:
             yield given
         return
-    with _lock:
-        before = signal.receivers
-        connection: Connection = signal.connect(receiver, **arguments)  # type: ignore[arg-type]
-        key = id(connection)
-        is_ours = key in _made or not any(each is connection for each in before)
-        if is_ours:
-            _made[key] = _made.get(key, 0) + 1
+    connection, is_ours = _connect(signal, receiver, arguments)
     try:
         yield connection
     finally:
         if is_ours:
+            _disconnect(connection)
+
+
+def _connect(
+    signal: Signal, receiver: Callable[..., object], arguments: dict[str, object]
+) -> tuple[Connection, bool]:
+    """The connection, and whether it is up to the blocks to disconnect it."""
+    while True:
+        with _lock:
+            before = signal.receivers
+            connection: Connection = signal.connect(receiver, **arguments)  # type: ignore[arg-type]
+            key = id(connection)
+            if _made.get(key) != 0:
+                is_ours = key in _made or not any(each is connection for each in before)
+                if is_ours:
+                    _made[key] = _made.get(key, 0) + 1
+                return connection, is_ours
+        connection.disconnect()  # as its last block is about to
+
+
+def _disconnect(connection: Connection) -> None:
+    """A block that has it ends."""
+    key = id(connection)
+    with _lock:
+        _made[key] -= 1
+        is_last = not _made[key]
+    if is_last:
+        try:
+            connection.disconnect()
+        finally:
             with _lock:
-                _made[key] -= 1
-                if not _made[key]:
-                    del _made[key]
-                    connection.disconnect()
+                del _made[key]
 
 
 @contextlib.contextmanager

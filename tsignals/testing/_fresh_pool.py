@@ -14,7 +14,7 @@ from tsignals._base.stacks import Standing
 from tsignals._base.timeouts import no_less_than_zero
 from tsignals._default import default_config
 from tsignals.observing import Event
-from tsignals.testing._scope import Scope, name_of, name_of_receiver
+from tsignals.testing._scope import Scope, name_of_receiver, name_of_signal
 
 TOLD = ("send_robust", "asend_robust", "send_async", "background", "receiver_failed")
 """Modes in which what a receiver raises does not reach the sender."""
@@ -93,13 +93,13 @@ class _Fresh(Scope):
         now, found = time.monotonic(), []
         for event, since, standing in list(self._running.values()):
             stack = standing.text(6)
-            receiver, signal = name_of_receiver(event.receiver), name_of(event.signal)
+            receiver, signal = name_of_receiver(event.receiver), name_of_signal(event.signal)
             found.append(
                 f"receiver {receiver} of signal {signal} has run for {now - since:.1f} seconds in "
                 f"thread {event.thread_name!r}:\n{stack}"
             )
         for event in list(self._paused.values()):
-            receiver, signal = name_of_receiver(event.receiver), name_of(event.signal)
+            receiver, signal = name_of_receiver(event.receiver), name_of_signal(event.signal)
             found.append(
                 f"receiver {receiver} of signal {signal} waits to be tried again after "
                 f"{show(event.exception)}"
@@ -233,5 +233,6 @@ def fresh_pool(
     """
     if timeout is None:
         raise TypeError("timeout must be a number of seconds, not None: a test is to end")
-    no_less_than_zero(timeout, "timeout")
+    if no_less_than_zero(timeout, "timeout") is None:
+        raise ValueError(f"timeout must be less than for ever, not {timeout!r}: a test is to end")
     return Fresh(max_workers, timeout, arguments)

@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from tsignals._base.event_loops import loop_runs_here
 from tsignals._base.overrides import DeliveryInfo, TakesDeliveries
-from tsignals.testing._scope import Scope, name_of, name_of_receiver
+from tsignals.testing._scope import Scope, name_of_receiver, name_of_signal
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class LocalDelivery(Future[object]):
         state = "cancelled" if self.cancelled() else "finished" if self.done() else "pending"
         state = "running" if self.running() else state
         name = name_of_receiver(self.receiver)
-        of = "" if self.signal is None else f" for signal {name_of(self.signal)}"
+        of = "" if self.signal is None else f" for signal {name_of_signal(self.signal)}"
         return f"<delivery of {name}{of}, {state}>"
 
 

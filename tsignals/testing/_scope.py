@@ -125,7 +125,7 @@ class OfSignals:
         return not self.signals or any(each is signal for each in self.signals)
 
     def __str__(self) -> str:
-        return ", ".join(map(name_of, self.signals)) or "any signal"
+        return ", ".join(map(name_of_signal, self.signals)) or "any signal"
 
 
 def is_same(receiver: object, other: object) -> bool:
@@ -133,7 +133,7 @@ def is_same(receiver: object, other: object) -> bool:
     return identity(receiver) == identity(other)
 
 
-def name_of(signal: object) -> str:
+def name_of_signal(signal: object) -> str:
     """How messages call a signal."""
     name = getattr(signal, "name", None)
     return repr(name) if isinstance(name, str) else repr(signal)
