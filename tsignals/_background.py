@@ -10,8 +10,7 @@ from concurrent.futures import Executor, Future
 from typing import Any, cast, overload
 
 from tsignals._base.definition import (
-    BY_ASYNCIO,
-    BY_INSPECT,
+    MARKS,
     bases_of,
     is_async,
     name_of,
@@ -88,7 +87,6 @@ def background(
 
 Arguments = tuple[object, ...]
 BINDING = classmethod, staticmethod, types.MethodType
-_MARKS = (BY_INSPECT, BY_ASYNCIO)
 
 
 class BackgroundSend(GeneralSend):
@@ -133,7 +131,7 @@ class BackgroundReceiver(SameWhenCopied, Background):
             functools.update_wrapper(self, function)
         for name in list(self.__dict__):
             # Not what marks the function as async, nor what would hide a method of ours.
-            if name in _MARKS or (name[:2] != "__" and hasattr(type(self), name)):
+            if name in MARKS or (name[:2] != "__" and hasattr(type(self), name)):
                 del self.__dict__[name]
         # Only now: an object's attributes were copied, whatever they are called.
         self.function = function
@@ -247,9 +245,10 @@ class BackgroundReceiver(SameWhenCopied, Background):
         if self._is_bound_in(found):
             # Not by the method: a pickler that takes it to pieces comes here again, without end.
             return _of_class_method, (self.__module__, self.__qualname__)
-        return functools.partial(type(self), **self.options()), (self.__wrapped__,)
+        make: Callable[..., object] = type(self)
+        return functools.partial(make, **self.options()), (self.__wrapped__,)
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Named:
         """What it was made with, besides the function."""
         return {"executor": self.executor, "ordered": self.ordered, "retry": self.retry}
 

@@ -238,6 +238,7 @@ def behind_partials(thing: object) -> Any:
 # The attributes by which a function is marked that only returns coroutines.
 BY_INSPECT = "_is_coroutine_marker"
 BY_ASYNCIO = "_is_coroutine"
+MARKS = (BY_INSPECT, BY_ASYNCIO)
 
 
 def is_async(thing: object) -> bool:
