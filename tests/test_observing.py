@@ -8,6 +8,7 @@ import functools
 import gc
 import inspect
 import logging
+import math
 import os
 import signal as signals
 import sys
@@ -71,6 +72,8 @@ from tsignals.observing import (
     receiver_name,
     signal_name,
 )
+from tsignals.testing import capture
+from tsignals.tracing import trace
 
 NAMES = ("sent", "started", "ended", "dropped", "refused", "retried")
 
@@ -1381,6 +1384,120 @@ def test_what_is_set_for_one_async_receiver_the_others_do_not_see(verb: str, eag
     assert marks.before == ["sender", "sender"]
     assert last == "b"  # what they set is set for the sender, as without an observer
     assert marks.tokens == {}
+
+
+OBSERVED: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
+    "nobody": contextlib.nullcontext,
+    "who sets nothing": lambda: observe(Recorder()),
+    "who sets a variable": lambda: observe(Tags()),
+    "who captures another signal": lambda: capture(Signal()),
+    "who traces": trace,
+}
+
+
+@pytest.mark.parametrize("verb", ["asend", "asend_robust", "send", "send_robust"])
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("slow_after", [None, math.inf])
+@pytest.mark.parametrize("who", OBSERVED)
+def test_async_receivers_share_a_context_whoever_observes(
+    verb: str, eager: bool, slow_after: float | None, who: str
+) -> None:
+    """Each had a copy of it, where anybody observed: metrics would change what a program does."""
+    shared = contextvars.ContextVar("shared", default="")
+    tokens = list[contextvars.Token[str]]()
+    second = list[str]()
+
+    async def sets(**named: Any) -> None:
+        tokens.append(shared.set(shared.get() + "first "))
+        await asyncio.sleep(0)
+        second.append(shared.get())
+
+    async def sees(**named: Any) -> str:
+        while not tokens:
+            await asyncio.sleep(0)
+        heard = shared.get()
+        shared.set(heard + "second ")
+        return heard
+
+    async def takes_back(**named: Any) -> str:
+        while not second:
+            await asyncio.sleep(0)
+        shared.reset(tokens[0])
+        shared.set(shared.get() + "third")
+        return shared.get()
+
+    signal = Signal(slow_after=slow_after)
+    for each in (sets, sees, takes_back):
+        signal.connect(each)
+
+    async def asending() -> Any:
+        if eager and sys.version_info >= (3, 12):
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        return await getattr(signal, verb)(None), shared.get()
+
+    def sending() -> Any:
+        shared.set("sender ")
+        if verb.startswith("a"):
+            return asyncio.run(asending())
+        return getattr(signal, verb)(None), shared.get()
+
+    with OBSERVED[who]():
+        responses, last = contextvars.copy_context().run(sending)
+    assert [response for _, response in responses] == [None, "sender first ", "sender third"]
+    assert second == ["sender first second "]
+    assert last == "sender third"
+
+
+def test_what_an_observer_leaves_set_for_an_async_receiver_ends_with_it() -> None:
+    """Also what it sets and never takes back: the sender and the others do not see it."""
+
+    class Leaves(Observer):
+        def started(self, event: Event) -> None:
+            variable.set("left")
+
+    async def hear(**named: Any) -> str:
+        await asyncio.sleep(0)
+        before = variable.get()
+        variable.set("mine")
+        await asyncio.sleep(0)
+        return f"{before} {variable.get()}"
+
+    async def asending() -> tuple[list[Any], str]:
+        variable.set("sender")
+        return [response for _, response in await signal.asend(None)], variable.get()
+
+    signal = signal_with(hear, functools.partial(hear))
+    with observe(Leaves()):
+        assert asyncio.run(asending()) == (["left mine", "left mine"], "sender")
+
+
+def test_async_receiver_with_variables_of_its_own_is_cancelled_and_fails_as_others() -> None:
+    ends = list[str]()
+
+    async def waits(**named: Any) -> None:
+        try:
+            await asyncio.sleep(TIMEOUT)
+        finally:
+            ends.append(variable.get())
+
+    async def fails(**named: Any) -> None:
+        await asyncio.sleep(0)
+        raise Boom
+
+    async def asending() -> None:
+        with pytest.raises(Boom):
+            await signal_with(waits, fails).asend(None)
+        task = asyncio.ensure_future(signal_with(waits, functools.partial(waits)).asend(None))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with observe(Tags()) as observing:
+        asyncio.run(asending())
+    assert ends[0] == "0"
+    assert observing.observer.tokens == {}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("method", ["sent", "started", "ended", "dropped", "refused", "retried"])

@@ -12,7 +12,7 @@ Invariant
 """
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
 from contextvars import Context
 from time import perf_counter
@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 
 from tsignals._base.atomic import comes_first
 from tsignals._base.errors import DeliveryDropped, DeliveryLost
+from tsignals._base.own_variables import OwnVariables
 from tsignals._base.retry import Pause
 from tsignals._base.telling import Left, ObservedSend, OutcomeFields, insist, tell
 
@@ -117,27 +118,53 @@ class Watch:
         judge: Callable[[R], Ended],
         queued_at: float | None,
         defer: Defer | None,
-        function: Callable[..., Awaitable[R]],
+        shares: bool,
+        function: Callable[..., Coroutine[object, object, R]],
         *arguments: object,
     ) -> R:
-        """Await ``function(...)`` and tell of that; ``judge``: what a result says."""
+        """Await ``function(...)`` and tell of that; ``judge``: what a result says.
+
+        ``shares``: others run in this context at the same time. What ``started`` sets is this
+        receiver's alone.
+        """
         outcome: Ended | None = None
         result: R | None = None
+        own = OwnVariables() if shares and "started" in self.send.heard else None
         ending = iter(self.send.subscriptions)
         try:
-            insist(self._start, self.send.subscriptions, queued_at, defer=defer)
-            result = await function(*arguments)
+            if own is None:
+                insist(self._start, self.send.subscriptions, queued_at, defer=defer)
+            else:
+                what = own.context, self._start, queued_at
+                insist(_run_in, self.send.subscriptions, *what, defer=defer)
+            if own is None or not own.note():
+                result = await function(*arguments)
+            else:
+                result = await own.around(function(*arguments))
             outcome = judge(result)
-            insist(self._end, ending, self._started_at, outcome, defer=defer)
+            self._end_awaited(own, ending, outcome, defer)
             return result
         except BaseException as error:  # as in ``call``
             if outcome is None:
                 cancelled = type(error) is GeneratorExit or _is_asyncios(error)
                 outcome = None, error, cancelled
-            insist(self._end, ending, self._started_at, outcome, defer=defer)
+            self._end_awaited(own, ending, outcome, defer)
             raise
         finally:
-            del outcome, result, arguments, function, judge
+            del outcome, result, arguments, function, judge, own
+
+    def _end_awaited(
+        self, own: OwnVariables | None, ending: Left, outcome: Ended, defer: Defer | None
+    ) -> None:
+        try:
+            what = self._started_at, outcome
+            if own is None:
+                insist(self._end, ending, *what, defer=defer)
+            else:
+                own.catch_up()
+                insist(_run_in, ending, own.context, self._end, *what, defer=defer)
+        finally:
+            del what, outcome, own  # or a traceback, this frame and the error form a cycle
 
     def _start(self, left: Left, queued_at: float | None) -> None:
         """The receiver is about to be called, here."""

@@ -17,7 +17,6 @@ from tsignals._base.interrupts import raised_by
 from tsignals._base.watches import Ended
 from tsignals._calling.failures import report
 from tsignals._calling.outcomes import Outcomes
-from tsignals._calling.sync_receivers import SharedContext
 from tsignals._calling.tracking import Gate
 from tsignals._calling.types import Live, Named, OnceLike, OptionsLike, Pairs, Receiver
 
@@ -140,8 +139,7 @@ def _maker_of_tasks(sender: asyncio.Task[object] | None) -> Callable[..., asynci
 class Group:
     """The async receivers of one send, each in a task of its own.
 
-    They share one context. Where somebody observes, each has a copy of it, so that what an observer
-    sets for one (its span) is not seen by the others; what they have set is set in it at their end.
+    They share one context, but for what an observer sets for one of them (its span).
 
     Not a ``TaskGroup``: that would take a ``CancelledError`` for a cancellation whoever has raised
     it, and, where the sender was cancelled before (it sends in a ``finally``), cancel it again.
@@ -157,7 +155,6 @@ class Group:
         self.over: asyncio.Future[None] | None = None
         self.errors: list[BaseException] = []  # the first to fail first
         self.responses: dict[asyncio.Task[object], object] = {}  # in place of those of the tasks
-        self.copies: dict[asyncio.Task[object], SharedContext] = {}
 
     def cancels(self) -> bool:
         """Whether its tasks are cancelled. If not, a ``CancelledError`` is a receiver's own."""
@@ -214,7 +211,7 @@ class Group:
             # The errors' tracebacks hold the frames that hold this, and so does the sender's.
             del cancelled
             self.sender = None
-            self.tasks, self.errors, self.responses, self.copies = {}, [], {}, {}
+            self.tasks, self.errors, self.responses = {}, [], {}
 
     def start(self, later: Live, context: contextvars.Context) -> None:
         """Start all; what a factory raises, or an eager task, ends those that have started."""
@@ -228,24 +225,19 @@ class Group:
     def _start_each(self, later: Live, context: contextvars.Context) -> None:
         create, respond, note = _maker_of_tasks(self.sender), self.each.respond, self.note
         for connection, receiver in later:
-            own, copy = context, None
+            given = receiver, connection._options, self
             if (watch := connection._watch) is None:
-                response = respond(receiver, connection._options, self)
+                response = respond(*given)
             else:
-                given = receiver, connection._options, self
-                response = watch.awaited(judged, None, None, respond, *given)
-                copy = SharedContext()
-                own = context.run(copy.__enter__)
+                response = watch.awaited(judged, None, None, True, respond, *given)
             made = False
             try:
-                task = create(response, context=own)
+                task = create(response, context=context)
                 made = True
             finally:
                 if not made:
                     response.close()
             self.tasks[task] = receiver
-            if copy is not None:
-                self.copies[task] = copy
             self.left += 1
             if task.done():  # tasks of this loop start eagerly
                 context.run(note, task)
@@ -257,8 +249,6 @@ class Group:
     def note(self, task: "asyncio.Task[object]") -> None:
         """A task has ended; called in the context of all."""
         try:
-            if task in self.copies:
-                self.copies.pop(task).__exit__()
             if task.cancelled():
                 if not self.cancels():
                     self.note_stray(task)

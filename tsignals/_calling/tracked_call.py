@@ -1,11 +1,13 @@
 """One running call of a tracked receiver, and which calls a piece of code runs inside of."""
 
+import functools
 import threading
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tsignals._base.process import here, notice, page
+from tsignals._base.steps import Steps
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,38 +39,18 @@ enclosing: ContextVar[tuple[Call, ...]] = ContextVar("tsignals_enclosing", defau
 """The async calls that this context runs inside of: ``asyncio.to_thread`` carries it along."""
 
 
-class Enclosed(Generator[object, object, R]):
+def enclosed(call: Call, coroutine: Coroutine[object, object, R]) -> Steps[R]:
     """To be awaited: ``coroutine``, with ``call`` among the enclosing ones in its every step.
 
     Not once and for all: others that share the context are not inside ``call``.
     """
+    return Steps(functools.partial(_inside, call), coroutine)
 
-    def __init__(self, call: Call, coroutine: Coroutine[object, object, R]) -> None:
-        self._call = call
-        self._coroutine = coroutine
 
-    @property
-    def gi_yieldfrom(self) -> Coroutine[object, object, R]:
-        """What it waits for, as generators say it: for who shows where a task stands."""
-        return self._coroutine
-
-    def __await__(self) -> Generator[object, object, R]:
-        return self
-
-    def __next__(self) -> object:
-        return self.send(None)
-
-    def send(self, value: object) -> object:
-        token = enclosing.set((*enclosing.get(), self._call))
-        try:
-            return self._coroutine.send(value)
-        finally:
-            enclosing.reset(token)
-
-    def throw(self, *error: Any) -> object:
-        token = enclosing.set((*enclosing.get(), self._call))
-        try:
-            return self._coroutine.throw(*error)
-        finally:
-            enclosing.reset(token)
-            del error  # or the traceback, this frame and the error form a cycle
+def _inside(call: Call, step: Callable[..., object], *given: object) -> object:
+    token = enclosing.set((*enclosing.get(), call))
+    try:
+        return step(*given)
+    finally:
+        enclosing.reset(token)
+        del step, given  # or the traceback, this frame and an error form a cycle

@@ -15,7 +15,7 @@ from tsignals._base.errors import SKIPPED
 from tsignals._base.event_loops import current_task
 from tsignals._base.inbox import go_as_deep_as_put
 from tsignals._base.interrupts import apply_to_all, refuse_if_deep
-from tsignals._calling.tracked_call import Call, Enclosed
+from tsignals._calling.tracked_call import Call, enclosed
 from tsignals._calling.waits import going_on
 
 R = TypeVar("R")
@@ -127,7 +127,7 @@ class Gate:
         call = Call(current_task())
         try:
             if self.enter(call):
-                return await Enclosed(call, function())
+                return await enclosed(call, function())
             return SKIPPED
         finally:
             try:

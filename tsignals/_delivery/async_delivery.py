@@ -90,7 +90,7 @@ class AsyncDelivery(SingleDelivery):
         else:
             queued_at, defer = self._waits_since(time.perf_counter()), self._core.state.defer
             main = send._watches[id(self)].awaited(
-                _judged, queued_at, defer, self._main, send, claim
+                _judged, queued_at, defer, False, self._main, send, claim
             )
         task: LoopTask | None = None
         try:

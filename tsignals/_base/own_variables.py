@@ -1,0 +1,64 @@
+"""Context variables that one of several coroutines in one context has for itself.
+
+Async receivers of one send share a context. What an observer sets for one of them, as its span, is
+for that one: it is set as long as the receiver runs, from one await to the next, and no other sees
+it. All else is shared as if nobody observed.
+"""
+
+from collections.abc import Callable, Coroutine, Iterable
+from contextvars import ContextVar, Token, copy_context
+from typing import TypeVar
+
+from tsignals._base.steps import Steps
+
+R = TypeVar("R")
+_NONE = object()
+
+
+class OwnVariables:
+    """What is set in ``context``, a copy of that in which this was made."""
+
+    __slots__ = ("_before", "_values", "context")
+
+    def __init__(self) -> None:
+        self._before = copy_context()
+        self.context = self._before.copy()
+        self._values: dict[ContextVar[object], object] = {}
+
+    def note(self) -> bool:
+        """Have those that were set in ``context`` until now; whether there are any."""
+        before = self._before
+        for variable, value in self.context.items():
+            if before.get(variable, _NONE) is not value:
+                self._values[variable] = value
+        return bool(self._values)
+
+    def around(self, coroutine: Coroutine[object, object, R]) -> Steps[R]:
+        """To be awaited in the shared context: ``coroutine``, with these set in its every step."""
+        return Steps(self._step, coroutine)
+
+    def catch_up(self) -> None:
+        """Have ``context`` as the shared one is now, but for these."""
+        now = {**dict(copy_context().items()), **self._values}
+        context = self.context
+        context.run(
+            _set, [pair for pair in now.items() if context.get(pair[0], _NONE) is not pair[1]]
+        )
+
+    def _step(self, step: Callable[..., object], *given: object) -> object:
+        """Call ``step(*given)`` with these set; keep what becomes of them there."""
+        tokens: list[tuple[ContextVar[object], Token[object]]] = []
+        try:
+            for variable, value in self._values.items():
+                tokens.append((variable, variable.set(value)))
+            return step(*given)
+        finally:
+            for variable, token in tokens:
+                self._values[variable] = variable.get()
+                variable.reset(token)
+            del step, given  # or the traceback, this frame and an error form a cycle
+
+
+def _set(pairs: Iterable[tuple[ContextVar[object], object]]) -> None:
+    for variable, value in pairs:
+        variable.set(value)
