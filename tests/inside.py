@@ -279,6 +279,16 @@ def workers_waiting() -> int:
     return len(module("_pool.cycles").waiting)
 
 
+def awaited_on_behalf(delivery: Any) -> list[Any]:
+    """What is known to be awaited on behalf of an async delivery, if that runs."""
+    run = module("_pool.cycles").running.get(id(delivery))
+    return [] if run is None else list(run._awaited)
+
+
+def async_deliveries_that_run() -> int:
+    return len(module("_pool.cycles").running)
+
+
 # -- A signal, and its connections --
 
 

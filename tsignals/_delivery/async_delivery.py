@@ -19,6 +19,7 @@ from tsignals._delivery.awaiting import delivering
 from tsignals._delivery.delivery import GeneralSend, Send, SingleDelivery
 from tsignals._delivery.event_loop import LoopThread
 from tsignals._delivery.held import Held
+from tsignals._pool import cycles
 from tsignals._pool.core import Core
 from tsignals._pool.seam import Claim, Result
 from tsignals._registry.connection import Options
@@ -117,6 +118,8 @@ class AsyncDelivery(SingleDelivery):
         me = _running()
         mine = asyncio.current_task()
         delivering[mine] = claim[1]  # here, for tasks may start eagerly
+        cycles.running[id(self)] = cycles.AsyncRun(self)
+        cycles.on_behalf_of.set(id(self))
         gate, around = self._gate, self._core.config.around or contextlib.nullcontext
         target = send._target_for(self.receiver)
         again: list[Pause | None] = []  # what follows a failure
@@ -135,6 +138,7 @@ class AsyncDelivery(SingleDelivery):
             return (again[0] if again else None), error
         finally:
             delivering.pop(mine, None)
+            cycles.running.pop(id(self), None)
             del self, send, call, failed, error, mine  # see drop_frame
 
     def _is_ended_by(self, error: BaseException, task: int) -> bool:

@@ -62,6 +62,7 @@ class Completed:
         self._left = dict(enumerate(deliveries))
         self._tasks = {future: None for _, future in deliveries if isinstance(future, Task)}
         self._done: asyncio.Queue[int] = asyncio.Queue()
+        cycles.awaited_on_behalf(self._tasks)
         # Weakly, or the futures would keep this, and nothing would be taken back.
         me: weakref.ref[Completed] = weakref.ref(self)
         for number, (_, future) in self._left.items():
@@ -147,16 +148,11 @@ def _waiting(future: "Future[object]", waker: "_Waker") -> contextlib.AbstractCo
     held = is_kept_back(future)  # looked at before its turn: H3 in held
     if not held and future._core.works_here():
         waiting.run_up_to(future)
+    cycles.awaited_on_behalf([future])
     refusing = _refusing_cycles([future])
-    if held or _may_have_to_help(future):
+    if held or future._core.works_here():
         return _WaitingForIt(future, refusing, waker)
     return refusing
-
-
-def _may_have_to_help(future: Task) -> bool:
-    """Whether a worker waits here, and what runs elsewhere now may leave ``future`` to it."""
-    may_come_later = future._may_pause or future._turn is not None
-    return may_come_later and future._core.works_here()
 
 
 class _Told:
@@ -191,12 +187,13 @@ class _Helper:
     Among those who sleep until what stands in the way ends: nobody else knows it.
     """
 
-    __slots__ = ("_future", "_loop", "_parked_at")
+    __slots__ = ("_future", "_help", "_loop", "_parked_at")
 
     def __init__(self, future: Task, loop: asyncio.AbstractEventLoop) -> None:
         self._future = future
         self._loop = loop
         self._parked_at: TaskLike | None = None
+        self._help = waiting.Help()
 
     def help(self) -> None:
         """Run what can start now; do so again when what runs elsewhere has ended."""
@@ -209,20 +206,21 @@ class _Helper:
             self._parked_at = first
             if first is not None:
                 first._park(self)
-        if first is not None and is_over_or_due(first):
+        if first is not None and (is_over_or_due(first) or self._help.begin(first, self)):
             self.put(None)
 
     def end(self) -> None:
         """Be told of nothing any more."""
         if self._parked_at is not None:
             self._parked_at._unpark(self)
+        self._help.end()
 
     def put(self, _: None) -> None:
         notify(self._loop, self.help)
 
 
 class _WaitingForIt(contextlib.AbstractContextManager[None]):
-    """Around a wait for ``future``, which is held back, or may be run again, or is in a lane."""
+    """Around a wait for ``future`` in a worker, or for what is held back."""
 
     def __init__(
         self, future: Task, refusing: contextlib.AbstractContextManager[None], waker: "_Waker"
@@ -231,6 +229,7 @@ class _WaitingForIt(contextlib.AbstractContextManager[None]):
         self._refusing = refusing
         self._waker = waker
         self._tasks: list[TaskLike] = [future]  # and what stands before it
+        self._help = waiting.Help()
 
     def __enter__(self) -> None:
         self._refusing.__enter__()
@@ -240,12 +239,14 @@ class _WaitingForIt(contextlib.AbstractContextManager[None]):
         for task in self._tasks:
             task._park(self._waker)
         first = next((task for task in self._tasks if not task.done()), future)
-        if is_over_or_due(first):
+        in_worker = future._core.works_here()
+        if is_over_or_due(first) or (in_worker and self._help.begin(first, self._waker)):
             self._waker.put(None)
 
     def __exit__(self, *raised: object) -> None:
         for task in self._tasks:
             task._unpark(self._waker)
+        self._help.end()
         self._refusing.__exit__(None, None, None)
 
 

@@ -5,9 +5,16 @@ graph: of those who wait in a cycle, the last to say so sees it whole, and raise
 so at once several may: each looks after it has said so.
 
 What stands in a lane waits, in that graph, for the one that runs there.
+
+A worker that waits for an async delivery runs what that awaits and nobody has begun, or all workers
+might wait for what none of them runs (``waiting.Help``). So who awaits on behalf of an async
+delivery says so, and then wakes those who wait for that; these are parked there, and then look.
+Between their two steps both change ``_order``, a list, which orders them with and without the GIL.
+A task of its own may await what it does not need: that is run, too, and is not in the graph.
 """
 
 from collections.abc import Collection
+from contextvars import ContextVar
 
 from tsignals._pool.seam import TaskLike
 
@@ -24,6 +31,48 @@ _CYCLE = (
     "cannot wait for this delivery here: it can only run after the one that waits "
     "(they share an ordered receiver's lane, or wait for each other); wait outside of the receiver"
 )
+
+
+class AsyncRun:
+    """An async delivery that runs, and what is awaited on its behalf: by it, and by its tasks."""
+
+    __slots__ = ("_awaited", "_many", "delivery")
+
+    def __init__(self, delivery: TaskLike) -> None:
+        self.delivery = delivery
+        self._awaited: dict[TaskLike, None] = {}
+        self._many = 8  # so many are in there before those that have ended are taken out
+
+    def add(self, tasks: Collection[TaskLike]) -> None:
+        """Have those who wait for the delivery run ``tasks``, too."""
+        awaited = self._awaited
+        if len(awaited) > self._many:
+            for task in [each for each in list(awaited) if each.done()]:
+                awaited.pop(task, None)
+            self._many = 2 * len(awaited) + 8
+        awaited.update(dict.fromkeys(tasks))
+        _order.extend(())
+        self.delivery._wake_waiters()
+
+    def not_ended(self) -> list[TaskLike]:
+        """What has not ended of that; to be asked once one is parked at the delivery."""
+        _order.extend(())
+        return [task for task in list(self._awaited) if not task.done()]
+
+
+running: dict[int, AsyncRun] = {}
+"""By the id of each: the async deliveries that run."""
+
+on_behalf_of: ContextVar[int] = ContextVar("tsignals_on_behalf_of", default=0)
+"""In the context of an async delivery, and in copies of that: its id."""
+
+_order: list[None] = []
+
+
+def awaited_on_behalf(tasks: Collection[TaskLike]) -> None:
+    """Somebody awaits ``tasks``, perhaps on behalf of an async delivery."""
+    if (whose := on_behalf_of.get()) and (run := running.get(whose)) is not None:
+        run.add(tasks)
 
 
 def enter(tasks: Collection[TaskLike], me: int, every: bool) -> Wait | None:
@@ -133,3 +182,4 @@ def _runner(task: TaskLike) -> int | None:
 def forget_all() -> None:
     """In a forked child, where those who waited do not run."""
     waiting.clear()
+    running.clear()

@@ -82,6 +82,9 @@ class TaskLike(Protocol):
     def _has_callbacks(self) -> bool: ...
     def _call_back(self) -> None: ...
     def _leave(self) -> None: ...
+    def _wake_waiters(self) -> None:
+        """Have those who sleep until it is done look again."""
+
     def _park(self, parked: Parked) -> None:
         """Put into ``parked`` when it is done, if it is not so by now."""
 

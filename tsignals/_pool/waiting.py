@@ -1,7 +1,8 @@
 """Waiting for what a pool runs, from outside and from its own workers, without a deadlock.
 
 A worker that would wait for a task that has not started runs it. Where others run what it waits
-for, it says so, and raises where that closes a cycle: see ``cycles``.
+for, it says so, and raises where that closes a cycle: see ``cycles``. Where that is an async
+delivery, it runs what that awaits (``Help``).
 """
 
 import queue
@@ -17,7 +18,7 @@ from tsignals._base.process import notice, page
 from tsignals._base.timeouts import deadline_in, left_until
 from tsignals._pool import cycles
 from tsignals._pool.pauses import is_kept_back, is_over_or_due
-from tsignals._pool.seam import TaskLike
+from tsignals._pool.seam import Parked, TaskLike
 
 T = TypeVar("T", bound=TaskLike)
 W = TypeVar("W")
@@ -70,6 +71,7 @@ def await_done(task: TaskLike, timeout: float | None) -> None:
     if not core.works_here():
         if timeout is None or timeout > 0:
             core.refuse_on_loop()
+            cycles.awaited_on_behalf([task])
         sleep_until_done(task, timeout)
         return
     before = task
@@ -100,15 +102,64 @@ def sleep(
     refuse_if_critical("a worker")
     woken: Inbox[None] = Inbox()
     both = {before: None, task: None}
+    help = Help()
     try:
         for one in both:
             one._park(woken)
         if all(map(is_kept_back, held)) and not (is_over_or_due(before) or task.done()):
             before._core.refuse_on_loop()
-            sleep_on(woken, [before], True, timeout)
+            if timeout == 0 or not help.begin(before, woken, deadline_in(timeout)):
+                sleep_on(woken, [before], True, timeout)
     finally:
         for one in both:
             one._unpark(woken)
+        help.end()
+
+
+class Help:
+    """What a worker that waits for an async delivery does for it: it runs what that awaits."""
+
+    __slots__ = ("_parked",)
+
+    def __init__(self) -> None:
+        self._parked: list[tuple[TaskLike, Parked]] = []  # who is parked where
+
+    def begin(self, task: TaskLike, woken: Parked, deadline: float | None = None) -> bool:
+        """Run what ``task``, which others run, awaits, and what is awaited for that in turn.
+
+        True if any of it has ended by now: then look again. Else ``woken`` is told when to.
+        """
+        self.end()
+        left, seen, has_ended = [task], set[TaskLike](), False
+        for each in left:  # which grows
+            for before in [*each._standing_before(), each]:
+                if not before._on_loop or before in seen or before.done():
+                    continue
+                seen.add(before)
+                self._park_at(before, woken)
+                run = cycles.running.get(id(before))
+                for awaited in () if run is None else run.not_ended():
+                    left.append(awaited)
+                    if not awaited._core.works_here():
+                        continue
+                    first = run_up_to(awaited)
+                    if awaited.done() or is_over_or_due(first):
+                        has_ended = True
+                        if task.done() or left_until(deadline) == 0:
+                            return True
+                    else:
+                        self._park_at(first, woken)
+        return has_ended
+
+    def _park_at(self, task: TaskLike, woken: Parked) -> None:
+        self._parked.append((task, woken))
+        task._park(woken)
+
+    def end(self) -> None:
+        """Have nobody told of anything any more."""
+        while self._parked:
+            task, woken = self._parked.pop()
+            task._unpark(woken)
 
 
 def sleep_on(
@@ -141,15 +192,15 @@ def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
     """
     refuse_if_critical("a worker")
     deadline = deadline_in(timeout)
-    told: Inbox[T] = Inbox()
-    tellers: dict[tuple[TaskLike, T], _Teller[T]] = {}
+    looks: _Looks[T] = _Looks()
+    told = looks.told
     # With what each waits for: itself, or another.
     left: dict[T, TaskLike] = dict(zip(tasks, tasks, strict=True))
     unseen = deque(tasks)
     cores = {task._core for task in tasks}
     try:
         for task in tasks:
-            _have_told(task, task, told, tellers)
+            looks.tell_of(task, at=task)
             if task.done():
                 told.put(task)
         while left:
@@ -160,11 +211,7 @@ def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
                 if unseen:
                     task = unseen.popleft()
                     if task in left and task._core.works_here():
-                        before = left[task] = run_up_to(task)
-                        if before is not task:
-                            _have_told(before, task, told, tellers)
-                            if is_over_or_due(before):
-                                told.put(task)
+                        left[task] = looks.look_at(task, deadline)
                     continue
                 for core in cores:
                     core.refuse_on_loop()
@@ -179,20 +226,41 @@ def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
             else:  # what stood before it is, or it may be run again
                 unseen.append(task)
     finally:
-        for (told_of, _), teller in tellers.items():
-            told_of._unpark(teller)
+        looks.end()
 
 
-def _have_told(
-    of: TaskLike,
-    task: T,
-    told: "Inbox[T]",
-    tellers: dict[tuple[TaskLike, T], _Teller[T]],
-) -> None:
-    """Have ``told`` get ``task`` at the end of ``of``, if that is still to come."""
-    if (of, task) not in tellers:  # parked twice, it is told twice, and comes here twice as often
-        tellers[of, task] = teller = _Teller(told, task)
-        of._park(teller)
+class _Looks(Generic[T]):
+    """Those of one ``as_completed`` at its tasks, and what it has parked for them."""
+
+    def __init__(self) -> None:
+        self.told: Inbox[T] = Inbox()  # gets those that are to be looked at
+        self._tellers: dict[tuple[TaskLike, T], _Teller[T]] = {}
+        self._helps: dict[T, Help] = {}
+
+    def tell_of(self, task: T, at: TaskLike) -> None:
+        """Have ``told`` get ``task`` at the end of ``at``, if that is still to come."""
+        if (at, task) not in self._tellers:  # parked twice, it is told, and comes here, twice
+            self._tellers[at, task] = teller = _Teller(self.told, task)
+            at._park(teller)
+
+    def look_at(self, task: T, deadline: float | None) -> TaskLike:
+        """Run ``task`` and what stands before it, as far as can be; what it waits for then."""
+        before = run_up_to(task)
+        if before is not task:
+            self.tell_of(task, at=before)
+        again = before is not task and is_over_or_due(before)
+        if before._on_loop:
+            self._helps[task] = help = self._helps.get(task) or Help()
+            again = help.begin(before, _Teller(self.told, task), deadline) or again
+        if again:
+            self.told.put(task)
+        return before
+
+    def end(self) -> None:
+        for (at, _), teller in self._tellers.items():
+            at._unpark(teller)
+        for help in self._helps.values():
+            help.end()
 
 
 def run_up_to(task: TaskLike) -> TaskLike:
@@ -203,7 +271,12 @@ def run_up_to(task: TaskLike) -> TaskLike:
     for before, held in left_before(task):
         if not held and before._claimed_by is None:
             refuse_if_deep()
-            before._core.attempt(before).carry_out()
+            me = threading.get_ident()
+            above = cycles.waiting.pop(me, None)  # a loop runs here, and waits; but not meanwhile
+            try:
+                before._core.attempt(before).carry_out()
+            finally:
+                cycles.leave(me, above)
         if not before.done():
             return before
     return task
