@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import inspect
 import os
 import subprocess
 import sys
@@ -194,6 +196,27 @@ def test_pool_that_nobody_refers_to_ends_its_loop() -> None:
     gate.opened.set()
     assert delivery.result(TIMEOUT) == "through"
     wait_until(loops[0].is_closed)
+
+
+def test_pool_that_is_lost_deep_in_a_stack_ends_its_loop_all_the_same() -> None:
+    async def hears(**named: Any) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def lose(pools: list[WorkerPool], left: int) -> None:
+        if left:
+            lose(pools, left - 1)
+        else:
+            pools.clear()
+
+    depth = len(inspect.stack())
+    for left in range(30, 70, 4):  # less than ``close`` needs, in the debug mode of a loop, too
+        pools = [WorkerPool(1)]
+        [(_, loop)] = signal_to(hears, pools[0]).send_async(None).results(TIMEOUT)
+        with contextlib.suppress(RecursionError):
+            lose(pools, sys.getrecursionlimit() - depth - left)
+        pools.clear()
+        gc.collect()
+        wait_until(loop.is_closed)
 
 
 def test_loop_whose_thread_comes_late_runs_what_was_sent_meanwhile(

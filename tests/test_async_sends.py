@@ -216,6 +216,26 @@ def test_send_lets_through_what_is_no_exception(verb: str, error: type[BaseExcep
     assert gate.calls == gate.cancelled.is_set()
 
 
+@pytest.mark.usefixtures("collected")
+@pytest.mark.parametrize("verb", ["send", "send_robust"])
+@pytest.mark.parametrize("error", [BaseBoom, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("late", [False, True])
+def test_asyncio_does_not_complain_of_what_send_has_let_through(
+    verb: str, error: type[BaseException], late: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def raises(**named: Any) -> None:
+        if late:
+            await asyncio.sleep(0)
+        raise error
+
+    signal = Signal()
+    signal.connect(raises)
+    with pytest.raises(error):
+        getattr(signal, verb)(None)
+    gc.collect()
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
+
+
 @pytest.mark.parametrize("verb", ["send_robust", "asend_robust"])
 def test_response_that_will_not_say_its_class_is_a_response(verb: str) -> None:
     class Lazy:

@@ -336,6 +336,33 @@ def test_anext_that_was_cancelled_loses_nothing(pool: WorkerPool) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("consumers", [2, 5])
+@pytest.mark.parametrize("receivers", [1, 3])
+def test_who_goes_through_the_same_deliveries_as_another_comes_to_an_end(
+    receivers: int, consumers: int, pool: WorkerPool
+) -> None:
+    """Each result goes to one of them. Who waited as another got the last waited for ever."""
+    signal, gates = gated(pool, *[Latch] * receivers)
+
+    async def main() -> None:
+        results = aiter(signal.send_async(None))
+
+        async def consume() -> list[Any]:
+            return [receiver async for receiver, _ in results]
+
+        tasks = [asyncio.ensure_future(consume()) for _ in range(consumers)]
+        for gate in gates:
+            await asyncio.sleep(0)
+            gate.opened.set()
+        consumed = await asyncio.gather(*tasks)
+        assert {receiver for some in consumed for receiver in some} == set(gates)
+        assert sum(map(len, consumed)) == receivers
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+
+    run(main())
+
+
 # wrap_future
 
 

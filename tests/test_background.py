@@ -306,6 +306,64 @@ def test_decorator_of_a_static_method_is_one_wherever_it_is_found(is_async: bool
         assert signal.send_async(None, order=7).results(TIMEOUT) == [(Shop.mail, 7)]
 
 
+class SaysItIsStatic:
+    """A decorator's object that shows the class of what it wraps, as wrapt's do."""
+
+    def __init__(self, wrapped: Any, calls: list[str]) -> None:
+        self.wrapped = wrapped
+        self.calls = calls
+        self.__func__ = wrapped.__func__
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self.wrapped)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.calls.append("decorator")
+        return self.wrapped(*arguments, **named)
+
+
+@pytest.mark.parametrize("verb", ["send", "send_async"])
+def test_decorator_over_a_static_method_is_not_skipped(verb: str) -> None:
+    calls = list[str]()
+    receiver = background(SaysItIsStatic(staticmethod(lambda **named: "heard"), calls))
+    with WorkerPool(1) as pool:
+        signal = Signal(executor=pool)
+        signal.connect(receiver)
+        [(_, delivery)] = getattr(signal, verb)(None)
+        assert delivery.result(TIMEOUT) == "heard"
+    assert calls == ["decorator"]
+
+
+def test_what_wrapt_makes_of_a_static_method_runs_its_decorator() -> None:
+    wrapt = pytest.importorskip("wrapt")
+    calls = list[str]()
+
+    @wrapt.decorator
+    def audited(wrapped: Any, instance: Any, arguments: Any, named: Any) -> Any:
+        calls.append("decorator")
+        return wrapped(*arguments, **named)
+
+    class Desk:
+        @background
+        @audited
+        @staticmethod
+        def hear(**named: Any) -> str:
+            return "heard"
+
+    with WorkerPool(1) as pool:
+        signal = Signal(executor=pool)
+        signal.connect(Desk.hear)
+        [(_, delivery)] = signal.send(None)
+        assert delivery.result(TIMEOUT) == "heard"
+    assert calls == ["decorator"]
+
+
+def test_class_method_is_refused_and_told_how_to_have_it() -> None:
+    with pytest.raises(TypeError, match="not 'classmethod'; put @classmethod above it"):
+        background(classmethod(ignore))  # type: ignore[call-overload]
+
+
 def calls_itself(lane: Lane, key: Any) -> Any:
     class Ledger:
         @background(ordered=key)

@@ -499,6 +499,16 @@ def test_send_of_another_signal_is_no_receiver(verb: str, wrap: Any) -> None:
     def forward(signal: Signal, sender: object, **named: Any) -> None:
         other.send(sender, **named)
 
+    class Own(Signal):
+        def send(self, sender: object, **named: Any) -> Any:
+            return super().send(sender, **named)
+
+        async def asend(self, sender: object, **named: Any) -> Any:
+            return await super().asend(sender, **named)
+
+    with pytest.raises(TypeError, match=r"to forward, connect a function"):
+        signal.connect(wrap(getattr(Own(), verb)), weak=False)
+    assert not signal.has_listeners()
     signal.connect(forward)
     signal.send(None, size=1)
     assert ear.calls == [{"signal": other, "sender": None, "size": 1}]

@@ -1,5 +1,6 @@
 """connect: receivers of every kind are what they are, whatever they say of themselves."""
 
+import asyncio
 import functools
 import gc
 import inspect
@@ -515,6 +516,41 @@ def test_mark_of_inspect_makes_a_function_async() -> None:
         signal.connect(receiver)
     assert [response for _, response in signal.send(None)] == ["heard"] * 3
     assert [r for _, r in signal.send_async(None).results(TIMEOUT)] == ["heard"] * 3
+
+
+async def answers(*given: object, **named: Any) -> str:
+    return "heard"
+
+
+class CalledOtherwise:
+    async def hear(self, *given: object, **named: Any) -> str:
+        return "heard"
+
+    async def __call__(self, **named: Any) -> str:
+        return "heard"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        functools.partialmethod(CalledOtherwise.hear, "me"),
+        functools.partialmethod(functools.partialmethod(CalledOtherwise.hear, "me"), "too"),
+        staticmethod(functools.partial(answers, "me")),
+        staticmethod(answers),
+        classmethod(answers),
+        CalledOtherwise(),
+        CalledOtherwise().hear,
+    ],
+    ids=lambda call: type(call).__name__,
+)
+def test_object_is_async_whatever_gives_the_coroutine_when_it_is_called(call: Any) -> None:
+    """It was called as a sync receiver, and its coroutine never awaited."""
+    receiver = type("Called", (), {"__call__": call})()
+    signal = Signal()
+    signal.connect(receiver)
+    assert signal.send(None) == [(receiver, "heard")]
+    assert signal.send_async(None).results(TIMEOUT) == [(receiver, "heard")]
+    assert asyncio.run(signal.asend(None)) == [(receiver, "heard")]
 
 
 class MetaCalled(type):

@@ -10,7 +10,7 @@ import signal as signals
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from typing import Any
 
 import failing
@@ -520,6 +520,32 @@ def broken_log(
     logger.addHandler(broken)
     yield tried
     logger.removeHandler(broken)
+
+
+@pytest.mark.parametrize("kind", [Boom, GeneratorExit, asyncio.CancelledError, SystemExit])
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("make", [WorkerPool, ThreadPoolExecutor])
+def test_log_that_fails_anyhow_leaves_the_future_what_the_receiver_has_raised(
+    make: Any, is_async: bool, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise kind("disk full")
+
+    error = Boom("the receiver's")
+
+    async def raises(**named: Any) -> None:
+        raise error
+
+    logger = logging.getLogger("tsignals")
+    monkeypatch.setattr(logger, "handlers", [Broken()])
+    monkeypatch.setattr(logger, "propagate", False)
+    with make(1) as executor, told() as hears:
+        signal = Signal(executor=executor)
+        signal.connect(raises if is_async else raiser(error), weak=False)
+        [(_, delivery)] = signal.send_async(None)
+        assert delivery.exception(TIMEOUT) is error
+    assert hears.errors == [error]
 
 
 def test_log_that_fails_kills_no_worker(broken_log: list[str]) -> None:

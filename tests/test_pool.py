@@ -188,6 +188,11 @@ def test_map_with_a_buffersize_takes_only_as_results_are_asked_for(make: Any, si
         assert source.taken == 20 + size
 
 
+def test_buffersize_may_be_more_than_there_can_be() -> None:
+    with WorkerPool(1) as pool:
+        assert list(pool.map(str, range(3), buffersize=10**400)) == ["0", "1", "2"]
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_no_more_than_the_buffersize_wait_or_run_or_have_results(size: int) -> None:
     """What was not asked for is not called, however long the caller takes."""

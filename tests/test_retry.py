@@ -7,6 +7,7 @@ import datetime
 import gc
 import itertools
 import logging
+import math
 import sys
 import threading
 import time
@@ -15,11 +16,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 import inside
 import processes
 import pytest
-from helpers import TIMEOUT, BaseBoom, Boom, Latch, Running, Thing, uncollected, wait_until
+from helpers import (
+    TIMEOUT,
+    BaseBoom,
+    Boom,
+    Latch,
+    Running,
+    Thing,
+    ignore,
+    uncollected,
+    wait_until,
+)
 from points import FIRST, STRIDE, Interrupter
 from pools import add_up, held, signal_to, told
 
@@ -187,6 +199,32 @@ def test_function_may_answer_with_a_bool_of_numpys(name: str) -> None:
     for answer in (True, False):
         retry = Retry(lambda error, answer=answer: kind(answer), wait_jitter=0)  # type: ignore[misc]
         assert retry.pause_after(1, 0, Boom()) == ANSWERS[answer]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pause", ["soon", [], -1, math.nan, math.inf, 10**400], ids=repr)
+def test_pause_of_a_subclass_that_is_none_is_logged_and_the_failure_is_the_receivers(
+    kind: type[Flaky], pause: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Own(Retry):
+        def pause_after(self, attempt: int, ran: float, error: BaseException) -> Any:
+            return pause
+
+    receiver = kind()
+    with pool_of() as pool, told() as hears:
+        [(_, delivery)] = signal_to(receiver, pool, retry=Own(Boom)).send_async(None)
+        assert delivery.exception(TIMEOUT) is receiver.error
+    assert hears.errors == [receiver.error]
+    assert "what pause_after returns must" in caplog.text
+
+
+@pytest.mark.parametrize("make", [mock.Mock, mock.create_autospec])
+def test_what_only_says_that_it_is_a_retry_is_refused(make: Any) -> None:
+    double = make(spec=Retry)
+    with pytest.raises(TypeError, match="retry must be a tsignals"):
+        Signal().connect(ignore, retry=double)
+    with pytest.raises(TypeError, match="retry must be a tsignals"):
+        background(ignore, retry=double)
 
 
 def test_function_is_not_asked_of_what_is_no_exception() -> None:

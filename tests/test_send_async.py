@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any
+from unittest import mock
 
 import inside
 import pytest
@@ -23,6 +24,7 @@ from helpers import (
     Latch,
     Thing,
     assert_gone,
+    ignore,
     raiser,
     together,
     wait_until,
@@ -35,6 +37,7 @@ from tsignals import (
     PoolClosed,
     Signal,
     WorkerPool,
+    background,
     get_default_executor,
     receiver_failed,
     set_default_executor,
@@ -534,6 +537,34 @@ def test_set_default_executor_takes_executors_only(wrong: Any, pool: WorkerPool)
     with pytest.raises(TypeError, match="Executor"):
         set_default_executor(wrong)
     assert set_default_executor(None) is pool
+
+
+class NotMade(WorkerPool):
+    def __init__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [mock.Mock(spec=WorkerPool), mock.create_autospec(WorkerPool)(), NotMade()],
+    ids=["mock", "autospec", "subclass"],
+)
+def test_what_only_says_that_it_is_a_pool_is_refused_at_once(wrong: Any) -> None:
+    """It was accepted, and each send raised that a mock has no ``_core``."""
+    signal = Signal()
+    for use in (
+        lambda: Signal(executor=wrong),
+        lambda: setattr(signal, "executor", wrong),
+        lambda: signal.via(wrong),
+        lambda: set_default_executor(wrong),
+        lambda: background(ignore, executor=wrong),
+    ):
+        with pytest.raises(TypeError, match="must be a WorkerPool that was made as one"):
+            use()
+    assert signal.executor is None
+    double = mock.Mock(spec=ThreadPoolExecutor)  # any other executor may be one
+    double.submit.return_value = Future()
+    assert len(signal_to(ignore, double).send_async(None)) == 1
 
 
 def test_all_threads_get_the_same_default_executor() -> None:

@@ -259,6 +259,10 @@ def test_robust_send_lets_receivers_change_the_signal() -> None:
     assert [receiver for receiver, _ in signal.send_robust(None)] == [ear]
 
 
+def gives_an_error(**named: Any) -> Exception:
+    return Boom()
+
+
 def test_nested_robust_sends_keep_their_errors_apart() -> None:
     signal, inner = Signal(), Signal()
     inner.connect(fails)
@@ -271,6 +275,42 @@ def test_nested_robust_sends_keep_their_errors_apart() -> None:
     assert outcomes.errors == []
     [(_, nested)] = outcomes
     assert [str(error) for _, error in nested.errors] == ["function"]
+
+
+TO_OTHERS: dict[str, Callable[[Outcomes], Outcomes]] = {
+    "made of it": Outcomes,
+    "made of a plain copy": lambda outcomes: Outcomes(list(outcomes)),
+    "made of a part": lambda outcomes: Outcomes(outcomes[:]),
+    "copied": copy.copy,
+    "pickled": lambda outcomes: pickle.loads(pickle.dumps(outcomes)),
+    "appended": lambda outcomes: put(Outcomes.append, outcomes),
+    "inserted": lambda outcomes: put(lambda others, pair: others.insert(0, pair), outcomes),
+    "in a slice": lambda outcomes: put(
+        lambda others, pair: others.__setitem__(slice(0), [pair]), outcomes
+    ),
+    "extended": lambda outcomes: put(lambda others, pair: others.extend([pair]), outcomes),
+}
+
+
+def put(how: Callable[[Outcomes, Any], object], outcomes: Outcomes) -> Outcomes:
+    others = Outcomes()
+    for pair in outcomes:
+        how(others, pair)
+    return others
+
+
+@pytest.mark.parametrize("way", TO_OTHERS)
+def test_what_was_raised_is_known_wherever_its_pair_goes(way: str) -> None:
+    signal = Signal()
+    signal.connect(fails)
+    signal.connect(gives_an_error)
+    others = TO_OTHERS[way](signal.send_robust(None))
+    assert len(others) == 2
+    [(receiver, error)] = others.errors
+    assert receiver is fails
+    assert str(error) == "function"
+    with pytest.raises(ExceptionGroup):
+        others.raise_errors()
 
 
 @pytest.mark.parametrize("change", [copy.copy, lambda outcomes: outcomes[:], list])

@@ -48,6 +48,7 @@ numbers.Complex.register(Imaginary)
 WRONG: dict[str, tuple[Any, type[Exception]]] = {
     "nan": (math.nan, ValueError),
     "a decimal nan": (Decimal("nan"), ValueError),
+    "a signaling nan": (Decimal("snan"), ValueError),
     "what is a float nan": (Floating(math.nan), ValueError),
     "a str": ("1", TypeError),
     "bytes": (b"1", TypeError),

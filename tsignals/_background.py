@@ -111,14 +111,14 @@ class BackgroundReceiver(SameWhenCopied, Background):
         ordered: Ordered = False,
         retry: Retry | None = None,
     ) -> None:
-        is_static = isinstance(function, staticmethod)
+        is_static = issubclass(type(function), staticmethod)  # not what only says so: a proxy
         if is_static:
             function = cast("staticmethod[..., object]", function).__func__
         if not callable(function):
-            raise TypeError(
-                f"{self.made_by} needs a callable, not {type(function).__name__!r}"
-                + ("; a pool is given as executor=" if isinstance(function, Executor) else "")
-            )
+            kind = type(function)
+            hint = "; a pool is given as executor=" if issubclass(kind, Executor) else ""
+            hint = "; put @classmethod above it" if issubclass(kind, classmethod) else hint
+            raise TypeError(f"{self.made_by} needs a callable, not {kind.__name__!r}{hint}")
         if (inner := wrapper_of(function)) is not None:
             raise TypeError(
                 f"{name_of(function)} runs in the background as it is, by {inner.made_by}; pass "

@@ -213,10 +213,11 @@ class Signal(SameWhenCopied):
         return _load, self._address.to_pickle(self)
 
 
-connecting.sends.update(
-    (Signal.send, Signal.send_robust, Signal.send_async, Signal.asend, Signal.asend_robust)
-    + (Signal.prepare, View.send_async, View.prepare, View.asend, View.asend_robust)
-)
+for _send in (
+    *(Signal.send, Signal.send_robust, Signal.send_async, Signal.asend, Signal.asend_robust),
+    *(Signal.prepare, View.send_async, View.prepare, View.asend, View.asend_robust),
+):
+    connecting.sends.setdefault(_send.__name__, []).append(_send)
 
 
 def _load(module: str, path: str) -> Signal:

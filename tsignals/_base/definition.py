@@ -8,7 +8,7 @@ or have effects. What cannot be read so is taken to be right.
 import functools
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from inspect import CO_COROUTINE, CO_VARKEYWORDS
 from types import (
     BuiltinFunctionType,
@@ -224,6 +224,12 @@ def in_class(owner: object, name: str) -> Any:
     return MISSING
 
 
+def in_bases(owner: object, name: str, some: Collection[object]) -> bool:
+    """Whether any of the classes from which ``owner`` comes has one of ``some`` under ``name``."""
+    found = (namespace_of(base).get(name) for base in bases_of(owner))
+    return any(each is one for each in found for one in some)
+
+
 def behind_partials(thing: object) -> Any:
     """What ``thing`` calls in the end, if it is a partial of partials."""
     for _ in range(DEEPEST):
@@ -249,16 +255,22 @@ def is_async(thing: object) -> bool:
             thing = thing.__func__  # type: ignore[attr-defined]
         elif issubclass(kind, functools.partial):
             thing = behind_partials(thing)
-        elif id(type(in_class(kind, "__wrapped__"))) in IN_C and kind is not staticmethod:
+        elif id(kind) in BIND_IN_CLASS:
+            thing = thing.__func__  # type: ignore[attr-defined]
+        elif issubclass(kind, functools.partialmethod):
+            thing = stored(thing, "func")
+        elif id(type(in_class(kind, "__wrapped__"))) in IN_C:
             thing = stored(thing, "__wrapped__")  # a proxy: it is what it stands for
-        else:
-            break
-    return _gives_coroutine(thing) or _gives_coroutine(in_class(type(thing), "__call__"))
+        elif _gives_coroutine(thing):
+            return True
+        else:  # a call of it calls what its class has for that
+            thing = in_class(kind, "__call__")
+            if thing is MISSING or id(type(thing)) in BUILTIN:
+                return False
+    return False
 
 
 def _gives_coroutine(function: object) -> bool:
-    if id(type(function)) in BIND_IN_CLASS:
-        function = function.__func__  # type: ignore[attr-defined]
     if type(function) is FunctionType and function.__code__.co_flags & CO_COROUTINE:
         return True
     return any(

@@ -76,9 +76,9 @@ def is_interrupt(error: BaseException) -> bool:
     return issubclass(type(error), KeyboardInterrupt) or came_by_signal(error)
 
 
-def log_untold(error: BaseException) -> None:
-    """Say what has kept a failure from being told."""
-    log_safely(logging.ERROR, "tsignals could not tell of a failure", exc_info=error)
+def log_untold(error: BaseException, catch: type[BaseException] = Exception) -> None:
+    """Say what has kept a failure from being told; ``catch`` as in ``log_safely``."""
+    log_safely(logging.ERROR, "tsignals could not tell of a failure", exc_info=error, catch=catch)
 
 
 def came_by_signal(error: BaseException) -> bool:

@@ -109,10 +109,18 @@ class Pause:
     due: float  # when the next one is to start
 
 
+def checked_pause(pause: object) -> float:
+    """What a subclass's ``pause_after`` gives, in seconds; raises for what is no pause."""
+    seconds = _seconds("what pause_after returns", pause)
+    if seconds == float("inf"):
+        raise ValueError("what pause_after returns must be finite, or None: the last attempt")
+    return seconds
+
+
 def check_retry(retry: object) -> Retry | None:
     """``retry`` as ``connect`` takes it; raises ``TypeError`` for anything but a ``Retry``."""
-    if retry is None or isinstance(retry, Retry):
-        return retry
+    if retry is None or issubclass(type(retry), Retry):  # not what only says so: a mock
+        return cast("Retry | None", retry)
     raise TypeError(
         f"retry must be a tsignals.Retry or None, not {retry!r}; "
         "say which failures to try again, as in retry=Retry(ConnectionError)"

@@ -33,6 +33,8 @@ def as_float(number: float) -> float:
         return float(number)
     except OverflowError:  # an int, or a fraction
         return float("inf") if number > 0 else float("-inf")
+    except ValueError:  # a decimal's signaling NaN
+        return float("nan")
 
 
 def is_real(number: object) -> TypeGuard[float]:

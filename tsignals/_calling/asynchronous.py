@@ -85,12 +85,13 @@ def run(function: Callable[[], Coroutine[object, object, R]]) -> R:
     Variables that it sets are set here; the thread's current event loop stays.
     """
 
-    async def settled() -> tuple[list[R], list[Exception]]:
+    async def settled() -> tuple[list[R], list[BaseException]]:
         # What it raises is returned: the runner asks its task for a ``repr``, which asks an
         # exception. That may have none, and the runner would leave its handler of SIGINT behind.
+        # Of what ends the loop, its task would say that nobody has retrieved it.
         try:
             return [await function()], []
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             return [], [error]
 
     if (own := async_runner()) is not None:
@@ -106,7 +107,7 @@ def run(function: Callable[[], Coroutine[object, object, R]]) -> R:
     return _result(*results)
 
 
-def _result(results: list[R], errors: list[Exception]) -> R:
+def _result(results: list[R], errors: list[BaseException]) -> R:
     if errors:
         # Taken out: the runner's frame keeps the task with this result, and the error that frame.
         raise errors.pop()

@@ -1,9 +1,8 @@
 """What became of receivers that may fail: the pairs, the errors among them, and the report."""
 
 import pickle
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any
 
 from tsignals._base.identity import SameWhenCopied
 from tsignals._base.log import show
@@ -62,42 +61,30 @@ def _portable(value: object) -> object:
 Pair = tuple[Receiver, Any]
 
 
+class RaisedPair(tuple[Receiver, BaseException]):
+    """That of a receiver that has raised: it is told apart wherever it goes."""
+
+    __slots__ = ()
+
+
 class Outcomes(list[Pair]):
     """A list of ``(receiver, response or exception)`` that knows which exceptions were raised.
 
-    Also of those that ``extend`` and ``+=`` add from others of its kind. A copy as a plain list
-    does not know.
+    The pairs themselves know it: also in another list of this kind, and in copies.
 
     Thread safety: as of any list. It belongs to who has sent: nobody else changes it.
     """
 
-    __slots__ = ("_raised",)
-    _raised: list[tuple[Receiver, BaseException]]
+    __slots__ = ()
 
     def _add_error(self, receiver: Receiver, error: BaseException) -> None:
         """Append the pair of a receiver that raised ``error``."""
-        pair = (receiver, error)
-        self.append(pair)
-        try:
-            self._raised.append(pair)
-        except AttributeError:
-            self._raised = [pair]
+        self.append(RaisedPair((receiver, error)))
 
     @property
     def errors(self) -> list[tuple[Receiver, BaseException]]:
         """The pairs whose exception was raised, not returned, and that are in it; a new list."""
-        raised = set(map(id, getattr(self, "_raised", ())))
-        return [pair for pair in self if id(pair) in raised] if raised else []
-
-    def extend(self, pairs: Iterable[Pair], /) -> None:
-        """Add ``pairs``; those of other ``Outcomes`` that were raised stay so."""
-        if raised := getattr(pairs, "_raised", None):
-            self._raised = [*getattr(self, "_raised", ()), *raised]
-        super().extend(pairs)
-
-    def __iadd__(self, pairs: Iterable[Pair], /) -> Self:  # type: ignore[override, misc]
-        self.extend(pairs)
-        return self
+        return [pair for pair in self if type(pair) is RaisedPair]
 
     def raise_errors(self) -> None:
         """Raise what was raised as one group; return ``None`` when nothing was.

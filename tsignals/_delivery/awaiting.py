@@ -61,7 +61,7 @@ class Completed:
         loop = asyncio.get_running_loop()
         self._left = dict(enumerate(deliveries))
         self._tasks = {future: None for _, future in deliveries if isinstance(future, Task)}
-        self._done: asyncio.Queue[int] = asyncio.Queue()
+        self._done: asyncio.Queue[int | None] = asyncio.Queue()  # None: there is no more
         cycles.awaited_on_behalf(self._tasks)
         # Weakly, or the futures would keep this, and nothing would be taken back.
         me: weakref.ref[Completed] = weakref.ref(self)
@@ -86,7 +86,13 @@ class Completed:
         if not self._left:
             raise StopAsyncIteration
         with self._waiting_for_any():
-            receiver, future = self._left.pop(await self._done.get())
+            number = await self._done.get()
+        if number is None:  # another has got the last
+            self._done.put_nowait(None)
+            raise StopAsyncIteration
+        receiver, future = self._left.pop(number)
+        if not self._left:
+            self._done.put_nowait(None)  # for others who wait
         self._tasks.pop(future, None)  # type: ignore[call-overload]
         try:
             return receiver, future.result(0)

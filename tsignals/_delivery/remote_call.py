@@ -17,7 +17,7 @@ from typing import cast
 from tsignals._base.around import Around, surrounded
 from tsignals._base.definition import name_of
 from tsignals._base.interrupts import outcome_of, raised_by
-from tsignals._base.log import is_interrupt, log_unless_interrupt, log_untold, show
+from tsignals._base.log import is_interrupt, log_untold, show
 from tsignals._calling.general import ignore, target_for
 from tsignals._calling.tracked_call import Call, enclosing
 from tsignals._calling.tracking import Gate
@@ -87,7 +87,7 @@ class RemoteCall:
             try:
                 if is_interrupt(error):
                     raise error
-                log_untold(error)
+                log_untold(error, BaseException)
             finally:
                 del error  # as above
 
@@ -187,8 +187,10 @@ class FailureReport:
         about = context.copy(), self.receiver, error, ran
         raised = raised_by(send.report_in, *about)
         try:
-            if raised is not None and log_unless_interrupt(raised) is not None:
-                raise raised
+            if raised is not None:
+                if is_interrupt(raised):
+                    raise raised
+                log_untold(raised, BaseException)  # the future holds the receiver's own
         finally:
             del raised, about, error  # or the traceback, this frame and the error form a cycle
 

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from tsignals._base.interrupts import foreign, raised_by
 from tsignals._base.log import comes_from_outside, log_safely
-from tsignals._base.retry import Pause, Retry
+from tsignals._base.retry import Pause, Retry, checked_pause
 from tsignals._calling.tracking import Gate
 from tsignals._pool.core import Core
 from tsignals._pool.future import PENDING
@@ -112,7 +112,8 @@ def _ask(
     answer: list[float | None], policy: Retry, attempts: int, ran: float, error: BaseException
 ) -> None:
     try:
-        answer.append(policy.pause_after(attempts, ran, error))
+        pause = policy.pause_after(attempts, ran, error)
+        answer.append(None if pause is None else checked_pause(pause))
     finally:
         del error
 

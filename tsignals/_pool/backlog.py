@@ -45,7 +45,7 @@ import queue
 import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 from tsignals._pool.lane_ids import LaneIds
@@ -63,6 +63,9 @@ class Loop(Protocol):
 
     def take(self, entries: Sequence[Entry]) -> None: ...
     def runs_here(self) -> bool: ...
+    def call(self, function: Callable[[], object]) -> None:
+        """Have ``function`` called on its thread, unless it has ended."""
+
     def stop(self) -> None:
         """End; twice does no harm."""
 

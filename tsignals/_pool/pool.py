@@ -31,6 +31,11 @@ def check_executor(executor: object, what: str = "executor") -> None:
         raise TypeError(
             f"{what} must be a concurrent.futures.Executor or None, not {type(executor).__name__!r}"
         )
+    if isinstance(executor, WorkerPool) and not hasattr(executor, "_core"):
+        raise TypeError(
+            f"{what} must be a WorkerPool that was made as one, not {type(executor).__name__!r}: a "
+            "mock, or a subclass whose __init__ does not call that of WorkerPool"
+        )
 
 
 def _results(
@@ -166,7 +171,8 @@ class WorkerPool(SameWhenCopied, Executor):
         futures: deque[Future[T]] = deque()
         with contextlib.ExitStack() as undo:
             undo.callback(_cancel_all, futures)  # if one fails, nobody can ask for their results
-            for arguments in itertools.islice(calls, buffersize):
+            most = None if buffersize is None else min(buffersize, sys.maxsize)
+            for arguments in itertools.islice(calls, most):
                 futures.append(self.submit(fn, *arguments))
             undo.pop_all()
         # The results keep the pool only where they have more for it to do: a pool nobody else
@@ -252,12 +258,13 @@ class WorkerPool(SameWhenCopied, Executor):
     def __reduce__(self) -> str:
         raise TypeError("cannot pickle a WorkerPool: its threads belong to this process")
 
-    # Where there are workers, these see to it; an event loop's thread does not look.
+    # Where there are workers, these see to it; an event loop's thread does not look. It closes the
+    # pool: here the stack may be at its end.
     # Bound now: while the interpreter ends, module globals go before the last pools do.
     def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
         core = getattr(self, "_core", None)
         if core is not None and core.backlog.loops and not _ending():
-            core.close()
+            core.backlog.loops[0].call(core.close)
 
     def __repr__(self) -> str:
         core = self._core

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from types import FunctionType
 from typing import Protocol
 
-from tsignals._base.definition import as_method, behind_partials, name_of
+from tsignals._base.definition import as_method, behind_partials, in_bases, name_of
 from tsignals._base.identity import IdentityKey
 from tsignals._base.retry import Retry, check_retry
 from tsignals._calling.tracking import Gate
@@ -27,8 +27,8 @@ class HasRegistry(Protocol):
     _registry: Registry
 
 
-sends: set[object] = set()
-"""Methods that are no receivers: the sends of signals and of their views, which enter them."""
+sends: dict[str, list[object]] = {}
+"""Methods that are no receivers, by name: those that send, of signals and of their views."""
 
 
 before_async: list[Callable[[], object]] = []
@@ -232,8 +232,12 @@ def _the_same(receiver: Receiver, options: Options, standing: Connection) -> Con
 
 
 def _is_send(receiver: Receiver) -> bool:
-    method = as_method(receiver)
-    if method is not None and type(method.__func__) is FunctionType:
-        return method.__func__ in sends
-    method = as_method(behind_partials(unwrap(receiver)))
-    return method is not None and any(method.__func__ is send for send in sends)
+    method = as_method(receiver) or as_method(behind_partials(unwrap(receiver)))
+    if method is None:
+        return False
+    function = method.__func__
+    if type(function) is not FunctionType:
+        return any(function is send for some in sends.values() for send in some)
+    name = function.__name__
+    # One of a subclass's own stands for that which it overrides.
+    return name in sends and in_bases(type(method.__self__), name, sends[name])

@@ -42,8 +42,8 @@ def connection_key(receiver: object, sender: object, dispatch_uid: Hashable) -> 
             hash(dispatch_uid)
         except TypeError as error:
             raise TypeError(
-                f"dispatch_uid must be hashable, and {type(dispatch_uid).__name__!r} is not; "
-                "pass a str or a tuple"
+                f"dispatch_uid must be hashable, and this {type(dispatch_uid).__name__!r} is not "
+                f"({error}); pass a str, or a tuple of what is hashable"
             ) from error
         who = (dispatch_uid,)
     else:
