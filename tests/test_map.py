@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -322,6 +323,40 @@ def test_line_is_said_wherever_the_program_lies(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "cannot import broken: ValueError: bad (broken.py:1)" in done.stderr
+
+
+@pytest.mark.once
+def test_map_ends_though_a_module_has_started_a_thread_that_does_not(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(
+        "import threading, time, tsignals\n"
+        "paid = tsignals.Signal()\n"
+        f"threading.Thread(target=time.sleep, args=({10 * TIMEOUT},)).start()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "tsignals", "map", "busy"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("busy.paid  busy.py:2")
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
+def test_map_that_cannot_be_written_says_so_in_one_line(program: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tsignals", "map", "mapped"],
+            cwd=program,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "python -m tsignals: cannot write: No space left on device\n"
 
 
 def test_file_is_named_as_a_module() -> None:

@@ -1501,6 +1501,14 @@ def test_async_receiver_with_variables_of_its_own_is_cancelled_and_fails_as_othe
 
 
 @pytest.mark.parametrize("method", ["sent", "started", "ended", "dropped", "refused", "retried"])
+def test_what_is_no_method_is_refused(method: str) -> None:
+    """It was accepted, and each send logged that it cannot be called."""
+    with pytest.raises(TypeError, match=f"{method} of observer .* must be a method, not 'int'"):
+        observe(type("Hears", (Observer,), {method: 3})())
+    assert not observers_now()
+
+
+@pytest.mark.parametrize("method", ["sent", "started", "ended", "dropped", "refused", "retried"])
 def test_method_that_nobody_would_await_is_refused(method: str) -> None:
     async def hears(self: object, event: Event) -> None: ...
 

@@ -564,6 +564,16 @@ def test_what_runs_at_the_close_ends_its_span_where_that_is_current(collected: C
         pass
 
 
+@pytest.mark.parametrize("wrong", [{"tracer_provider": 3}, {"meter_provider": 3}, {"links": "no"}])
+def test_what_is_no_provider_is_refused_by_its_name(
+    wrong: dict[str, Any], collected: Collected
+) -> None:
+    with pytest.raises(TypeError, match=f"^{next(iter(wrong))} must be"):
+        instrument(**wrong)
+    with instrument(collected.tracers, collected.meters):
+        pass  # nothing was changed
+
+
 def test_providers_are_instrumented_once(collected: Collected) -> None:
     other = Collected()
     signal = signal_with(ignore)
@@ -623,9 +633,13 @@ def test_providers_that_are_set_later_are_those_of_the_program() -> None:
 
 
 def test_instrument_that_fails_may_be_called_again() -> None:
+    class Fails(MeterProvider):
+        def get_meter(self, *arguments: Any, **named: Any) -> Any:
+            raise Boom
+
     tracers, meters = TracerProvider(), MeterProvider()
-    with pytest.raises(AttributeError):
-        instrument(tracers, "no provider")  # type: ignore[arg-type]
+    with pytest.raises(Boom):
+        instrument(tracers, Fails())
     with instrument(tracers, meters):
         pass
 

@@ -375,6 +375,11 @@ def signal_to_ignore() -> Signal:
     return signal
 
 
+def test_what_is_no_registry_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"must be a CollectorRegistry .*, not 'str'"):
+        instrument("metrics")  # type: ignore[arg-type]
+
+
 def test_default_is_the_clients_own_registry() -> None:
     with instrument():
         assert "tsignals_deliveries" in prometheus_client.generate_latest().decode()

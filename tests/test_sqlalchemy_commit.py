@@ -893,6 +893,27 @@ def test_on_commit_lets_no_session_nor_instance_leave_by_what_waits_for_no_commi
     assert ear == []
 
 
+def test_after_commit_takes_its_arguments_by_name_as_well(session: Session) -> None:
+    signal = Signal()
+    signal.connect(lambda **named: named, weak=False)
+    for deliveries in (
+        after_commit(session=session, signal=signal, sender="shop", order=1),
+        after_commit(session, signal=signal, sender="shop", order=1),
+        after_commit(session, signal, "shop", order=1),
+    ):
+        [(_, named)] = deliveries.results(TIMEOUT)
+        assert named == {"signal": signal, "sender": "shop", "order": 1}
+    with pytest.raises(TypeError, match="identity="):
+        after_commit(session, signal, "shop", session=session)
+    for given, missing in (
+        ({}, "session and signal and sender"),
+        ({"signal": signal, "sender": None}, "session"),
+        ({"session": session, "signal": signal}, "sender"),
+    ):
+        with pytest.raises(TypeError, match=f"called without {missing}$"):
+            after_commit(**given)  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("what", [3, post_save.send])
 def test_after_commit_of_what_is_no_signal_says_what_it_needs(session: Session, what: Any) -> None:
     with pytest.raises(TypeError, match="after_commit needs a signal of tsignals"):

@@ -215,6 +215,29 @@ def test_receiver_that_always_makes_something_new_is_named_in_an_error(session: 
     session.rollback()
 
 
+@pytest.mark.parametrize(("count", "fits"), [(99, True), (100, True), (101, False)])
+def test_receivers_may_make_something_new_in_a_hundred_rounds(
+    count: int, fits: bool, session: Session
+) -> None:
+    """The hundredth round may be the last: there is an error once a further one would be needed."""
+    made = [1]
+
+    def breed(session: Session, **named: Any) -> None:
+        if made[0] < count:
+            made[0] += 1
+            session.add(Node(name=f"{made[0]}"))
+
+    with connected(pre_save, breed):
+        session.add(Node(name="1"))
+        if fits:
+            session.flush()
+            assert made == [count]
+        else:
+            with pytest.raises(FlushError, match=r"100 rounds.*breed"):
+                session.flush()
+    session.rollback()
+
+
 def test_receivers_are_not_compared(session: Session) -> None:
     called = list[str]()
 

@@ -594,6 +594,17 @@ def test_the_last_of_several_blocks_disconnects() -> None:
     assert not signal.has_listeners()
 
 
+def test_what_is_no_signal_receiver_or_number_is_refused_by_its_name() -> None:
+    with pytest.raises(TypeError, match="connected needs a signal, not 'int'"), connected(3, plain):  # type: ignore[arg-type]
+        pass
+    with pytest.raises(TypeError, match="muted needs receivers, not 'int'"):
+        muted(Signal(), receivers=3)  # type: ignore[arg-type]
+    with capture() as sent:
+        for count in ("1", None, 1.5):
+            with pytest.raises(TypeError, match="count must be an int, not"):
+                sent.wait(count)  # type: ignore[arg-type]
+
+
 def test_end_of_a_block_whose_callbacks_wait_for_another_block() -> None:
     """What it disconnects may be tracked: that cancels what is queued, and calls its callbacks."""
     signal, other, entered = Signal(), Signal(), list[object]()

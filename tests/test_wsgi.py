@@ -248,7 +248,16 @@ def sized(status: str = OK, **headers: str) -> App:
     return answering(lambda: Body(b"ab", b"cd"), status, **headers)
 
 
+class Chunk(bytes):
+    """Of a subclass, as some libraries have one."""
+
+
 ENDS = {
+    "all of Content-Length, of another kind of bytes": (
+        answering(lambda: Body(Chunk(b"ab"), Chunk(b"cd")), Content_Length="4"),
+        2,
+        "finished",
+    ),
     "exhausted": (streaming, None, "finished"),
     "empty list": (answering([]), None, "finished"),
     "empty, never asked, but with a length": (answering([]), 0, "finished"),

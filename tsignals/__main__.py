@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import threading
 from collections.abc import Sequence
 
 from tsignals._demo import orders, threaded
@@ -53,13 +54,21 @@ def program() -> int:
         sys.stdout = open(os.devnull, "w")
     try:
         try:
-            return main()
+            status = main()
         finally:
             sys.stdout.flush()
+        threads = threading.enumerate()
+        if any(not each.daemon and each is not threading.main_thread() for each in threads):
+            os._exit(status)  # a module has started them as it was imported, and they may never end
+        return status
     except BrokenPipeError:
         # Python flushes once more at its end, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13  # what shells make of SIGPIPE
+    except OSError as error:
+        print(f"python -m tsignals: cannot write: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as above
+        return 2
 
 
 if __name__ == "__main__":

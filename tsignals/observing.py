@@ -85,7 +85,8 @@ def observe(observer: Observer) -> Observation:
     twice. Its methods are those that it has now. Sends that have started before are not told of. In
     a forked child it goes on.
 
-    Raises ``TypeError`` for what is no ``Observer``, and for one with ``async def`` methods.
+    Raises ``TypeError`` for what is no ``Observer``, and for one whose methods are ``async def``,
+    or no methods.
 
     Thread safety: from any thread.
     """

@@ -247,12 +247,15 @@ def instrument(registry: CollectorRegistry | None = None) -> Instrumentation:
     program has signals with receivers. Every way to send counts; a ``background`` receiver counts
     where it runs.
 
-    Raises ``ValueError`` where the registry is instrumented, or in multiprocess mode anything is,
-    and then changes nothing.
+    Raises ``TypeError`` for what is no registry; ``ValueError`` where it is instrumented, or in
+    multiprocess mode anything is. Nothing changes then.
 
     Thread safety: from any thread.
     """
     registry = REGISTRY if registry is None else registry
+    if not callable(getattr(registry, "register", None)):
+        kind = type(registry).__name__
+        raise TypeError(f"registry must be a CollectorRegistry of prometheus_client, not {kind!r}")
     in_files = values.ValueClass is not values.MutexValue
     made = object.__new__(Instrumentation)
     done = False

@@ -122,7 +122,7 @@ class _Response:
             self._request.failed(error)
             raise
         self._chunks += 1
-        if type(chunk) is bytes:
+        if issubclass(type(chunk), bytes):
             self._bytes += len(chunk)
         return chunk
 

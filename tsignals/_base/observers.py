@@ -52,6 +52,11 @@ class Subscription:
                             f"{name} of observer {show(observer)} is async, and nobody would "
                             "await it; make it a plain method"
                         )
+                    if not callable(method):
+                        raise TypeError(
+                            f"{name} of observer {show(observer)} must be a method, not "
+                            f"{type(method).__name__!r}"
+                        )
                     self.methods[name] = method
         # Whether it hears what becomes of receivers, and not only that there is a send.
         self.follows = bool(self.methods.keys() - {"sent"})

@@ -41,6 +41,8 @@ class Chosen:
 
     def add(self, text: str) -> None:
         module, colon, path = text.partition(":")
+        if not module:
+            raise ValueError(f"{text!r} names no module; write 'module', or 'module:name'")
         loaded = importlib.import_module(module)
         if not colon:
             self.modules.append(module)

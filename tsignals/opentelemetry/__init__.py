@@ -123,11 +123,20 @@ def instrument(
     dropped, refused or cancelled has a span, too, which begins and ends when that happens. What
     runs in another process is counted, and has no span.
 
-    Raises ``ValueError`` where one of the providers has deliveries already, and then changes
-    nothing.
+    Raises ``TypeError`` for what is no provider, or a ``links`` that is no bool, and ``ValueError``
+    where one of the providers has deliveries already. Nothing changes then.
 
     Thread safety: from any thread.
     """
+    for name, given, method in (
+        ("tracer_provider", tracer_provider, "get_tracer"),
+        ("meter_provider", meter_provider, "get_meter"),
+    ):
+        if given is not None and not callable(getattr(given, method, None)):
+            kind = type(given).__name__
+            raise TypeError(f"{name} must be one of OpenTelemetry's or None, not {kind!r}")
+    if not isinstance(links, int):
+        raise TypeError(f"links must be True or False, not {type(links).__name__!r}")
     made = object.__new__(Instrumentation)
     made._given = tracer_provider, meter_provider
     done = False

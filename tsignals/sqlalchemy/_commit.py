@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, cast, overload
 
 from sqlalchemy.orm import InstanceState, Session, scoped_session
 
@@ -18,8 +18,23 @@ class Prepares(Protocol):
     def prepare(self) -> Callable[..., Prepared]: ...
 
 
+_MISSING = cast(Prepares, object())
+
+
+@overload
 def after_commit(
     session: object, /, signal: Prepares, sender: object, **named: object
+) -> Deliveries: ...
+@overload
+def after_commit(
+    *, session: object, signal: Prepares, sender: object, **named: object
+) -> Deliveries: ...
+def after_commit(
+    session: object = _MISSING,
+    /,
+    signal: Prepares = _MISSING,
+    sender: object = _MISSING,
+    **named: object,
 ) -> Deliveries:
     """Send in the background, once ``session`` has committed.
 
@@ -31,7 +46,7 @@ def after_commit(
 
     signal: one of tsignals, or a view of one (``signal.via(pool)``).
     session: a ``Session``, a ``scoped_session``, or what is like these in asyncio. Need not be
-        installed. By position only: a value named ``session`` is refused as any other session is.
+        installed. Given by position, a value named ``session`` is refused as any other session is.
 
     What admission raises (``QueueFull``, ``PoolClosed``) is a failure of the deliveries, told as
     such, never of the commit. Raises ``TypeError`` if a value is a session or an instance of one:
@@ -41,6 +56,11 @@ def after_commit(
 
     Thread safety: as the session itself, on its thread only.
     """
+    if session is _MISSING:  # it is given by name, as a value of that name would be
+        session = named.pop("session", _MISSING)
+    given = {"session": session, "signal": signal, "sender": sender}
+    if missing := [name for name, value in given.items() if value is _MISSING]:
+        raise TypeError(f"after_commit() is called without {' and '.join(missing)}")
     if not callable(getattr(signal, "prepare", None)):
         raise TypeError(
             f"after_commit needs a signal of tsignals, not {type(signal).__name__!r}; connect an "

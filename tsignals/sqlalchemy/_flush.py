@@ -18,6 +18,7 @@ Why not ``after_flush``: SQLAlchemy discards what receivers change there. Why th
 session only knows what it was told to delete, not what a cascade deletes within the flush.
 """
 
+import itertools
 import weakref
 from collections.abc import Callable, Iterable
 
@@ -96,6 +97,15 @@ def _forget(reference: "weakref.ref[Flush]") -> None:
             _records.setdefault(key, gone)  # the session flushes again, just now
 
 
+def _without_end(called: list[object]) -> FlushError:
+    last = ", ".join(dict.fromkeys(map(receiver_name, called)))
+    return FlushError(
+        f"cannot flush: after {LIMIT} rounds of pre_save and pre_delete their receivers still make "
+        f"new changes; the last to run: {last}. A receiver that adds an instance must not do so "
+        "for the instances that it adds"
+    )
+
+
 class Flush:
     """The record of one flush."""
 
@@ -123,8 +133,8 @@ class Flush:
         """Send ``pre_*`` for every change, and for those that receivers make."""
         announced: dict[tuple[Signal, State], object] = {}  # what is gone would be loaded anew
         called: list[object] = []
-        for _ in range(LIMIT):
-            called = []
+        for rounds in itertools.count():
+            before, called = called, []
             again = False
             for signal, changes in ((pre_save, self.saves), (pre_delete, self.deletes)):
                 send = sends(signal)
@@ -133,18 +143,14 @@ class Flush:
                         continue
                     if called and not self._is_left(signal, state, instance):
                         continue
+                    if rounds == LIMIT:
+                        raise _without_end(before)
                     announced[signal, state] = instance
                     again = True
                     pairs = send(type(instance), instance=instance, session=self.session, **named)
                     called += [receiver for receiver, _ in pairs]
             if not again:
                 return
-        last = ", ".join(dict.fromkeys(map(receiver_name, called)))
-        raise FlushError(
-            f"cannot flush: after {LIMIT} rounds of pre_save and pre_delete their receivers still "
-            f"make new changes; the last to run: {last}. A receiver that adds an instance must not "
-            "do so for the instances that it adds"
-        )
 
     def _is_left(self, signal: Signal, state: State, instance: object) -> bool:
         """Whether a receiver of this round has not taken it out, or taken its change back."""

@@ -79,10 +79,13 @@ class Captured(Block, list[Sent]):
         """Wait until ``count`` sends were captured, by other threads; return this list.
 
         ``timeout``: seconds; ``None`` waits for ever. Raises ``AssertionError`` when the time is
-        up, which says what was sent. On a thread that runs an event loop, wait in another
-        (``await asyncio.to_thread(sent.wait, 1, 10)``): this one would stop all its tasks.
+        up, which says what was sent, and ``TypeError`` for what is no number. On a thread that runs
+        an event loop, wait in another (``await asyncio.to_thread(sent.wait, 1, 10)``): this one
+        would stop all its tasks.
         """
         self._refuse_if_unused()
+        if not isinstance(count, int):
+            raise TypeError(f"count must be an int, not {type(count).__name__!r}")
         deadline = deadline_in(seconds(timeout))
         woken: Inbox[None] = Inbox()
         self._waiting.append(woken)  # before the look: one sees the other

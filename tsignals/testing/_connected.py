@@ -40,11 +40,13 @@ def connected(
     Django and blinker can be connected, too, and give what their ``connect`` returns; these do not
     say what was connected before, so the block disconnects that, too.
 
-    Raises what ``connect`` raises.
+    Raises what ``connect`` raises, and ``TypeError`` for what has none.
 
     Thread safety: from any thread.
     """
     arguments.setdefault("weak", False)
+    if not callable(getattr(signal, "connect", None)):
+        raise TypeError(f"connected needs a signal, not {type(signal).__name__!r}")
     signal = getattr(signal.connect, "__self__", signal)  # of a view: that of its signal
     if not isinstance(signal, Signal):
         with _connected_to_other(signal, receiver, arguments) as given:

@@ -54,7 +54,8 @@ def muted(
     of = OfSignals("muted", signals, only_ours=True)
     some: list[object] | None = None
     if receivers is not None:
-        some = [receivers] if callable(receivers) else list(receivers)
+        some = list(receivers) if isinstance(receivers, Iterable) else [receivers]
+        some = [receivers] if callable(receivers) else some
         for each in some:
             if not callable(each):
                 raise TypeError(f"muted needs receivers, not {type(each).__name__!r}")
