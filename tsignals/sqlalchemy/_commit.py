@@ -3,12 +3,15 @@
 import functools
 import sys
 from collections.abc import Callable, Mapping
-from typing import Protocol, cast, overload
+from typing import Protocol, TypeVar, overload
 
 from sqlalchemy.orm import InstanceState, Session, scoped_session
 
 from tsignals import Deliveries, Prepared
 from tsignals.sqlalchemy._waiting import hold
+
+
+R = TypeVar("R")
 
 
 class Prepares(Protocol):
@@ -18,7 +21,16 @@ class Prepares(Protocol):
     def prepare(self) -> Callable[..., Prepared]: ...
 
 
-_MISSING = cast(Prepares, object())
+def _by_name_as_well(function: Callable[..., R]) -> Callable[..., R]:
+    """Take the session by name, where it is not given by position: then it is a value's name."""
+
+    @functools.wraps(function)
+    def call(*given: object, **named: object) -> R:
+        if not given and "session" in named:
+            given = (named.pop("session"),)
+        return function(*given, **named)
+
+    return call
 
 
 @overload
@@ -29,12 +41,9 @@ def after_commit(
 def after_commit(
     *, session: object, signal: Prepares, sender: object, **named: object
 ) -> Deliveries: ...
+@_by_name_as_well
 def after_commit(
-    session: object = _MISSING,
-    /,
-    signal: Prepares = _MISSING,
-    sender: object = _MISSING,
-    **named: object,
+    session: object, /, signal: Prepares, sender: object, **named: object
 ) -> Deliveries:
     """Send in the background, once ``session`` has committed.
 
@@ -56,11 +65,6 @@ def after_commit(
 
     Thread safety: as the session itself, on its thread only.
     """
-    if session is _MISSING:  # it is given by name, as a value of that name would be
-        session = named.pop("session", _MISSING)
-    given = {"session": session, "signal": signal, "sender": sender}
-    if missing := [name for name, value in given.items() if value is _MISSING]:
-        raise TypeError(f"after_commit() is called without {' and '.join(missing)}")
     if not callable(getattr(signal, "prepare", None)):
         raise TypeError(
             f"after_commit needs a signal of tsignals, not {type(signal).__name__!r}; connect an "
