@@ -5,7 +5,7 @@ for that one: it is set as long as the receiver runs, from one await to the next
 it. All else is shared as if nobody observed.
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import ContextVar, Token, copy_context
 from typing import TypeVar
 
@@ -25,17 +25,16 @@ class OwnVariables:
         self.context = self._before.copy()
         self._values: dict[ContextVar[object], object] = {}
 
-    def note(self) -> bool:
-        """Have those that were set in ``context`` until now; whether there are any."""
+    def around(self, coroutine: Coroutine[object, object, R]) -> Awaitable[R]:
+        """To be awaited in the shared context: ``coroutine``, with these set in its every step.
+
+        It is that itself where none was set until now.
+        """
         before = self._before
         for variable, value in self.context.items():
             if before.get(variable, _NONE) is not value:
                 self._values[variable] = value
-        return bool(self._values)
-
-    def around(self, coroutine: Coroutine[object, object, R]) -> Steps[R]:
-        """To be awaited in the shared context: ``coroutine``, with these set in its every step."""
-        return Steps(self._step, coroutine)
+        return Steps(self._step, coroutine) if self._values else coroutine
 
     def catch_up(self) -> None:
         """Have ``context`` as the shared one is now, but for these."""

@@ -128,22 +128,27 @@ class Watch:
         receiver's alone.
         """
         outcome: Ended | None = None
-        result: R | None = None
         own = OwnVariables() if shares and "started" in self.send.heard else None
         ending = iter(self.send.subscriptions)
         try:
             if own is None:
                 insist(self._start, self.send.subscriptions, queued_at, defer=defer)
             else:
-                what = own.context, self._start, queued_at
-                insist(_run_in, self.send.subscriptions, *what, defer=defer)
-            if own is None or not own.note():
-                result = await function(*arguments)
+                insist(
+                    _run_in,
+                    self.send.subscriptions,
+                    own.context,
+                    self._start,
+                    queued_at,
+                    defer=defer,
+                )
+            if own is None:
+                response = await function(*arguments)
             else:
-                result = await own.around(function(*arguments))
-            outcome = judge(result)
+                response = await own.around(function(*arguments))
+            outcome = judge(response)
             self._end_awaited(own, ending, outcome, defer)
-            return result
+            return response
         except BaseException as error:  # as in ``call``
             if outcome is None:
                 cancelled = type(error) is GeneratorExit or _is_asyncios(error)
@@ -151,13 +156,14 @@ class Watch:
             self._end_awaited(own, ending, outcome, defer)
             raise
         finally:
-            del outcome, result, arguments, function, judge, own
+            response = None  # type: ignore[assignment]
+            del outcome, response, arguments, function, judge, own
 
     def _end_awaited(
         self, own: OwnVariables | None, ending: Left, outcome: Ended, defer: Defer | None
     ) -> None:
+        what = self._started_at, outcome
         try:
-            what = self._started_at, outcome
             if own is None:
                 insist(self._end, ending, *what, defer=defer)
             else:

@@ -118,7 +118,7 @@ class AsyncDelivery(SingleDelivery):
         me = _running()
         mine = asyncio.current_task()
         delivering[mine] = claim[1]  # here, for tasks may start eagerly
-        cycles.running[id(self)] = cycles.AsyncRun(self)
+        cycles.running[id(self)] = cycles.AsyncRun(self._as_task())
         cycles.on_behalf_of.set(id(self))
         gate, around = self._gate, self._core.config.around or contextlib.nullcontext
         target = send._target_for(self.receiver)

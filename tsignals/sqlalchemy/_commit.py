@@ -10,7 +10,6 @@ from sqlalchemy.orm import InstanceState, Session, scoped_session
 from tsignals import Deliveries, Prepared
 from tsignals.sqlalchemy._waiting import hold
 
-
 R = TypeVar("R")
 
 
