@@ -281,12 +281,13 @@ def workers_waiting() -> int:
 
 def awaited_on_behalf(delivery: Any) -> list[Any]:
     """What is known to be awaited on behalf of an async delivery, if that runs."""
-    run = module("_pool.cycles").running.get(id(delivery))
-    return [] if run is None else list(run._awaited)
+    found = module("_pool.cycles").awaited.get(id(delivery))
+    return [] if found is None else list(found._tasks)
 
 
 def async_deliveries_that_run() -> int:
-    return len(module("_pool.cycles").running)
+    cycles = module("_pool.cycles")
+    return len({*cycles.running, *cycles.awaited})
 
 
 # -- A signal, and its connections --

@@ -118,8 +118,7 @@ class AsyncDelivery(SingleDelivery):
         me = _running()
         mine = asyncio.current_task()
         delivering[mine] = claim[1]  # here, for tasks may start eagerly
-        cycles.running[id(self)] = cycles.AsyncRun(self._as_task())
-        cycles.on_behalf_of.set(id(self))
+        cycles.begin(self._as_task())
         gate, around = self._gate, self._core.config.around or contextlib.nullcontext
         target = send._target_for(self.receiver)
         again: list[Pause | None] = []  # what follows a failure
@@ -138,7 +137,7 @@ class AsyncDelivery(SingleDelivery):
             return (again[0] if again else None), error
         finally:
             delivering.pop(mine, None)
-            cycles.running.pop(id(self), None)
+            cycles.end(self._as_task())
             del self, send, call, failed, error, mine  # see drop_frame
 
     def _is_ended_by(self, error: BaseException, task: int) -> bool:

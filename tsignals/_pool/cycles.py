@@ -33,35 +33,31 @@ _CYCLE = (
 )
 
 
-class AsyncRun:
-    """An async delivery that runs, and what is awaited on its behalf: by it, and by its tasks."""
+class Awaited:
+    """What is awaited on behalf of an async delivery that runs: by it, and by tasks of its own."""
 
-    __slots__ = ("_awaited", "_many", "delivery")
+    __slots__ = ("_many", "_tasks")
 
-    def __init__(self, delivery: TaskLike) -> None:
-        self.delivery = delivery
-        self._awaited: dict[TaskLike, None] = {}
+    def __init__(self) -> None:
+        self._tasks: dict[TaskLike, None] = {}
         self._many = 8  # so many are in there before those that have ended are taken out
 
     def add(self, tasks: Collection[TaskLike]) -> None:
-        """Have those who wait for the delivery run ``tasks``, too."""
-        awaited = self._awaited
-        if len(awaited) > self._many:
-            for task in [each for each in list(awaited) if each.done()]:
-                awaited.pop(task, None)
-            self._many = 2 * len(awaited) + 8
-        awaited.update(dict.fromkeys(tasks))
-        _order.extend(())
-        self.delivery._wake_waiters()
+        if len(self._tasks) > self._many:
+            for task in [each for each in list(self._tasks) if each.done()]:
+                self._tasks.pop(task, None)
+            self._many = 2 * len(self._tasks) + 8
+        self._tasks.update(dict.fromkeys(tasks))
 
     def not_ended(self) -> list[TaskLike]:
-        """What has not ended of that; to be asked once one is parked at the delivery."""
-        _order.extend(())
-        return [task for task in list(self._awaited) if not task.done()]
+        return [task for task in list(self._tasks) if not task.done()]
 
 
-running: dict[int, AsyncRun] = {}
+running: dict[int, TaskLike] = {}
 """By the id of each: the async deliveries that run."""
+
+awaited: dict[int, Awaited] = {}
+"""By the same: what is awaited on behalf of those that await anything."""
 
 on_behalf_of: ContextVar[int] = ContextVar("tsignals_on_behalf_of", default=0)
 """In the context of an async delivery, and in copies of that: its id."""
@@ -69,10 +65,36 @@ on_behalf_of: ContextVar[int] = ContextVar("tsignals_on_behalf_of", default=0)
 _order: list[None] = []
 
 
+def begin(delivery: TaskLike) -> None:
+    """An async delivery runs, in this context."""
+    running[id(delivery)] = delivery
+    on_behalf_of.set(id(delivery))
+
+
+def end(delivery: TaskLike) -> None:
+    """It does not run any more."""
+    running.pop(id(delivery), None)
+    if awaited:
+        awaited.pop(id(delivery), None)
+
+
 def awaited_on_behalf(tasks: Collection[TaskLike]) -> None:
-    """Somebody awaits ``tasks``, perhaps on behalf of an async delivery."""
-    if (whose := on_behalf_of.get()) and (run := running.get(whose)) is not None:
-        run.add(tasks)
+    """Somebody awaits ``tasks``, perhaps on behalf of an async delivery: who waits for it helps."""
+    whose = on_behalf_of.get()
+    if not whose or (delivery := running.get(whose)) is None:
+        return
+    (awaited.get(whose) or awaited.setdefault(whose, Awaited())).add(tasks)
+    if whose not in running:  # a thread of its own may come late
+        awaited.pop(whose, None)
+    _order.extend(())
+    delivery._wake_waiters()
+
+
+def awaited_by(delivery: TaskLike) -> list[TaskLike]:
+    """What has not ended of what it awaits; to be asked once one is parked there."""
+    _order.extend(())
+    found = awaited.get(id(delivery))
+    return [] if found is None else found.not_ended()
 
 
 def enter(tasks: Collection[TaskLike], me: int, every: bool) -> Wait | None:
@@ -183,3 +205,4 @@ def forget_all() -> None:
     """In a forked child, where those who waited do not run."""
     waiting.clear()
     running.clear()
+    awaited.clear()

@@ -137,8 +137,7 @@ class Help:
                     continue
                 seen.add(before)
                 self._park_at(before, woken)
-                run = cycles.running.get(id(before))
-                for awaited in () if run is None else run.not_ended():
+                for awaited in cycles.awaited_by(before):
                     left.append(awaited)
                     if not awaited._core.works_here():
                         continue
