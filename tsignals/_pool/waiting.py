@@ -210,7 +210,8 @@ def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
                 if unseen:
                     task = unseen.popleft()
                     if task in left and task._core.works_here():
-                        left[task] = looks.look_at(task, deadline)
+                        left[task] = before = run_up_to(task)  # from here: frames are few
+                        looks.follow(task, before, deadline)
                     continue
                 for core in cores:
                     core.refuse_on_loop()
@@ -242,9 +243,8 @@ class _Looks(Generic[T]):
             self._tellers[at, task] = teller = _Teller(self.told, task)
             at._park(teller)
 
-    def look_at(self, task: T, deadline: float | None) -> TaskLike:
-        """Run ``task`` and what stands before it, as far as can be; what it waits for then."""
-        before = run_up_to(task)
+    def follow(self, task: T, before: TaskLike, deadline: float | None) -> None:
+        """Have ``told`` get ``task``, which waits for ``before``, when there is more to do."""
         if before is not task:
             self.tell_of(task, at=before)
         again = before is not task and is_over_or_due(before)
@@ -253,7 +253,6 @@ class _Looks(Generic[T]):
             again = help.begin(before, _Teller(self.told, task), deadline) or again
         if again:
             self.told.put(task)
-        return before
 
     def end(self) -> None:
         for (at, _), teller in self._tellers.items():
