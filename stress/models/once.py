@@ -149,6 +149,16 @@ def end_without_claim(self: Once) -> bool:
     return True
 
 
+def enter_where_looked(self: Once, claim: OnceClaim) -> bool:
+    """See that nobody has claimed it, and then enter there, wherever others do by now."""
+    claims = self._counting()
+    first = not claims
+    claims.append(claim)
+    if not first:
+        self.clear()
+    return first
+
+
 def pop_unless_claimed(self: registry.Registry, key: Hashable) -> Connection | None:
     """Leave what is claimed to the send that has claimed it."""
     found = self.get(key)
@@ -183,7 +193,12 @@ MODELS = (
         (LOOK, Mutant("disconnect unclaimed", wrong(Once, "end", end_without_claim))),
         ("called", "disconnected"),
     ),
-    Model("once/refused", once_refused, (LOOK,), ("called", "left")),
+    Model(
+        "once/refused",
+        once_refused,
+        (Mutant("look, then enter there", wrong(Once, "enter", enter_where_looked)),),
+        ("called", "left"),
+    ),
     Model(
         "refused once/disconnect",
         refused_disconnect,
