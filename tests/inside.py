@@ -279,15 +279,9 @@ def workers_waiting() -> int:
     return len(module("_pool.cycles").waiting)
 
 
-def awaited_on_behalf(delivery: Any) -> list[Any]:
-    """What is known to be awaited on behalf of an async delivery, if that runs."""
-    found = module("_pool.cycles").awaited.get(id(delivery))
-    return [] if found is None else list(found._tasks)
-
-
-def async_deliveries_that_run() -> int:
-    cycles = module("_pool.cycles")
-    return len({*cycles.running, *cycles.awaited})
+def awaited_by(delivery: Any) -> Any:
+    """What an async delivery awaits."""
+    return module("_pool.cycles").awaited_by(delivery)
 
 
 # -- A signal, and its connections --

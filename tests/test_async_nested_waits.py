@@ -11,7 +11,7 @@ from typing import Any
 import inside
 import pytest
 from helpers import TIMEOUT, Boom, Latch, Running, assert_linear, steps, wait_until
-from pools import held, signal_to
+from pools import signal_to
 
 from tsignals import Deliveries, Retry, Signal, WorkerPool
 
@@ -28,14 +28,6 @@ def pool() -> Iterator[WorkerPool]:
 # -- How a worker waits, and how an async receiver awaits --
 
 
-def in_a_loop_of_its_own(awaits: Awaits) -> Waits:
-    async def limited(signal: Signal) -> None:
-        async with asyncio.timeout(TIMEOUT):
-            await awaits(signal)
-
-    return lambda signal: asyncio.run(limited(signal))
-
-
 async def plainly(signal: Signal) -> object:
     return await signal.send_async(None)
 
@@ -44,25 +36,13 @@ async def one_by_one(signal: Signal) -> object:
     return [pair async for pair in signal.send_async(None)]
 
 
-async def gathered(signal: Signal) -> object:
-    return await asyncio.gather(signal.send_async(None), signal.send_async(None))
-
-
-async def in_a_task_group(signal: Signal) -> object:
-    async with asyncio.TaskGroup() as group:
-        return [group.create_task(plainly(signal)), group.create_task(one_by_one(signal))]
-
-
-async def shielded(signal: Signal) -> object:
-    return await asyncio.shield(asyncio.ensure_future(plainly(signal)))
-
-
 async def within_a_time(signal: Signal) -> object:
-    return await asyncio.wait_for(signal.send_async(None), TIMEOUT)
+    async with asyncio.timeout(TIMEOUT):
+        return await signal.send_async(None)
 
 
-async def in_a_thread(signal: Signal) -> object:
-    return await asyncio.to_thread(lambda: signal.send_async(None).results(TIMEOUT))
+async def in_a_coroutine(signal: Signal) -> object:
+    return [await plainly(signal), await one_by_one(signal)]
 
 
 WAITS: dict[str, Waits] = {
@@ -72,18 +52,12 @@ WAITS: dict[str, Waits] = {
     "as_completed": lambda signal: [
         delivery.result(0) for _, delivery in signal.send_async(None).as_completed(TIMEOUT)
     ],
-    "await": in_a_loop_of_its_own(plainly),
-    "async for": in_a_loop_of_its_own(one_by_one),
-    "gather": in_a_loop_of_its_own(gathered),
 }
 AWAITS: dict[str, Awaits] = {
     "await": plainly,
     "async for": one_by_one,
-    "gather": gathered,
-    "task group": in_a_task_group,
-    "shield": shielded,
-    "wait_for": within_a_time,
-    "to_thread": in_a_thread,
+    "timeout": within_a_time,
+    "coroutine": in_a_coroutine,
 }
 
 
@@ -105,8 +79,8 @@ def test_workers_that_all_wait_for_async_deliveries_run_what_these_await(
         page.connect(lambda **named: WAITS[waits](fetch), weak=False)
         for deliveries in [page.send_async(None) for _ in range(3)]:
             deliveries.results(TIMEOUT)
-        assert len(stored) in (3, 6, 12)
-    assert inside.async_deliveries_that_run() == 0
+        assert len(stored) == (6 if awaits == "coroutine" else 3)
+    assert inside.workers_waiting() == 0
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 20])
@@ -221,7 +195,7 @@ def test_worker_runs_nothing_that_it_does_not_wait_for(pool: WorkerPool) -> None
     def waits(**named: Any) -> None:
         other = fetch.send_async("other")
         mine = fetch.send_async("mine")
-        wait_until(lambda: inside.awaited_on_behalf(other[0][1]))
+        wait_until(lambda: inside.awaited_by(other[0][1]))
         with pytest.raises(TimeoutError):
             mine.results(0.05)
         assert not entered.is_set()
@@ -230,6 +204,70 @@ def test_worker_runs_nothing_that_it_does_not_wait_for(pool: WorkerPool) -> None
 
     signal_to(waits, pool).send_async(None).results(TIMEOUT)
     assert entered.wait(TIMEOUT)
+
+
+@pytest.mark.parametrize("way", ["task", "given up", "sent by another"])
+def test_worker_runs_nothing_that_what_it_waits_for_does_not_await(
+    way: str, pool: WorkerPool
+) -> None:
+    """It would wait for itself: it holds what that takes."""
+    lock, latch, aside = threading.Lock(), Latch(), list[Any]()
+    store, fetch = Signal(executor=pool), Signal(executor=pool)
+    elsewhere = WorkerPool(1)
+
+    def stores(**named: Any) -> None:
+        assert lock.acquire(timeout=TIMEOUT)
+        lock.release()
+
+    def sends(**named: Any) -> None:
+        store.send_async(None).results(TIMEOUT)
+
+    async def fetches(**named: Any) -> None:
+        if way == "task":
+            aside.append(asyncio.ensure_future(plainly(store)))
+        elif way == "given up":
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await store.send_async(None)
+        else:
+            aside.append(signal_to(sends, elsewhere).send_async(None))
+        await asyncio.to_thread(latch)
+
+    store.connect(stores)
+    fetch.connect(fetches)
+
+    def waits(**named: Any) -> None:
+        deliveries = fetch.send_async(None)
+        assert latch.entered.wait(TIMEOUT)
+        with lock:
+            assert not deliveries.wait(0.05)
+            latch.opened.set()
+            deliveries.results(TIMEOUT)
+
+    with elsewhere:
+        signal_to(waits, pool).send_async(None).results(TIMEOUT)
+        assert pool.drain(TIMEOUT)
+
+
+@pytest.mark.parametrize("overflow", ["block", "caller_runs"])
+def test_worker_that_runs_an_async_delivery_for_want_of_room_runs_what_that_awaits(
+    overflow: Any,
+) -> None:
+    with WorkerPool(1, max_pending=1, overflow=overflow) as pool:
+        store, fetch = Signal(executor=pool), Signal(executor=pool)
+        store.connect(lambda **named: "stored", weak=False)
+
+        async def fetches(wanted: Deliveries, **named: Any) -> Any:
+            return await wanted
+
+        fetch.connect(fetches)
+
+        def waits(**named: Any) -> Any:
+            wanted = store.send_async(None)  # there is room for that alone
+            return fetch.send_async(None, wanted=wanted).results(TIMEOUT)
+
+        [(_, [(_, [(_, response)])])] = signal_to(waits, pool).send_async(None).results(TIMEOUT)
+        assert response == "stored"
 
 
 def test_wait_that_may_not_last_runs_nothing(pool: WorkerPool) -> None:
@@ -243,7 +281,7 @@ def test_wait_that_may_not_last_runs_nothing(pool: WorkerPool) -> None:
 
     def waits(**named: Any) -> None:
         deliveries = fetch.send_async(None)
-        wait_until(lambda: inside.awaited_on_behalf(deliveries[0][1]))
+        wait_until(lambda: inside.awaited_by(deliveries[0][1]))
         for _ in range(3):
             assert not deliveries.wait(0)
         assert heard == []
@@ -288,34 +326,63 @@ def test_it_is_told_when_what_it_awaits_fails(awaits: str, pool: WorkerPool) -> 
     waits = lambda **named: fetch.send_async(None).outcomes(TIMEOUT)  # noqa: E731
     [(_, outcomes)] = signal_to(waits, pool).send_async(None).results(TIMEOUT)
     error = outcomes[0][1]
-    assert isinstance(error, ExceptionGroup if awaits == "task group" else Boom)
+    assert isinstance(error, Boom)
 
 
 # -- What it costs --
 
 
-def test_what_has_ended_does_not_stay_with_an_async_delivery_that_goes_on(pool: WorkerPool) -> None:
-    store, most = Signal(executor=pool), list[int]()
+def test_nothing_of_a_wait_stays_with_what_was_waited_for(pool: WorkerPool) -> None:
+    latch, store, fetch = Latch(), Signal(executor=pool), Signal(executor=pool)
     store.connect(lambda **named: None, weak=False)
 
-    async def goes_on(**named: Any) -> None:
-        for _ in range(200):
-            await store.send_async(None)
-            most.append(len(inside.awaited_on_behalf(running[0])))
+    async def fetches(**named: Any) -> None:
+        await store.send_async(None)
+        await asyncio.to_thread(latch)
 
-    running: list[Any] = []
-    with held(pool):
-        [(_, delivery)] = deliveries = signal_to(goes_on, pool).send_async(None)
-        running.append(delivery)
-    deliveries.results(TIMEOUT)
-    assert max(most) < 20
-    assert inside.async_deliveries_that_run() == 0
+    fetch.connect(fetches)
+
+    def waits(**named: Any) -> Any:
+        [(_, delivery)] = fetch.send_async(None)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                delivery.result(0.02)
+        parked = inside.parked_at(delivery)
+        latch.opened.set()
+        delivery.result(TIMEOUT)
+        return parked
+
+    assert signal_to(waits, pool).send_async(None).results(TIMEOUT) == [(waits, 0)]
+    assert inside.workers_waiting() == 0
 
 
 @pytest.mark.slow
 @pytest.mark.unmeasured
-@pytest.mark.parametrize("awaits", ["await", "async for", "gather"])
-@pytest.mark.parametrize("waits", ["results", "as_completed", "await"])
+def test_each_in_a_chain_of_async_deliveries_costs_the_same() -> None:
+    def count(n: int) -> int:
+        with WorkerPool(1, max_pending=None) as pool:
+            signal, store = Signal(executor=pool), Signal(executor=pool)
+            store.connect(lambda **named: None, weak=False)
+
+            async def awaits(left: int, **named: Any) -> None:
+                if left:
+                    await signal.send_async(None, left=left - 1)
+                else:
+                    await store.send_async(None)
+
+            signal.connect(awaits)
+            chain = lambda: signal.send_async(None, left=n).results(TIMEOUT)  # noqa: E731
+            counted = lambda **named: steps(chain)  # noqa: E731
+            [(_, found)] = signal_to(counted, pool).send_async(None).results(TIMEOUT)
+            return int(found)
+
+    assert_linear(count, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.unmeasured
+@pytest.mark.parametrize("awaits", ["await", "async for"])
+@pytest.mark.parametrize("waits", ["results", "as_completed"])
 def test_each_that_an_async_delivery_awaits_costs_a_waiting_worker_the_same(
     waits: str, awaits: str
 ) -> None:

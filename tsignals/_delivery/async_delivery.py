@@ -19,9 +19,10 @@ from tsignals._delivery.awaiting import delivering
 from tsignals._delivery.delivery import GeneralSend, Send, SingleDelivery
 from tsignals._delivery.event_loop import LoopThread
 from tsignals._delivery.held import Held
-from tsignals._pool import cycles
 from tsignals._pool.core import Core
-from tsignals._pool.seam import Claim, Result
+from tsignals._pool.helping import Help
+from tsignals._pool.seam import Claim, Result, TaskLike
+from tsignals._pool.task import Task
 from tsignals._registry.connection import Options
 
 LoopTask = asyncio.Future[Result]
@@ -117,8 +118,7 @@ class AsyncDelivery(SingleDelivery):
         """Call the receiver; tell of its failure."""
         me = _running()
         mine = asyncio.current_task()
-        delivering[mine] = claim[1]  # here, for tasks may start eagerly
-        cycles.begin(self._as_task())
+        delivering[mine] = claim[1], self._as_task()  # here, for tasks may start eagerly
         gate, around = self._gate, self._core.config.around or contextlib.nullcontext
         target = send._target_for(self.receiver)
         again: list[Pause | None] = []  # what follows a failure
@@ -137,7 +137,6 @@ class AsyncDelivery(SingleDelivery):
             return (again[0] if again else None), error
         finally:
             delivering.pop(mine, None)
-            cycles.end(self._as_task())
             del self, send, call, failed, error, mine  # see drop_frame
 
     def _is_ended_by(self, error: BaseException, task: int) -> bool:
@@ -181,16 +180,21 @@ class AsyncDelivery(SingleDelivery):
             return pause, error
 
     def _have_it_run(self) -> None:
-        ended: queue.SimpleQueue[LoopTask] = queue.SimpleQueue()
+        told: queue.SimpleQueue[object] = queue.SimpleQueue()  # what it awaits now, and its end
         has_run = False
+        help = Help(told.put)
         try:
             claim = cast(Claim, self._claimed_by)  # of this thread
-            self._loop().loop.call_soon_threadsafe(self._start, claim, ended.put)
-            ended.get()
+            me = self._as_task()
+            help.look(me)  # which has not begun
+            self._loop().loop.call_soon_threadsafe(self._start, claim, told.put)
+            while issubclass(type(one := told.get()), Task):
+                help.look(cast(TaskLike, one))
             has_run = True
         finally:
             if not has_run:  # interrupted
                 self.cancel()
+            help.end()
 
     def _release(self, claim: Claim, pause: Pause) -> None:
         if self._claimed_by is claim:

@@ -12,7 +12,7 @@ from typing import Any
 from tsignals._calling.sync_receivers import notify
 from tsignals._calling.types import Pairs, Receiver
 from tsignals._delivery.as_completed import take_back
-from tsignals._pool import cycles, waiting
+from tsignals._pool import cycles, helping
 from tsignals._pool.pauses import is_kept_back, is_over_or_due
 from tsignals._pool.seam import TaskLike
 from tsignals._pool.task import Task
@@ -62,7 +62,6 @@ class Completed:
         self._left = dict(enumerate(deliveries))
         self._tasks = {future: None for _, future in deliveries if isinstance(future, Task)}
         self._done: asyncio.Queue[int | None] = asyncio.Queue()  # None: there is no more
-        cycles.awaited_on_behalf(self._tasks)
         # Weakly, or the futures would keep this, and nothing would be taken back.
         me: weakref.ref[Completed] = weakref.ref(self)
         for number, (_, future) in self._left.items():
@@ -122,17 +121,16 @@ def _note(of: "weakref.ref[Completed]", number: int) -> None:
         completed.note(number)
 
 
-delivering: "dict[asyncio.Task[object] | None, int]" = {}
-"""By its task: what stands for a thread in the claim of an async delivery that runs."""
+delivering: "dict[asyncio.Task[object] | None, tuple[int, TaskLike]]" = {}
+"""By its task: what stands for a thread in the claim of an async delivery that runs; and that."""
 
 
 def _refusing_cycles(
     tasks: Collection[TaskLike], every: bool = True
 ) -> contextlib.AbstractContextManager[None]:
     """Around an await for ``tasks``, or any of them: raises ``RuntimeError`` if none could end."""
-    me = delivering.get(asyncio.current_task())
-    if me is not None:
-        return cycles.Awaiting(tasks, me, every)
+    if (running := delivering.get(asyncio.current_task())) is not None:
+        return cycles.Awaiting(tasks, running[0], every, running[1])
     if not any(task._core.works_here() for task in tasks):
         return contextlib.nullcontext()
     # A receiver in a worker runs this loop. It waits, too, if nothing else may go on there.
@@ -153,12 +151,17 @@ def _waiting(future: "Future[object]", waker: "_Waker") -> contextlib.AbstractCo
         return contextlib.nullcontext()
     held = is_kept_back(future)  # looked at before its turn: H3 in held
     if not held and future._core.works_here():
-        waiting.run_up_to(future)
-    cycles.awaited_on_behalf([future])
+        helping.run_up_to(future)
     refusing = _refusing_cycles([future])
-    if held or future._core.works_here():
+    if held or _may_have_to_help(future):
         return _WaitingForIt(future, refusing, waker)
     return refusing
+
+
+def _may_have_to_help(future: Task) -> bool:
+    """Whether a worker waits here, and what runs elsewhere now may leave ``future`` to it."""
+    may_come_later = future._may_pause or future._turn is not None
+    return may_come_later and future._core.works_here()
 
 
 class _Told:
@@ -193,18 +196,17 @@ class _Helper:
     Among those who sleep until what stands in the way ends: nobody else knows it.
     """
 
-    __slots__ = ("_future", "_help", "_loop", "_parked_at")
+    __slots__ = ("_future", "_loop", "_parked_at")
 
     def __init__(self, future: Task, loop: asyncio.AbstractEventLoop) -> None:
         self._future = future
         self._loop = loop
         self._parked_at: TaskLike | None = None
-        self._help = waiting.Help()
 
     def help(self) -> None:
         """Run what can start now; do so again when what runs elsewhere has ended."""
         future = self._future
-        first = None if future.done() else waiting.run_up_to(future)
+        first = None if future.done() else helping.run_up_to(future)
         if future.done():
             first = None  # not parked there, or the two were a cycle
         if first is not self._parked_at:
@@ -212,21 +214,20 @@ class _Helper:
             self._parked_at = first
             if first is not None:
                 first._park(self)
-        if first is not None and (is_over_or_due(first) or self._help.begin(first, self)):
+        if first is not None and is_over_or_due(first):
             self.put(None)
 
     def end(self) -> None:
         """Be told of nothing any more."""
         if self._parked_at is not None:
             self._parked_at._unpark(self)
-        self._help.end()
 
     def put(self, _: None) -> None:
         notify(self._loop, self.help)
 
 
 class _WaitingForIt(contextlib.AbstractContextManager[None]):
-    """Around a wait for ``future`` in a worker, or for what is held back."""
+    """Around a wait for ``future``, which is held back, or may be run again, or is in a lane."""
 
     def __init__(
         self, future: Task, refusing: contextlib.AbstractContextManager[None], waker: "_Waker"
@@ -235,7 +236,6 @@ class _WaitingForIt(contextlib.AbstractContextManager[None]):
         self._refusing = refusing
         self._waker = waker
         self._tasks: list[TaskLike] = [future]  # and what stands before it
-        self._help = waiting.Help()
 
     def __enter__(self) -> None:
         self._refusing.__enter__()
@@ -245,14 +245,12 @@ class _WaitingForIt(contextlib.AbstractContextManager[None]):
         for task in self._tasks:
             task._park(self._waker)
         first = next((task for task in self._tasks if not task.done()), future)
-        in_worker = future._core.works_here()
-        if is_over_or_due(first) or (in_worker and self._help.begin(first, self._waker)):
+        if is_over_or_due(first):
             self._waker.put(None)
 
     def __exit__(self, *raised: object) -> None:
         for task in self._tasks:
             task._unpark(self._waker)
-        self._help.end()
         self._refusing.__exit__(None, None, None)
 
 

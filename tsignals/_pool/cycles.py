@@ -6,15 +6,13 @@ so at once several may: each looks after it has said so.
 
 What stands in a lane waits, in that graph, for the one that runs there.
 
-A worker that waits for an async delivery runs what that awaits and nobody has begun, or all workers
-might wait for what none of them runs (``waiting.Help``). So who awaits on behalf of an async
-delivery says so, and then wakes those who wait for that; these are parked there, and then look.
-Between their two steps both change ``_order``, a list, which orders them with and without the GIL.
-A task of its own may await what it does not need: that is run, too, and is not in the graph.
+A worker that waits for an async delivery runs what that awaits (``helping``). So an async delivery
+says what it awaits, and then wakes the workers that help it; these enter themselves there, and then
+look what it awaits. Between their two steps both change ``_order``, a list, which orders these with
+and without the GIL.
 """
 
 from collections.abc import Collection
-from contextvars import ContextVar
 
 from tsignals._pool.seam import TaskLike
 
@@ -33,68 +31,19 @@ _CYCLE = (
 )
 
 
-class Awaited:
-    """What is awaited on behalf of an async delivery that runs: by it, and by tasks of its own."""
-
-    __slots__ = ("_many", "_tasks")
-
-    def __init__(self) -> None:
-        self._tasks: dict[TaskLike, None] = {}
-        self._many = 8  # so many are in there before those that have ended are taken out
-
-    def add(self, tasks: Collection[TaskLike]) -> None:
-        if len(self._tasks) > self._many:
-            for task in [each for each in list(self._tasks) if each.done()]:
-                self._tasks.pop(task, None)
-            self._many = 2 * len(self._tasks) + 8
-        self._tasks.update(dict.fromkeys(tasks))
-
-    def not_ended(self) -> list[TaskLike]:
-        return [task for task in list(self._tasks) if not task.done()]
-
-
-running: dict[int, TaskLike] = {}
-"""By the id of each: the async deliveries that run."""
-
-awaited: dict[int, Awaited] = {}
-"""By the same: what is awaited on behalf of those that await anything."""
-
-on_behalf_of: ContextVar[int] = ContextVar("tsignals_on_behalf_of", default=0)
-"""In the context of an async delivery, and in copies of that: its id."""
-
 _order: list[None] = []
 
 
-def begin(delivery: TaskLike) -> None:
-    """An async delivery runs, in this context."""
-    running[id(delivery)] = delivery
-    on_behalf_of.set(id(delivery))
-
-
-def end(delivery: TaskLike) -> None:
-    """It does not run any more."""
-    running.pop(id(delivery), None)
-    if awaited:
-        awaited.pop(id(delivery), None)
-
-
-def awaited_on_behalf(tasks: Collection[TaskLike]) -> None:
-    """Somebody awaits ``tasks``, perhaps on behalf of an async delivery: who waits for it helps."""
-    whose = on_behalf_of.get()
-    if not whose or (delivery := running.get(whose)) is None:
-        return
-    (awaited.get(whose) or awaited.setdefault(whose, Awaited())).add(tasks)
-    if whose not in running:  # a thread of its own may come late
-        awaited.pop(whose, None)
+def order() -> None:
+    """Part what was written before it from what is read after it."""
     _order.extend(())
-    delivery._wake_waiters()
 
 
 def awaited_by(delivery: TaskLike) -> list[TaskLike]:
-    """What has not ended of what it awaits; to be asked once one is parked there."""
-    _order.extend(())
-    found = awaited.get(id(delivery))
-    return [] if found is None else found.not_ended()
+    """What an async delivery awaits; to be asked once a helper is parked there."""
+    claim = delivery._claimed_by
+    wait = None if claim is None else waiting.get(claim[1])
+    return [] if wait is None else list(wait[0])
 
 
 def enter(tasks: Collection[TaskLike], me: int, every: bool) -> Wait | None:
@@ -141,19 +90,29 @@ def refuse(tasks: Collection[TaskLike], me: int, every: bool) -> None:
 
 
 class Awaiting:
-    """Around an await for ``tasks`` by the async delivery that claims things as ``me``.
+    """Around an await for ``tasks`` by what claims things as ``me``.
 
-    ``every``: it needs all of them, else any.
+    That is an async delivery, ``delivery``, or a worker. ``every``: it needs all of them, else any.
     """
 
-    def __init__(self, tasks: Collection[TaskLike], me: int, every: bool) -> None:
+    def __init__(
+        self,
+        tasks: Collection[TaskLike],
+        me: int,
+        every: bool,
+        delivery: TaskLike | None = None,
+    ) -> None:
         self._tasks = tasks
         self._me = me
         self._every = every
+        self._delivery = delivery
         self._above: Wait | None = None
 
     def __enter__(self) -> None:
         self._above = enter(self._tasks, self._me, self._every)
+        if self._delivery is not None:
+            order()
+            self._delivery._wake_helpers()
 
     def __exit__(self, *raised: object) -> None:
         leave(self._me, self._above)
@@ -204,5 +163,3 @@ def _runner(task: TaskLike) -> int | None:
 def forget_all() -> None:
     """In a forked child, where those who waited do not run."""
     waiting.clear()
-    running.clear()
-    awaited.clear()

@@ -30,7 +30,15 @@ from tsignals._base.timeouts import seconds
 from tsignals._pool import waiting
 from tsignals._pool.pauses import Claims
 from tsignals._pool.seam import Claim, Parked, PoolLike, TaskLike
-from tsignals._pool.waiters import DONE, LATECOMER, Callback, ConditionView, Listener, Waiters
+from tsignals._pool.waiters import (
+    DONE,
+    LATECOMER,
+    Callback,
+    ConditionView,
+    Helper,
+    Listener,
+    Waiters,
+)
 
 PENDING = "PENDING"
 RUNNING = "RUNNING"
@@ -124,6 +132,13 @@ class PoolFuture(SameWhenCopied, Future[Any]):
             self._phase = FINISHED
         if waiters is not None:
             waiters.wake()
+
+    def _wake_helpers(self) -> None:
+        """It awaits something now: have those look who run that for it."""
+        if (waiters := self._find_waiters()) is not None:
+            for parked in waiters.parked.copy():
+                if type(parked) is Helper:
+                    parked.put(None)
 
     def _park(self, parked: Parked) -> None:
         """Put into ``parked`` when it is done, if it is not so by now."""

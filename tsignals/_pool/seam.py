@@ -82,8 +82,8 @@ class TaskLike(Protocol):
     def _has_callbacks(self) -> bool: ...
     def _call_back(self) -> None: ...
     def _leave(self) -> None: ...
-    def _wake_waiters(self) -> None:
-        """Have those who sleep until it is done look again."""
+    def _wake_helpers(self) -> None:
+        """It awaits something now: have those look who run that for it."""
 
     def _park(self, parked: Parked) -> None:
         """Put into ``parked`` when it is done, if it is not so by now."""

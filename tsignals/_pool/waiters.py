@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from tsignals._base.atomic import comes_first
 from tsignals._base.interrupts import apply_to_all, critical, foreign, refuse_if_critical
 from tsignals._base.log import log_safely
-from tsignals._pool.seam import Parked, PoolLike
+from tsignals._pool.seam import Parked, PoolLike, TaskLike
 
 _log = logging.getLogger("concurrent.futures")
 
@@ -62,6 +62,19 @@ class Listener:
 
 RESOLVER = "resolver"
 LATECOMER = "latecomer"
+
+
+class Helper:
+    """Among those parked at an async delivery: is told, too, when that awaits something else."""
+
+    __slots__ = ("_delivery", "_tell")
+
+    def __init__(self, tell: Callable[[TaskLike], object], delivery: TaskLike) -> None:
+        self._tell = tell
+        self._delivery = delivery
+
+    def put(self, _: None) -> None:
+        self._tell(self._delivery)
 
 
 class Waiters:

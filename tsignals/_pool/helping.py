@@ -1,0 +1,103 @@
+"""What a worker runs in place of waiting: what it waits for, and what async deliveries await.
+
+A worker that waits for a task which has not started runs it, and before that what stands before it
+in its lane. A worker that waits for an async delivery, which the event loop runs, runs what that
+awaits: all workers may wait so, and nobody else would run it.
+"""
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+
+from tsignals._base.event_loops import loop_runs_here
+from tsignals._base.interrupts import refuse_if_deep
+from tsignals._pool import cycles
+from tsignals._pool.pauses import is_kept_back, is_over_or_due
+from tsignals._pool.seam import TaskLike
+from tsignals._pool.waiters import Helper
+
+
+def run_up_to(task: TaskLike) -> TaskLike:
+    """In a worker: run ``task`` and what stands before it, as far as these can start now.
+
+    Returns the first of them that runs elsewhere, or ``task``.
+    """
+    for before, held in left_before(task):
+        if not held and before._claimed_by is None:
+            refuse_if_deep()
+            me = threading.get_ident()
+            # A loop that runs here waits, but not meanwhile.
+            above = cycles.waiting.pop(me, None) if loop_runs_here() else None
+            try:
+                before._core.attempt(before).carry_out()
+            finally:
+                if above is not None:
+                    cycles.leave(me, above)
+        if not before.done():
+            return before
+    return task
+
+
+def left_before(task: TaskLike) -> Iterator[tuple[TaskLike, Collection[TaskLike]]]:
+    """What must end for ``task`` to have ended and is not done: what stands before it in its lane,
+    and itself; each with itself once more, if it is held back."""
+    held = [task] if is_kept_back(task) else []  # looked at before its turn: H3 in held
+    for before in [*task._standing_before(), task]:
+        if not before.done():
+            yield before, held if before is task else [before] if is_kept_back(before) else ()
+
+
+class Help:
+    """What a worker does for async deliveries that it waits for: it runs what these await.
+
+    Only that: it may hold what others need. And only what they await themselves, and not in tasks
+    of their own, which they may need, or not.
+    """
+
+    __slots__ = ("_parked", "_tell")
+
+    def __init__(self, tell: Callable[[TaskLike], object]) -> None:
+        self._tell = tell  # is given an async delivery at which to look again
+        self._parked: dict[tuple[TaskLike, TaskLike], Helper] = {}
+
+    def look(self, delivery: TaskLike) -> bool:
+        """Run what ``delivery`` awaits, or what is awaited in turn for that; whether any has ended.
+
+        Else ``tell`` is told when there may be more to run.
+        """
+        left = [delivery]
+        for each in left:  # which grows
+            one = next((before for before in each._standing_before() if not before.done()), each)
+            if not one._on_loop or one.done():
+                continue
+            self._park(one, at=one)
+            cycles.order()
+            behind = False
+            for awaited in cycles.awaited_by(one):
+                if awaited.done():
+                    continue
+                if (turn := awaited._turn) is not None and turn.before is not None:
+                    if behind:
+                        continue  # to look along the lane once is enough: it awaits any of these
+                    behind = True
+                left.append(awaited)
+                if not awaited._core.works_here():
+                    continue
+                first = run_up_to(awaited)
+                if awaited.done():
+                    return True
+                if first is not awaited or awaited._may_pause or is_kept_back(awaited):
+                    self._park(one, at=first)
+                    if is_over_or_due(first):
+                        return True
+        return False
+
+    def _park(self, delivery: TaskLike, at: TaskLike) -> None:
+        if (at, delivery) not in self._parked:
+            self._parked[at, delivery] = helper = Helper(self._tell, delivery)
+            at._park(helper)
+
+    def end(self) -> None:
+        """Have nobody told of anything any more."""
+        while self._parked:
+            (at, _), helper = self._parked.popitem()
+            at._unpark(helper)
