@@ -188,8 +188,7 @@ class AsyncDelivery(SingleDelivery):
             me = self._as_task()
             help.look(me)  # which has not begun
             self._loop().loop.call_soon_threadsafe(self._start, claim, told.put)
-            while issubclass(type(one := told.get()), Task):
-                help.look(cast(TaskLike, one))
+            _help_until_it_ends(told, help)
             has_run = True
         finally:
             if not has_run:  # interrupted
@@ -205,6 +204,11 @@ class AsyncDelivery(SingleDelivery):
         if self._task is not None and self._task.done():
             self._task = None  # one that still runs, after an interruption, is to be cancelled
         return super()._forget()
+
+
+def _help_until_it_ends(told: "queue.SimpleQueue[object]", help: Help) -> None:
+    while issubclass(type(one := told.get()), Task):  # else it is that in which it has run
+        help.look(cast(TaskLike, one))
 
 
 def _judged(result: Result) -> Ended:

@@ -102,21 +102,32 @@ def sleep(
     refuse_if_critical("a worker")
     woken: Inbox[TaskLike | None] = Inbox()
     both = {before: None, task: None}
-    help, deadline = Help(woken.put), deadline_in(timeout)
-    awaiting = before if before._on_loop and timeout != 0 else None
+    help = Help(woken.put)
     try:
         for one in both:
             one._park(woken)
         if all(map(is_kept_back, held)) and not (is_over_or_due(before) or task.done()):
             before._core.refuse_on_loop()
-            while awaiting is None or not help.look(awaiting):
-                awaiting = sleep_on(woken, [before], True, left_until(deadline))
-                if awaiting is None:
-                    break
+            if not before._on_loop or timeout == 0:
+                sleep_on(woken, [before], True, timeout)
+            else:
+                _sleep_and_help(before, woken, help, deadline_in(timeout))
     finally:
         for one in both:
             one._unpark(woken)
         help.end()
+
+
+def _sleep_and_help(
+    before: TaskLike,
+    woken: "Inbox[TaskLike | None]",
+    help: Help,
+    deadline: float | None,
+) -> None:
+    """Until ``before``, an async delivery, has ended, or what it awaits was run here."""
+    awaiting: TaskLike | None = before
+    while awaiting is not None and not help.look(awaiting):
+        awaiting = sleep_on(woken, [before], True, left_until(deadline))
 
 
 def sleep_on(
