@@ -1471,6 +1471,34 @@ def test_what_an_observer_leaves_set_for_an_async_receiver_ends_with_it() -> Non
         assert asyncio.run(asending()) == (["left mine", "left mine"], "sender")
 
 
+def test_async_receiver_may_unset_what_an_observer_has_set_for_it() -> None:
+    """With the token of another, from a time at which it was not set: they share a context."""
+    bare: contextvars.ContextVar[str] = contextvars.ContextVar("bare")
+    tokens = list[contextvars.Token[str]]()
+
+    class SetsForOne(Observer):
+        def started(self, event: Event) -> None:
+            if event.place == 1:
+                bare.set("observer's")
+
+    async def sets(**named: Any) -> None:
+        tokens.append(bare.set("first"))
+        await asyncio.sleep(0)
+
+    async def unsets(**named: Any) -> list[str]:
+        while not tokens:
+            await asyncio.sleep(0)
+        seen = [bare.get("unset")]
+        bare.reset(tokens[0])
+        seen.append(bare.get("unset"))
+        await asyncio.sleep(0)
+        return seen
+
+    with observe(SetsForOne()):
+        [_, (_, seen)] = asyncio.run(signal_with(sets, unsets).asend(None))
+    assert seen == ["observer's", "unset"]
+
+
 def test_async_receiver_with_variables_of_its_own_is_cancelled_and_fails_as_others() -> None:
     ends = list[str]()
 

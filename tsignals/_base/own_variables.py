@@ -53,8 +53,12 @@ class OwnVariables:
             return step(*given)
         finally:
             for variable, token in tokens:
-                self._values[variable] = variable.get()
+                left = variable.get(_NONE)
                 variable.reset(token)
+                if left is _NONE:  # it was un-set
+                    self._values.pop(variable, None)
+                else:
+                    self._values[variable] = left
             del step, given  # or the traceback, this frame and an error form a cycle
 
 
