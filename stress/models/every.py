@@ -1,12 +1,24 @@
 """All models."""
 
-from stress.models import batch, deadlines, default, lanes, once, pool, prepared, registry, retry
+from stress.models import (
+    batch,
+    deadlines,
+    default,
+    helping,
+    lanes,
+    once,
+    pool,
+    prepared,
+    registry,
+    retry,
+)
 
 MODELS = (
     *registry.MODELS,
     *once.MODELS,
     *default.MODELS,
     *pool.MODELS,
+    *helping.MODELS,
     *prepared.MODELS,
     *batch.MODELS,
     *deadlines.MODELS,
