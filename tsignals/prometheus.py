@@ -132,6 +132,7 @@ class _SharedDeliveries(_Deliveries):
             for each, text in GAUGES.items()
         }
         self.watching: dict[int, queue.SimpleQueue[None]] = {}  # by process: what ends its thread
+        self.is_closed = False
 
     def sent(self, event: Event) -> None:
         process = os.getpid()
@@ -146,6 +147,8 @@ class _SharedDeliveries(_Deliveries):
                 thread.start()
             except RuntimeError:  # there can be none now: the next send tries again
                 del self.watching[process]
+            if self.is_closed:  # meanwhile: one of the two sees the other
+                closed.put(None)
 
     def watch_pools(self, closed: "queue.SimpleQueue[None]") -> None:
         shown: set[str] = set()
@@ -161,6 +164,7 @@ class _SharedDeliveries(_Deliveries):
                 continue
 
     def close(self) -> None:
+        self.is_closed = True
         if (closed := self.watching.get(os.getpid())) is not None:
             closed.put(None)
 
