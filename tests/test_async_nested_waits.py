@@ -11,7 +11,7 @@ from typing import Any
 import inside
 import pytest
 from helpers import TIMEOUT, Boom, Latch, Running, assert_linear, steps, wait_until
-from pools import signal_to
+from pools import held, signal_to
 
 from tsignals import Deliveries, Retry, Signal, WorkerPool
 
@@ -249,25 +249,94 @@ def test_worker_runs_nothing_that_what_it_waits_for_does_not_await(
         assert pool.drain(TIMEOUT)
 
 
-@pytest.mark.parametrize("overflow", ["block", "caller_runs"])
-def test_worker_that_runs_an_async_delivery_for_want_of_room_runs_what_that_awaits(
-    overflow: Any,
-) -> None:
-    with WorkerPool(1, max_pending=1, overflow=overflow) as pool:
-        store, fetch = Signal(executor=pool), Signal(executor=pool)
-        store.connect(lambda **named: "stored", weak=False)
+@pytest.mark.parametrize("waits", WAITS)
+def test_every_branch_of_what_is_awaited_is_looked_at(waits: str, pool: WorkerPool) -> None:
+    """The one waits for what the other does once a delivery of its own has ended."""
+    page, fetch, store = (Signal(executor=pool) for _ in range(3))
+    store.connect(lambda **named: None, weak=False)
+    second_is_there = list[asyncio.Event]()
 
-        async def fetches(wanted: Deliveries, **named: Any) -> Any:
-            return await wanted
+    async def first(**named: Any) -> None:
+        second_is_there.append(asyncio.Event())
+        await store.send_async(None)
+        await second_is_there[0].wait()
 
+    async def second(**named: Any) -> None:
+        await store.send_async(None)
+        second_is_there[0].set()
+
+    async def fetches(**named: Any) -> None:
+        async for _ in fetch.send_async("branches"):
+            pass
+
+    fetch.connect(first, "branches")
+    fetch.connect(second, "branches")
+    page.connect(fetches)
+    waiting = lambda **named: WAITS[waits](page)  # noqa: E731
+    signal_to(waiting, pool).send_async(None).results(TIMEOUT)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_lanes_that_are_awaited_both_are_looked_at(order: int, pool: WorkerPool) -> None:
+    """The first delivery of one of them runs below, in the worker that waits."""
+    mine, other, fetch = (Signal(executor=pool) for _ in range(3))
+
+    async def takes_any(deliveries: Deliveries, **named: Any) -> Any:
+        return await anext(aiter(deliveries))
+
+    def waits(number: int, deliveries: Deliveries | None = None, **named: Any) -> Any:
+        if number:
+            return "mine"
+        return fetch.send_async(None, deliveries=deliveries).results(TIMEOUT)[0][1][1]
+
+    mine.connect(waits, ordered=True)
+    other.connect(lambda number, **named: "other", weak=False, ordered=True)
+    fetch.connect(takes_any)
+    with held(pool):
+        deliveries = Deliveries()
+        [first] = mine.send_async(None, number=0, deliveries=deliveries)
+        second = mine.send_async(None, number=1)
+        others = [other.send_async(None, number=number)[0] for number in range(2)]
+        deliveries += [*second, others[1]][::order]
+    assert first[1].result(TIMEOUT) == "other"
+
+
+def test_what_is_given_up_while_the_worker_runs_another_is_not_run_by_it() -> None:
+    """It may take what the worker holds."""
+    with WorkerPool(2) as pool:
+        fetch, slow, store = (Signal(executor=pool) for _ in range(3))
+        lock, given_up = threading.Lock(), threading.Event()
+
+        def fails_late(**named: Any) -> None:
+            assert given_up.wait(TIMEOUT)
+            raise Boom
+
+        def stores(**named: Any) -> None:
+            assert lock.acquire(timeout=TIMEOUT)
+            lock.release()
+
+        async def fetches(**named: Any) -> None:
+            both = slow.send_async(None)
+            both += store.send_async(None)
+            results = aiter(both)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await anext(results)
+            given_up.set()
+
+        slow.connect(fails_late, retry=Retry(Boom, attempts=2, wait_initial=0.5))
+        store.connect(stores)
         fetch.connect(fetches)
 
-        def waits(**named: Any) -> Any:
-            wanted = store.send_async(None)  # there is room for that alone
-            return fetch.send_async(None, wanted=wanted).results(TIMEOUT)
+        def waits(**named: Any) -> None:
+            with lock:
+                fetch.send_async(None).results(TIMEOUT)
 
-        [(_, [(_, [(_, response)])])] = signal_to(waits, pool).send_async(None).results(TIMEOUT)
-        assert response == "stored"
+        with held(pool) as gate:
+            [(_, waiting)] = signal_to(waits, pool).send_async(None)
+            waiting.result(TIMEOUT)
+            gate.opened.set()
+        assert pool.drain(TIMEOUT)
 
 
 def test_wait_that_may_not_last_runs_nothing(pool: WorkerPool) -> None:

@@ -20,9 +20,7 @@ from tsignals._delivery.delivery import GeneralSend, Send, SingleDelivery
 from tsignals._delivery.event_loop import LoopThread
 from tsignals._delivery.held import Held
 from tsignals._pool.core import Core
-from tsignals._pool.helping import Help
-from tsignals._pool.seam import Claim, Result, TaskLike
-from tsignals._pool.task import Task
+from tsignals._pool.seam import Claim, Result
 from tsignals._registry.connection import Options
 
 LoopTask = asyncio.Future[Result]
@@ -180,20 +178,16 @@ class AsyncDelivery(SingleDelivery):
             return pause, error
 
     def _have_it_run(self) -> None:
-        told: queue.SimpleQueue[object] = queue.SimpleQueue()  # what it awaits now, and its end
+        ended: queue.SimpleQueue[LoopTask] = queue.SimpleQueue()
         has_run = False
-        help = Help(told.put)
         try:
             claim = cast(Claim, self._claimed_by)  # of this thread
-            me = self._as_task()
-            help.look(me)  # which has not begun
-            self._loop().loop.call_soon_threadsafe(self._start, claim, told.put)
-            _help_until_it_ends(told, help)
+            self._loop().loop.call_soon_threadsafe(self._start, claim, ended.put)
+            ended.get()
             has_run = True
         finally:
             if not has_run:  # interrupted
                 self.cancel()
-            help.end()
 
     def _release(self, claim: Claim, pause: Pause) -> None:
         if self._claimed_by is claim:
@@ -204,11 +198,6 @@ class AsyncDelivery(SingleDelivery):
         if self._task is not None and self._task.done():
             self._task = None  # one that still runs, after an interruption, is to be cancelled
         return super()._forget()
-
-
-def _help_until_it_ends(told: "queue.SimpleQueue[object]", help: Help) -> None:
-    while issubclass(type(one := told.get()), Task):  # else it is that in which it has run
-        help.look(cast(TaskLike, one))
 
 
 def _judged(result: Result) -> Ended:

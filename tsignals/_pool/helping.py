@@ -8,7 +8,6 @@ awaits: all workers may wait so, and nobody else would run it.
 import threading
 from collections.abc import Callable, Collection, Iterator
 
-from tsignals._base.event_loops import loop_runs_here
 from tsignals._base.interrupts import refuse_if_deep
 from tsignals._pool import cycles
 from tsignals._pool.pauses import is_kept_back, is_over_or_due
@@ -23,18 +22,22 @@ def run_up_to(task: TaskLike) -> TaskLike:
     """
     for before, held in left_before(task):
         if not held and before._claimed_by is None:
-            refuse_if_deep()
-            me = threading.get_ident()
-            # A loop that runs here waits, but not meanwhile.
-            above = cycles.waiting.pop(me, None) if loop_runs_here() else None
-            try:
-                before._core.attempt(before).carry_out()
-            finally:
-                if above is not None:
-                    cycles.leave(me, above)
+            _run(before)
         if not before.done():
             return before
     return task
+
+
+def _run(task: TaskLike) -> None:
+    """Run it, unless somebody else does."""
+    refuse_if_deep()
+    me = threading.get_ident()
+    above = cycles.waiting.pop(me, None)  # who waits here does not do so meanwhile
+    try:
+        task._core.attempt(task).carry_out()
+    finally:
+        if above is not None:
+            cycles.leave(me, above)
 
 
 def left_before(task: TaskLike) -> Iterator[tuple[TaskLike, Collection[TaskLike]]]:
@@ -60,35 +63,40 @@ class Help:
         self._parked: dict[tuple[TaskLike, TaskLike], Helper] = {}
 
     def look(self, delivery: TaskLike) -> bool:
-        """Run what ``delivery`` awaits, or what is awaited in turn for that; whether any has ended.
+        """Run one that ``delivery`` awaits, or that is awaited in turn for that.
 
-        Else ``tell`` is told when there may be more to run.
+        Whether one was run, or may be by now: then look again, for more may have changed. Else
+        ``tell`` is told when to.
         """
-        left = [delivery]
+        left, seen, lanes = [delivery], set[TaskLike](), set[int]()
         for each in left:  # which grows
             one = next((before for before in each._standing_before() if not before.done()), each)
-            if not one._on_loop or one.done():
+            if not one._on_loop or one.done() or one in seen:
                 continue
+            seen.add(one)
             self._park(one, at=one)
             cycles.order()
-            behind = False
             for awaited in cycles.awaited_by(one):
-                if awaited.done():
-                    continue
                 if (turn := awaited._turn) is not None and turn.before is not None:
-                    if behind:
-                        continue  # to look along the lane once is enough: it awaits any of these
-                    behind = True
-                left.append(awaited)
-                if not awaited._core.works_here():
-                    continue
-                first = run_up_to(awaited)
+                    if id(turn.lane) in lanes:
+                        continue  # to look along a lane once is enough
+                    lanes.add(id(turn.lane))
                 if awaited.done():
+                    continue
+                left.append(awaited)
+                if awaited._core.works_here() and self._run_first(awaited, one):
                     return True
-                if first is not awaited or awaited._may_pause or is_kept_back(awaited):
-                    self._park(one, at=first)
-                    if is_over_or_due(first):
-                        return True
+        return False
+
+    def _run_first(self, awaited: TaskLike, delivery: TaskLike) -> bool:
+        """Run the first that is left before ``awaited``, or itself; as ``look``."""
+        first, held = next(left_before(awaited), (awaited, ()))
+        if not (held or first._on_loop) and first._claimed_by is None:
+            _run(first)
+            return True
+        if held or first is not awaited or awaited._may_pause:
+            self._park(delivery, at=first)
+            return is_over_or_due(first)
         return False
 
     def _park(self, delivery: TaskLike, at: TaskLike) -> None:

@@ -115,7 +115,10 @@ def sleep(
     finally:
         for one in both:
             one._unpark(woken)
-        help.end()
+        try:
+            help.end()
+        finally:
+            help.end()  # once more: see interrupts
 
 
 def _sleep_and_help(
@@ -125,9 +128,25 @@ def _sleep_and_help(
     deadline: float | None,
 ) -> None:
     """Until ``before``, an async delivery, has ended, or what it awaits was run here."""
-    awaiting: TaskLike | None = before
-    while awaiting is not None and not help.look(awaiting):
-        awaiting = sleep_on(woken, [before], True, left_until(deadline))
+    if help.look(before):
+        return
+    me = threading.get_ident()
+    above = cycles.enter([before], me, True)
+    try:
+        _help_until_told(woken, help, deadline)
+    except queue.Empty:
+        raise TimeoutError(NOT_DONE) from None
+    finally:
+        try:
+            cycles.leave(me, above)
+        finally:
+            cycles.leave(me, above)  # once more: see interrupts
+
+
+def _help_until_told(woken: "Inbox[TaskLike | None]", help: Help, deadline: float | None) -> None:
+    while (awaiting := woken.get(timeout=left_until(deadline))) is not None:
+        if help.look(awaiting):
+            return
 
 
 def sleep_on(
@@ -189,7 +208,8 @@ def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
             else:
                 one = told.get()
             if one not in left:
-                help.look(one)
+                if help.look(one):
+                    told.put(one)
             elif one.done():
                 del left[one]
                 yield cast(T, one)
