@@ -22,22 +22,11 @@ def run_up_to(task: TaskLike) -> TaskLike:
     """
     for before, held in left_before(task):
         if not held and before._claimed_by is None:
-            _run(before)
+            refuse_if_deep()
+            before._core.attempt(before).carry_out()  # from here: frames are few
         if not before.done():
             return before
     return task
-
-
-def _run(task: TaskLike) -> None:
-    """Run it, unless somebody else does."""
-    refuse_if_deep()
-    me = threading.get_ident()
-    above = cycles.waiting.pop(me, None)  # who waits here does not do so meanwhile
-    try:
-        task._core.attempt(task).carry_out()
-    finally:
-        if above is not None:
-            cycles.leave(me, above)
 
 
 def left_before(task: TaskLike) -> Iterator[tuple[TaskLike, Collection[TaskLike]]]:
@@ -92,12 +81,22 @@ class Help:
         """Run the first that is left before ``awaited``, or itself; as ``look``."""
         first, held = next(left_before(awaited), (awaited, ()))
         if not (held or first._on_loop) and first._claimed_by is None:
-            _run(first)
+            self._run(first)
             return True
         if held or first is not awaited or awaited._may_pause:
             self._park(delivery, at=first)
             return is_over_or_due(first)
         return False
+
+    def _run(self, task: TaskLike) -> None:
+        refuse_if_deep()
+        me = threading.get_ident()
+        above = cycles.waiting.pop(me, None)  # who waits here does not do so meanwhile
+        try:
+            task._core.attempt(task).carry_out()
+        finally:
+            if above is not None:
+                cycles.leave(me, above)
 
     def _park(self, delivery: TaskLike, at: TaskLike) -> None:
         if (at, delivery) not in self._parked:

@@ -233,6 +233,5 @@ def fresh_pool(
     """
     if timeout is None:
         raise TypeError("timeout must be a number of seconds, not None: a test is to end")
-    if no_less_than_zero(timeout, "timeout") is None:
-        raise ValueError(f"timeout must be less than for ever, not {timeout!r}: a test is to end")
+    no_less_than_zero(timeout, "timeout")
     return Fresh(max_workers, timeout, arguments)
