@@ -4,6 +4,8 @@ All workers may wait so. Nobody would run what they wait for, each by way of the
 """
 
 import asyncio
+import contextlib
+import functools
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -157,7 +159,8 @@ def test_what_stands_before_it_in_its_lane_runs_first(pool: WorkerPool) -> None:
     assert heard == ["first", "second"]
 
 
-def test_it_is_run_again_by_the_worker_that_waits(pool: WorkerPool) -> None:
+@pytest.mark.parametrize("awaits", ["await", "async for"])
+def test_it_is_run_again_by_the_worker_that_waits(awaits: str, pool: WorkerPool) -> None:
     store, fetch = Signal(executor=pool), Signal(executor=pool)
     attempts = list[None]()
 
@@ -170,7 +173,7 @@ def test_it_is_run_again_by_the_worker_that_waits(pool: WorkerPool) -> None:
     store.connect(stores, retry=Retry(Boom, wait_initial=0.01, wait_jitter=0))
 
     async def fetches(**named: Any) -> Any:
-        return await store.send_async(None)
+        return await AWAITS[awaits](store)
 
     fetch.connect(fetches)
     waits = lambda **named: fetch.send_async(None).results(TIMEOUT)  # noqa: E731
@@ -254,7 +257,8 @@ def test_every_branch_of_what_is_awaited_is_looked_at(waits: str, pool: WorkerPo
     """The one waits for what the other does once a delivery of its own has ended."""
     page, fetch, store = (Signal(executor=pool) for _ in range(3))
     store.connect(lambda **named: None, weak=False)
-    second_is_there = list[asyncio.Event]()
+    second_is_there, outermost = list[asyncio.Event](), Signal(executor=pool)
+    watched: list[Any] = []
 
     async def first(**named: Any) -> None:
         second_is_there.append(asyncio.Event())
@@ -266,13 +270,25 @@ def test_every_branch_of_what_is_awaited_is_looked_at(waits: str, pool: WorkerPo
         second_is_there[0].set()
 
     async def fetches(**named: Any) -> None:
-        async for _ in fetch.send_async("branches"):
+        # The worker sleeps by then: it is told of this one, and not of the outermost.
+        await asyncio.to_thread(wait_until, lambda: inside.is_waited_for(watched[0]))
+        branches = fetch.send_async("branches")
+        await asyncio.to_thread(
+            wait_until, lambda: all(inside.awaited_by(each) for each in branches.futures)
+        )
+        async for _ in branches:
             pass
+
+    async def awaits(**named: Any) -> None:
+        [(_, delivery)] = deliveries = page.send_async(None)
+        watched.append(delivery)
+        await deliveries
 
     fetch.connect(first, "branches")
     fetch.connect(second, "branches")
     page.connect(fetches)
-    waiting = lambda **named: WAITS[waits](page)  # noqa: E731
+    outermost.connect(awaits)
+    waiting = lambda **named: WAITS[waits](outermost)  # noqa: E731
     signal_to(waiting, pool).send_async(None).results(TIMEOUT)
 
 
@@ -301,13 +317,44 @@ def test_of_two_lanes_that_are_awaited_both_are_looked_at(order: int, pool: Work
     assert first[1].result(TIMEOUT) == "other"
 
 
+def test_what_the_worker_runs_may_be_awaited_once_more(pool: WorkerPool) -> None:
+    """The worker waits for who awaits it, and does not do so while it runs it."""
+    store, fetch, started, go = (Signal(executor=pool), Signal(executor=pool), Latch(), Latch())
+    store.connect(lambda **named: started(), weak=False)
+
+    async def fetches(**named: Any) -> Any:
+        await asyncio.to_thread(go)  # the worker sleeps by then
+        stored = store.send_async(None)
+        waiting = asyncio.ensure_future(asyncio.to_thread(started.entered.wait, TIMEOUT))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+                waiting.add_done_callback(lambda _: limit.reschedule(0))
+                await stored
+        started.opened.set()
+        return await stored
+
+    fetch.connect(fetches)
+
+    def waits(**named: Any) -> Any:
+        deliveries = fetch.send_async(None)
+        opening = Running(lambda: (wait_until(lambda: inside.workers_waiting()), go.opened.set()))
+        try:
+            return deliveries.results(TIMEOUT)
+        finally:
+            opening.result()
+
+    [(_, [(_, [(_, response)])])] = signal_to(waits, pool).send_async(None).results(TIMEOUT)
+    assert response == "through"
+
+
 def test_what_is_given_up_while_the_worker_runs_another_is_not_run_by_it() -> None:
     """It may take what the worker holds."""
     with WorkerPool(2) as pool:
         fetch, slow, store = (Signal(executor=pool) for _ in range(3))
-        lock, given_up = threading.Lock(), threading.Event()
+        lock, given_up, give_up = threading.Lock(), threading.Event(), list[Any]()
 
         def fails_late(**named: Any) -> None:
+            give_up[0]()
             assert given_up.wait(TIMEOUT)
             raise Boom
 
@@ -320,7 +367,10 @@ def test_what_is_given_up_while_the_worker_runs_another_is_not_run_by_it() -> No
             both += store.send_async(None)
             results = aiter(both)
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
+                async with asyncio.timeout(None) as limit:
+                    loop = asyncio.get_running_loop()
+                    now = functools.partial(limit.reschedule, 0)
+                    give_up.append(functools.partial(loop.call_soon_threadsafe, now))
                     await anext(results)
             given_up.set()
 
