@@ -308,19 +308,25 @@ def test_what_cannot_be_shown_is_said_in_one_line(
     assert re.fullmatch(rf"python -m tsignals map: {said}\n", err), err
 
 
+def mapped_in(folder: Path, module: str, out: Any = subprocess.PIPE) -> Any:
+    """``python -m tsignals map`` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tsignals", "map", module],
+        cwd=folder,
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT,
+    )
+
+
 @pytest.mark.once
 def test_line_is_said_wherever_the_program_lies(tmp_path: Path) -> None:
     """Lines of Python's own ``importlib`` are left out, and not those below such a name."""
     folder = tmp_path / "importlib_demo"
     folder.mkdir()
     (folder / "broken.py").write_text("raise ValueError('bad')")
-    done = subprocess.run(
-        [sys.executable, "-m", "tsignals", "map", "broken"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    done = mapped_in(folder, "broken")
     assert done.returncode == 2
     assert "cannot import broken: ValueError: bad (broken.py:1)" in done.stderr
 
@@ -332,13 +338,7 @@ def test_map_ends_though_a_module_has_started_a_thread_that_does_not(tmp_path: P
         "paid = tsignals.Signal()\n"
         f"threading.Thread(target=time.sleep, args=({10 * TIMEOUT},)).start()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "tsignals", "map", "busy"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
+    done = mapped_in(tmp_path, "busy")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("busy.paid  busy.py:2")
 
@@ -347,14 +347,7 @@ def test_map_ends_though_a_module_has_started_a_thread_that_does_not(tmp_path: P
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
 def test_map_that_cannot_be_written_says_so_in_one_line(program: Path) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "tsignals", "map", "mapped"],
-            cwd=program,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=TIMEOUT,
-        )
+        done = mapped_in(program, "mapped", full)
     assert done.returncode == 2
     assert done.stderr == "python -m tsignals: cannot write: No space left on device\n"
 

@@ -38,11 +38,7 @@ class OwnVariables:
 
     def catch_up(self) -> None:
         """Have ``context`` as the shared one is now, but for these."""
-        now = {**dict(copy_context().items()), **self._values}
-        context = self.context
-        context.run(
-            _set, [pair for pair in now.items() if context.get(pair[0], _NONE) is not pair[1]]
-        )
+        self.context.run(_set, {**copy_context(), **self._values}.items())
 
     def _step(self, step: Callable[..., object], *given: object) -> object:
         """Call ``step(*given)`` with these set; keep what becomes of them there."""
@@ -64,4 +60,5 @@ class OwnVariables:
 
 def _set(pairs: Iterable[tuple[ContextVar[object], object]]) -> None:
     for variable, value in pairs:
-        variable.set(value)
+        if variable.get(_NONE) is not value:
+            variable.set(value)

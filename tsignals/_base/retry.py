@@ -77,12 +77,14 @@ class Retry:
             if not issubclass(type(error), Exception):
                 return None
             answer = self.on(cast(Exception, error))
-            if answer is None or (_is_truth(answer) and not answer):
+            if answer is None:
                 return None
-            if _is_truth(answer):
+            if not _is_truth(answer):
+                pause = _seconds("what on returns", answer)
+            elif answer:
                 pause = self._pause(attempt)
             else:
-                pause = _seconds("what on returns", answer)
+                return None
         if self.timeout is not None and ran + pause > _seconds("timeout", self.timeout):
             return None
         return pause

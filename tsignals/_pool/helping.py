@@ -38,6 +38,10 @@ def left_before(task: TaskLike) -> Iterator[tuple[TaskLike, Collection[TaskLike]
             yield before, held if before is task else [before] if is_kept_back(before) else ()
 
 
+def _first_left(task: TaskLike) -> tuple[TaskLike, Collection[TaskLike]]:
+    return next(left_before(task), (task, ()))
+
+
 class Help:
     """What a worker does for async deliveries that it waits for: it runs what these await.
 
@@ -59,7 +63,7 @@ class Help:
         """
         left, seen, lanes = [delivery], set[TaskLike](), set[int]()
         for each in left:  # which grows
-            one = next((before for before in each._standing_before() if not before.done()), each)
+            one, _ = _first_left(each)
             if not one._on_loop or one.done() or one in seen:
                 continue
             seen.add(one)
@@ -79,7 +83,7 @@ class Help:
 
     def _run_first(self, awaited: TaskLike, delivery: TaskLike) -> bool:
         """Run the first that is left before ``awaited``, or itself; as ``look``."""
-        first, held = next(left_before(awaited), (awaited, ()))
+        first, held = _first_left(awaited)
         if not (held or first._on_loop) and first._claimed_by is None:
             self._run(first)
             return True

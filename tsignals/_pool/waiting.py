@@ -5,11 +5,12 @@ for, it says so, and raises where that closes a cycle: see ``cycles``. Where tha
 delivery, it runs what that awaits (``Help``).
 """
 
+import functools
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar, cast
 
 from tsignals._base.inbox import Inbox
@@ -109,7 +110,7 @@ def sleep(
         if all(map(is_kept_back, held)) and not (is_over_or_due(before) or task.done()):
             before._core.refuse_on_loop()
             if not before._on_loop or timeout == 0:
-                sleep_on(woken, [before], True, timeout)
+                sleep_on([before], True, functools.partial(woken.get, timeout=timeout))
             else:
                 _sleep_and_help(before, woken, help, deadline_in(timeout))
     finally:
@@ -128,19 +129,8 @@ def _sleep_and_help(
     deadline: float | None,
 ) -> None:
     """Until ``before``, an async delivery, has ended, or what it awaits was run here."""
-    if help.look(before):
-        return
-    me = threading.get_ident()
-    above = cycles.enter([before], me, True)
-    try:
-        _help_until_told(woken, help, deadline)
-    except queue.Empty:
-        raise TimeoutError(NOT_DONE) from None
-    finally:
-        try:
-            cycles.leave(me, above)
-        finally:
-            cycles.leave(me, above)  # once more: see interrupts
+    if not help.look(before):
+        sleep_on([before], True, functools.partial(_help_until_told, woken, help, deadline))
 
 
 def _help_until_told(woken: "Inbox[TaskLike | None]", help: Help, deadline: float | None) -> None:
@@ -149,20 +139,15 @@ def _help_until_told(woken: "Inbox[TaskLike | None]", help: Help, deadline: floa
             return
 
 
-def sleep_on(
-    woken: "Inbox[W]",
-    tasks: Collection[TaskLike],
-    every: bool,
-    timeout: float | None,
-) -> W:
-    """In a worker: wait for what is put into ``woken`` when one of ``tasks`` has ended.
+def sleep_on(tasks: Collection[TaskLike], every: bool, sleep: Callable[[], W]) -> W:
+    """In a worker: what ``sleep()`` gives, which ends when one of ``tasks`` has ended.
 
     Others run these; ``every``: who waits needs all of them, else any. Raises as ``await_done``.
     """
     me = threading.get_ident()
     above = cycles.enter(tasks, me, every)
     try:
-        return woken.get(timeout=None if timeout is None else max(0.0, timeout))
+        return sleep()
     except queue.Empty:
         raise TimeoutError(NOT_DONE) from None
     finally:
@@ -204,7 +189,8 @@ def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
                     continue
                 for core in cores:
                     core.refuse_on_loop()
-                one = sleep_on(told, left.values(), False, remaining)
+                asleep = functools.partial(told.get, timeout=remaining)
+                one = sleep_on(left.values(), False, asleep)
             else:
                 one = told.get()
             if one not in left:
