@@ -103,7 +103,6 @@ def sleep(
     refuse_if_critical("a worker")
     woken: Inbox[TaskLike | None] = Inbox()
     both = {before: None, task: None}
-    help = Help(woken.put)
     try:
         for one in both:
             one._park(woken)
@@ -112,25 +111,25 @@ def sleep(
             if not before._on_loop or timeout == 0:
                 sleep_on([before], True, functools.partial(woken.get, timeout=timeout))
             else:
-                _sleep_and_help(before, woken, help, deadline_in(timeout))
+                _sleep_and_help(before, woken, deadline_in(timeout))
     finally:
         for one in both:
             one._unpark(woken)
+
+
+def _sleep_and_help(
+    before: TaskLike, woken: "Inbox[TaskLike | None]", deadline: float | None
+) -> None:
+    """Until ``before``, an async delivery, has ended, or what it awaits was run here."""
+    help = Help(woken.put)
+    try:
+        if not help.look(before):
+            sleep_on([before], True, functools.partial(_help_until_told, woken, help, deadline))
+    finally:
         try:
             help.end()
         finally:
             help.end()  # once more: see interrupts
-
-
-def _sleep_and_help(
-    before: TaskLike,
-    woken: "Inbox[TaskLike | None]",
-    help: Help,
-    deadline: float | None,
-) -> None:
-    """Until ``before``, an async delivery, has ended, or what it awaits was run here."""
-    if not help.look(before):
-        sleep_on([before], True, functools.partial(_help_until_told, woken, help, deadline))
 
 
 def _help_until_told(woken: "Inbox[TaskLike | None]", help: Help, deadline: float | None) -> None:
