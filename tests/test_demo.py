@@ -1,11 +1,13 @@
 """The demo serves real requests, counts twice, and fails when the counts differ."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,25 @@ def row(output: str, name: str) -> list[str]:
     return re.split(r"\s{2,}", line.strip())[-2:]
 
 
-def start(*arguments: str, **popen: Any) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "tsignals", "demo", *arguments],
+@contextlib.contextmanager
+def started(*arguments: str, **popen: Any) -> Iterator["subprocess.Popen[str]"]:
+    """The demo as a process, POSIX's. One that does not end is made to, and says where it was."""
+    demo = subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "-m", "tsignals", "demo", *arguments],
         cwd=ROOT,
         text=True,
         stdin=subprocess.DEVNULL,
         **popen,
     )
+    limit = threading.Timer(TIMEOUT, demo.send_signal, [signal.SIGABRT])
+    limit.start()
+    try:
+        yield demo
+    finally:
+        limit.cancel()
+        limit.join()
+        demo.kill()
+        demo.wait()
 
 
 def test_everything_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,14 +137,14 @@ def test_nobody_need_have_given_it_an_output(arguments: list[str]) -> None:
 def test_reader_that_goes_in_the_middle_ends_it_without_a_word() -> None:
     # One worker, and so a backlog, which is given up.
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    demo = start("--requests", "4000", "--workers", "1", **pipes)
-    assert demo.stdout is not None
-    assert demo.stderr is not None
-    with demo.stdout, demo.stderr:
-        assert "web server" in demo.stdout.readline()
-        demo.stdout.close()
-        assert demo.stderr.read() == ""
-    assert demo.wait(TIMEOUT) == 141
+    with started("--requests", "4000", "--workers", "1", **pipes) as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        with demo.stdout, demo.stderr:
+            assert "web server" in demo.stdout.readline()
+            demo.stdout.close()
+            assert demo.stderr.read() == ""
+        assert demo.wait() == 141
 
 
 def test_off_a_terminal_progress_is_a_few_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,17 +159,17 @@ def test_off_a_terminal_progress_is_a_few_plain_lines(capsys: pytest.CaptureFixt
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_on_a_terminal_progress_is_one_live_line() -> None:
     master, slave = os.openpty()
-    demo = start("--requests", "40", "--threads", "4", stdout=slave)
-    os.close(slave)
     read = b""
-    try:
-        while chunk := os.read(master, 1024):
-            read += chunk
-    except OSError:  # how Linux says that the other end is closed
-        pass
-    finally:
-        os.close(master)
-    assert demo.wait(TIMEOUT) == 0
+    with started("--requests", "40", "--threads", "4", stdout=slave) as demo:
+        os.close(slave)
+        try:
+            while chunk := os.read(master, 1024):
+                read += chunk
+        except OSError:  # how Linux says that the other end is closed
+            pass
+        finally:
+            os.close(master)
+        assert demo.wait() == 0
     _, _, lines = read.decode().partition("\r\n\r\n")  # the parameters
     live, _, rest = lines.rpartition("\r" + " " * 10)
     assert "\n" not in live.strip()
@@ -251,15 +264,16 @@ def test_ctrl_c_drains_and_still_prints_the_table(phase: str) -> None:
     # Far more requests than there is time for, except where the inline ones must end first; then
     # few workers, which are not done with them before the signal comes.
     many = ["1000000"] if phase == "inline" else ["1000", "--workers", "2"]
-    demo = start("--threads", "16", "--requests", *many, stdout=subprocess.PIPE)
-    assert demo.stdout is not None
-    with demo.stdout:
-        for line in demo.stdout:
-            if line.startswith(phase):
-                demo.send_signal(signal.SIGINT)
-                break
-        output = demo.stdout.read()
-    assert demo.wait(TIMEOUT) == 130
+    pipe = subprocess.PIPE
+    with started("--threads", "16", "--requests", *many, stdout=pipe) as demo:
+        assert demo.stdout is not None
+        with demo.stdout:
+            for line in demo.stdout:
+                if line.startswith(phase):
+                    demo.send_signal(signal.SIGINT)
+                    break
+            output = demo.stdout.read()
+        assert demo.wait() == 130
     assert "Interrupted. What was sent adds up." in output
     for column in (-2, -1) if phase == "background" else (-1,):
         sent, done, failed = (

@@ -24,6 +24,7 @@ from helpers import (
     Ear,
     Latch,
     Running,
+    handled,
     ignore,
     raiser,
     together,
@@ -887,23 +888,19 @@ def test_what_a_handler_raises_as_a_thread_starts_is_no_lack_of_threads(
     assert pool.stats().pending == 0
 
 
-def test_what_a_handler_raises_while_a_caller_waits_for_its_lane_reaches_it(
-    alarm: Callable[[], None],
-) -> None:
-    def interrupts() -> None:
-        wait_until(lambda: pool.stats().pending == 2)
-        alarm()
-
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGUSR1")
+def test_what_a_handler_raises_while_a_caller_waits_for_its_lane_reaches_it() -> None:
     gate = Latch()
     with WorkerPool(1, max_pending=1, overflow="caller_runs") as pool:
         signal = signal_to(gate, pool, ordered=True)
         signal.send_async(None)
         assert gate.entered.wait(TIMEOUT)
         signal.send_async(None)
-        interrupter = Running(interrupts)
-        with pytest.raises(Alarm):
+        with (
+            pytest.raises(Alarm),
+            handled(raiser(Alarm()), lambda: pool.stats().pending == 2, signals.SIGUSR1),
+        ):
             signal.send_async(None)
-        interrupter.result()
         gate.opened.set()
         assert pool.drain(TIMEOUT)
     assert gate.calls == pool.stats().completed == 3
