@@ -463,3 +463,25 @@ def test_idle_pools_end_in_silence() -> None:
         PREAMBLE,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "ran 1\n", "")
+
+
+def test_pool_that_is_lost_after_that_puts_nothing_into_its_queue() -> None:
+    """Where no GIL is, a worker that was left behind may have the lock of the queue for ever."""
+    done = processes.run(
+        """
+        import gc, inside
+
+        def loses():
+            pools = [WorkerPool(1), made.pop()]
+            queues = [inside.tokens_of(each) for each in pools]
+            before = [each.qsize() for each in queues]
+            del pools[:]
+            gc.collect()
+            say(*[each.qsize() - there for each, there in zip(queues, before)])
+
+        made = [WorkerPool(1)]
+        late.append(loses)
+        """,
+        PREAMBLE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 0\n", "")

@@ -24,7 +24,9 @@ Invariants
         ``Core.terminal_error`` and then looks there; who has queued something looks at that after.
     E4  Workers know the core, never the pool in front of it. When nobody refers to that any
         more, its weak reference is put among the tokens, and the worker that takes it closes the
-        pool. That is a step in C: unlike ``__del__``, no signal handler can raise in it.
+        pool. That is a step in C: unlike ``__del__``, no signal handler can raise in it. At exit it
+        is put there no more: where no GIL is, a worker that was left behind may have the queue's
+        lock, and who ends the process would wait for it for ever.
     E5  There are at least as many tokens as entries in line, those counted that somebody has in
         hand between the two steps. So none is left behind; and a worker that finds nobody in line
         may drop its token. Whoever takes an entry out therefore has a token in hand before: one
@@ -129,6 +131,11 @@ class Backlog:
     def attend(self, pool: object) -> None:
         """Have a worker learn when nobody refers to ``pool`` any more (E4)."""
         self.pool_ref = weakref.ref(pool, self.tokens.put)
+
+    def attend_no_more(self) -> None:
+        """At exit: from now on nobody learns of that."""
+        pool = None if self.pool_ref is None else self.pool_ref()
+        self.pool_ref = None if pool is None else weakref.ref(pool)
 
     def put(self, entry: Entry) -> None:
         """Queue ``entry`` for a worker; what is in line stays where it stands."""

@@ -51,6 +51,7 @@ def register(pool: HasCore, at_exit: bool = True) -> None:
     ref.key, ref.at_exit = id(ref), at_exit
     _cores[ref.key] = ref
     if _ended:
+        core.backlog.attend_no_more()
         core.lose("the process has ended")
     hook_multiprocessing()
 
@@ -123,6 +124,8 @@ def _is_busy(core: Core) -> bool:
 
 def _lose_all() -> None:
     _ended.append(True)
+    for core in cores():
+        core.backlog.attend_no_more()
     why = "the process ended before it could run, or run again"
     for core in cores(at_exit=True):
         # Nobody could take it.
