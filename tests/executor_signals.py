@@ -48,6 +48,24 @@ def fails_frozen(**named: Any) -> None:
     raise Frozen("NoSuchBucket")
 
 
+class False_(Exception):
+    def __bool__(self) -> bool:
+        return False
+
+
+class Unasked(Exception):
+    def __bool__(self) -> bool:
+        raise RuntimeError("neither true nor false")
+
+
+def fails_false(**named: Any) -> None:
+    raise False_
+
+
+def fails_unasked(**named: Any) -> None:
+    raise Unasked
+
+
 def fails_for_more(**named: Any) -> None:
     raise NeedsMore(503, "later")
 

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 import signal as signals
+import sys
 import threading
 import types
 import weakref
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import executor_signals
+import failing
 import pytest
 from executor_signals import NeedsTwo, elsewhere
 from helpers import (
@@ -37,7 +39,7 @@ from helpers import (
 )
 from pools import told
 
-from tsignals import Signal, WorkerPool, background, set_default_executor
+from tsignals import Deliveries, Signal, WorkerPool, background, set_default_executor
 
 
 @pytest.fixture
@@ -332,6 +334,50 @@ def test_error_that_cannot_come_back_is_said_and_does_no_harm_to_others(
     assert str(error).startswith(f"receiver {name} raised ")
     assert "cannot be sent back" in str(error)
     assert any(f"in {name}" in note for note in error.__notes__)  # its traceback
+
+
+@pytest.mark.parametrize("name", ["fails_false", "fails_unasked"])
+def test_error_that_would_be_taken_for_none_comes_back_as_one(
+    processes: ProcessPoolExecutor, name: str
+) -> None:
+    error = error_beside_another(processes, getattr(executor_signals, name))
+    if sys.version_info >= (3, 14):
+        assert type(error).__module__ == "executor_signals"
+    else:
+        assert type(error) is RuntimeError
+        assert str(error).startswith(f"receiver {name} raised ")
+
+
+async def all_of(deliveries: Deliveries) -> object:
+    return await deliveries
+
+
+async def each_of(deliveries: Deliveries) -> object:
+    return [pair async for pair in deliveries]
+
+
+WAITS: dict[str, Callable[[Deliveries], object]] = {
+    "results": lambda deliveries: deliveries.results(TIMEOUT),
+    "await": lambda deliveries: asyncio.run(all_of(deliveries)),
+    "async for": lambda deliveries: asyncio.run(each_of(deliveries)),
+}
+
+
+@pytest.mark.parametrize("error", [failing.False_(), failing.Empty()], ids=["false", "empty"])
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_error_that_is_false_is_raised(
+    wait: Callable[[Deliveries], object], error: Exception
+) -> None:
+    """Before CPython 3.14, ``result()`` of the executor's own futures gives ``None``."""
+    with ThreadPoolExecutor(1) as executor, connected(executor, raiser(error)) as signal:
+        with pytest.raises(type(error)):
+            wait(signal.send_async(None))
+        prepared = signal.prepare(None)
+        prepared.submit()
+        with pytest.raises(type(error)):
+            wait(prepared.deliveries)
+        with pytest.raises(type(error)):
+            prepared.deliveries[0][1].result(TIMEOUT)
 
 
 @pytest.mark.parametrize("name", ["returns_what_needs_more", "returns_a_function"])

@@ -1,6 +1,7 @@
 """What becomes of pending work when a process ends. Each test is a script in a new process."""
 
 import sys
+import sysconfig
 
 import processes
 import pytest
@@ -485,3 +486,65 @@ def test_pool_that_is_lost_after_that_puts_nothing_into_its_queue() -> None:
         PREAMBLE,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 0\n", "")
+
+
+CALLS = {
+    "shutdown": "pool.shutdown()",
+    "shutdown, timeout": "pool.shutdown(timeout=60)",
+    "shutdown, cancel": "pool.shutdown(cancel_futures=True)",
+    "shutdown, no wait": "pool.shutdown(wait=False)",
+    "drain": "pool.drain()",
+    "with": "pool.__exit__(None, None, None)",
+}
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+@pytest.mark.parametrize("call", CALLS)
+def test_pool_may_be_ended_while_the_interpreter_ends(call: str, busy: bool) -> None:
+    """By a finalizer, say: its threads are stopped by then, and nobody can join them."""
+    done = processes.run(
+        f"""
+        import inside
+
+        class Service:
+            def __init__(self):
+                self.pool = WorkerPool(9)
+                self.tokens = inside.tokens_of(self.pool)
+                barrier = threading.Barrier(9)
+                for each in [self.pool.submit(barrier.wait) for _ in range(9)]:
+                    each.result()
+                if {busy}:
+                    self.pool.submit(threading.Event().wait)
+
+            # Bound now: what is global may be gone by then.
+            def __del__(self, write=os.write, ending=sys.is_finalizing):
+                pool, before = self.pool, self.tokens.qsize()
+                {CALLS[call]}
+                write(1, b"ended %d %d" % (ending(), self.tokens.qsize() - before))
+
+        _service = Service()
+        """,
+        PREAMBLE,
+        TSIGNALS_EXIT_SECONDS="0",
+    )
+    ended = ["ended 1 0"]
+    if busy and sysconfig.get_config_var("Py_GIL_DISABLED"):
+        ended.append("")  # a thread that was stopped may keep what is global here
+    assert (done.returncode, done.stdout) in [(0, each) for each in ended], done.stderr
+    assert ("still running" in done.stderr) is busy
+    assert "Error" not in done.stderr
+
+
+def test_block_of_a_pool_may_end_while_the_interpreter_ends() -> None:
+    done = processes.run(
+        """
+        def pools():
+            with WorkerPool(9) as pool:
+                yield pool
+
+        _pools = pools()
+        assert next(_pools).submit(int).result() == 0
+        """,
+        PREAMBLE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -19,6 +19,7 @@ from event_loops import AsyncLatch
 from helpers import (
     TIMEOUT,
     Boom,
+    Ear,
     Latch,
     Running,
     Thing,
@@ -487,6 +488,33 @@ def test_threads_may_run_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             inside.when_steps_find(lambda: finds and finds.pop()(), patched)
             assert sum(together(steps.run_all, steps.run_all)) == 2
     assert sorted(ran) == [0, 1]
+
+
+def test_run_all_leaves_what_stands_behind_a_delivery_that_runs_elsewhere() -> None:
+    """Or below that call: a receiver that has sent again may run all, too."""
+    gate, others, counts = Latch(), Ear(), list[int]()
+    with Steps() as steps:
+        signal, again = Signal(executor=steps), Signal(executor=steps)
+        signal.connect(gate, ordered=True)
+        signal.connect(others)
+        for _ in range(2):
+            signal.send_async(None)
+        running = Running(steps.run_all)
+        assert gate.entered.wait(TIMEOUT)
+        assert steps.run_all() == len(others.calls) == 2
+        gate.opened.set()
+        assert running.result() == 2
+
+        def sends_again(depth: int, **named: Any) -> None:
+            if depth:
+                again.send_async(None, depth=depth - 1)
+                counts.append(steps.run_all())
+
+        again.connect(sends_again, weak=False, ordered=True)
+        again.send_async(None, depth=1)
+        assert steps.run_all() == 2
+        assert counts == [0]
+        assert steps.pending == []
 
 
 def test_what_comes_while_steps_end_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,23 @@ from tsignals._pool import waiting
 from tsignals._pool.task import Task
 
 F = TypeVar("F", bound="futures.Future[object]")
+R = TypeVar("R")
+
+
+def response_of(future: "futures.Future[R]", response: R) -> R:
+    """What ``future.result()`` has given, or raises what that has left out.
+
+    Before CPython 3.14, ``concurrent.futures`` takes an exception that is false for none.
+    """
+    error = None
+    if response is None and not isinstance(future, Task):
+        error = future.exception(0)
+    try:
+        if error is not None:
+            raise error
+        return response
+    finally:
+        del future, error  # or the traceback, this frame and the error form a cycle
 
 
 def as_completed(

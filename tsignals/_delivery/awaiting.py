@@ -11,7 +11,7 @@ from typing import Any
 
 from tsignals._calling.sync_receivers import notify
 from tsignals._calling.types import Pairs, Receiver
-from tsignals._delivery.as_completed import take_back
+from tsignals._delivery.as_completed import response_of, take_back
 from tsignals._pool import cycles, helping
 from tsignals._pool.pauses import is_kept_back, is_over_or_due
 from tsignals._pool.seam import TaskLike
@@ -28,7 +28,7 @@ async def await_results(deliveries: Collection[Pair]) -> Pairs:
         for receiver, future in deliveries:
             if not future.done():
                 await _until_done(future)
-            pairs.append((receiver, future.result(0)))
+            pairs.append((receiver, response_of(future, future.result(0))))
         return pairs
     finally:
         del deliveries, future  # or the traceback, this frame and the error form a cycle
@@ -94,7 +94,7 @@ class Completed:
             self._done.put_nowait(None)  # for others who wait
         self._tasks.pop(future, None)  # type: ignore[call-overload]
         try:
-            return receiver, future.result(0)
+            return receiver, response_of(future, future.result(0))
         except StopAsyncIteration as error:
             # As it is, it would end the loop, and nobody would know of it or of the rest.
             raise RuntimeError("receiver raised StopAsyncIteration") from error

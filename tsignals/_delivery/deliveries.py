@@ -9,7 +9,7 @@ from typing import Any
 from tsignals._base.timeouts import deadline_in, left_until, seconds
 from tsignals._calling.outcomes import Outcomes
 from tsignals._calling.types import Pairs, Receiver
-from tsignals._delivery.as_completed import as_completed
+from tsignals._delivery.as_completed import as_completed, response_of
 from tsignals._delivery.delivery import Delivery
 
 # Under an executor that is no WorkerPool, that executor's own futures stand in for deliveries.
@@ -57,7 +57,7 @@ class Deliveries(list[Pair]):
         pairs = []
         try:
             for receiver, future in self:  # no comprehension: nested waits are deep enough
-                pairs.append((receiver, future.result(left())))
+                pairs.append((receiver, response_of(future, future.result(left()))))
             return pairs
         finally:
             # Or the traceback, this frame and the error form a cycle.

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import functools
 import pickle
+import sys
 import time
 import traceback
 from concurrent.futures import CancelledError, Future
@@ -110,9 +111,9 @@ class RemoteCall:
                     return response
                 raise self._cannot_be_sent(f"returned a {type(response).__qualname__!r}", why)
             if (why := _kept_from_travelling(error)) is not None:
-                note = "".join(traceback.format_exception(error))
+                lines, _ = outcome_of(traceback.format_exception, error)
                 error = self._cannot_be_sent(f"raised {show(error)}", why)
-                error.add_note(note)
+                error.add_note("".join(lines or ["(its traceback cannot be shown)"]))
             raise error
         finally:
             del error  # as above
@@ -136,9 +137,12 @@ class RemoteCall:
 def _kept_from_travelling(error: BaseException) -> str | None:
     """What keeps it from being sent back: the executor would break, for all that it was given.
 
-    It is pickled, unpickled, and executors set its traceback and its cause.
+    It is pickled, unpickled, and executors set its traceback and its cause. Before CPython 3.14
+    they take one that is false for none.
     """
     try:
+        if sys.version_info < (3, 14) and not error:
+            return "it is false, and would be taken for none"
         error.__traceback__ = error.__traceback__
         pickle.loads(pickle.dumps(error)).__cause__ = None
     except Exception as why:

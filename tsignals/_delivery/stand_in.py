@@ -8,6 +8,7 @@ from concurrent.futures import Future
 
 from tsignals._base.atomic import comes_first
 from tsignals._base.interrupts import apply_to_all, refuse_if_deep
+from tsignals._delivery.as_completed import response_of
 
 
 class StandIn(Future[object]):
@@ -31,6 +32,9 @@ class StandIn(Future[object]):
     def _cancel(self, claim: object) -> None:
         if self.decide(claim):
             self.become_cancelled()
+
+    def result(self, timeout: float | None = None) -> object:
+        return response_of(self, super().result(timeout))
 
     def running(self) -> bool:
         return not self.done() and (own := self._own) is not None and own.running()

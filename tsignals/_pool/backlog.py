@@ -44,6 +44,7 @@ Invariants
 
 import contextlib
 import queue
+import sys
 import threading
 import weakref
 from collections import OrderedDict, deque
@@ -226,16 +227,24 @@ class Backlog:
             if not settled:  # interrupted, perhaps with any one in hand
                 self.tokens.put(True)
                 self.tokens.put(None)
-                if self.pool_ref is not None and self.pool_ref() is None:
-                    self.tokens.put(self.pool_ref)
+                if (ref := self.pool_ref) is not None and ref() is None:
+                    self.tokens.put(ref)
 
-    def try_terminate(self, state: State) -> None:
-        """Where the pool closes, and nothing is left for them, end its threads."""
-        if state.mode and not state.pending:
+    # Bound now: while the interpreter ends, module globals go before the last pools do.
+    def try_terminate(self, state: State, _ending: Callable[[], bool] = sys.is_finalizing) -> bool:
+        """Where the pool closes, and nothing is left for them, end its threads.
+
+        Whether nothing is left for any. While the interpreter ends, they are stopped where they
+        are, perhaps with the lock of the queue.
+        """
+        if not state.mode or _ending():
+            return False
+        if not state.pending:
             self.tokens.put(None)
-        if state.mode and state.quiet:
+        if state.quiet:
             for loop in self.loops:
                 loop.stop()
+        return state.quiet
 
     def clear(self) -> None:
         """Take everything out of the queue: nobody will, and it knows what was sent."""

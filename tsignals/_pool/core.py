@@ -210,8 +210,7 @@ class Core:
         self._try_terminate(self.state.value)
 
     def _try_terminate(self, state: State) -> None:
-        self.backlog.try_terminate(state)
-        if state.mode and state.quiet:
+        if self.backlog.try_terminate(state):
             self.timer.look()
 
     def fail_pending(self) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import queue
+import sys
 from collections.abc import Callable
 
 from tsignals._base.inbox import Inbox
@@ -13,12 +14,16 @@ from tsignals._pool.core import Core
 from tsignals._pool.state import await_quiet, await_quiet_no_more
 
 
-def drain(core: Core, timeout: float | None) -> bool:
+# Bound now: while the interpreter ends, module globals go before the last pools do.
+def drain(
+    core: Core, timeout: float | None, _ending: Callable[[], bool] = sys.is_finalizing
+) -> bool:
     """Wait until nothing is pending or running and all that was is resolved."""
     refuse_if_critical("drain()")
     if not page[0]:
         notice()
-    deadline = deadline_in(timeout)
+    # While the interpreter ends, its threads are stopped where they are: nothing ends any more.
+    deadline = deadline_in(0.0 if _ending() else timeout)
     woken: Inbox[None] = Inbox()
     waiter = functools.partial(woken.put, None)
     try:

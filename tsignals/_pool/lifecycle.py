@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
 from tsignals._base import process
@@ -25,6 +25,9 @@ from tsignals._pool.core import Core
 from tsignals._pool.drops import log_left
 from tsignals._pool.state import Mode
 from tsignals._pool.task import Task
+
+MOMENT = 0.1
+"""Seconds that threads which have nothing more to do get at exit to be gone."""
 
 _cores: "dict[int, _CoreRef]" = {}
 _ended: list[bool] = []  # not empty once this process has ended its pools
@@ -101,7 +104,12 @@ def finish() -> None:
     try:
         _await_all(deadline)
     finally:  # interrupted, too
-        _lose_all()
+        try:
+            _lose_all()
+        finally:
+            for core in cores():
+                core.backlog.attend_no_more()
+    _join_idle(time.monotonic() + MOMENT)
 
 
 def _await_all(deadline: float) -> None:
@@ -124,8 +132,6 @@ def _is_busy(core: Core) -> bool:
 
 def _lose_all() -> None:
     _ended.append(True)
-    for core in cores():
-        core.backlog.attend_no_more()
     why = "the process ended before it could run, or run again"
     for core in cores(at_exit=True):
         # Nobody could take it.
@@ -134,6 +140,14 @@ def _lose_all() -> None:
         left = [*core.drops.take_lost(), *_still_running(core)]
         fate = "were queued or still running; they are lost"
         log_left(core.config.name, "exit", left, fate)
+
+
+def _join_idle(deadline: float) -> None:
+    """Let threads go that have nothing more to do: one that is stopped keeps what locks it has."""
+    for core in cores(at_exit=True):
+        if core.state.value.quiet:
+            for thread in core.all_threads():
+                thread.join(left_until(deadline))
 
 
 def _still_running(core: Core) -> list[Task]:
@@ -147,13 +161,18 @@ def _counts_as_running(core: Core, task: Task) -> bool:
     return claim is not None and claim[0] == "run"
 
 
-def await_end(core: Core, threads: Iterable[threading.Thread], deadline: float | None) -> None:
+def await_end(
+    core: Core,
+    threads: Iterable[threading.Thread],
+    deadline: float | None,
+    _ending: Callable[[], bool] = sys.is_finalizing,  # bound now: see drain
+) -> None:
     """Wait until ``core``, which takes no more, has done all its work and its threads have ended.
 
     ``deadline``: until then; what is left is lost, or goes on without anybody waiting for it.
     """
     if draining.drain(core, left_until(deadline)):
-        for thread in {*threads, *core.all_threads()}:
+        for thread in {*threads, *core.all_threads()} if not _ending() else ():
             thread.join(left_until(deadline))
     elif not core.abandoned:  # else forked meanwhile, and here is the child
         try:

@@ -71,11 +71,14 @@ class Steps(LocalExecutor):
                     self._deliveries.pop(id(delivery), None)
 
     def run_all(self) -> int:
-        """Run what waits, one after the other, and what comes meanwhile; return how many ran."""
+        """Run what waits, one after the other, and what comes meanwhile; return how many ran.
+
+        Of an ordered receiver, what stands behind a delivery that somebody else runs stays.
+        """
         count = 0
-        while waiting := self.pending:
+        while free := [each for each in self.pending if self._before(each) is None]:
             with contextlib.suppress(LookupError):  # another thread came first
-                self.run(waiting[0])
+                self.run(free[0])
                 count += 1
         return count
 
