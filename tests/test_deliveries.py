@@ -149,6 +149,29 @@ def test_outcomes_of_success_have_no_errors(pool: WorkerPool) -> None:
     assert outcomes.raise_errors() is None
 
 
+def test_as_completed_takes_no_lock_that_an_interrupt_could_leave_held(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a condition may from CPython 3.14 on; a worker would wait for it."""
+    entered = list[None]()
+    gate, enter = Latch(), threading.Condition.__enter__
+    deliveries = signal_to(gate, pool).send_async(None)
+    assert gate.entered.wait(TIMEOUT)
+    main = threading.get_ident()
+
+    def enters(condition: threading.Condition) -> bool:
+        if threading.get_ident() == main:
+            entered.append(None)
+        return enter(condition)
+
+    completed = deliveries.as_completed(TIMEOUT)
+    gate.opened.set()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Condition, "__enter__", enters)
+        assert next(completed) == deliveries[0]
+    assert entered == []
+
+
 def test_as_completed_yields_pairs_as_they_are_done(pool: WorkerPool) -> None:
     gate, ear, raises = Latch(), Ear(), raiser(Boom())
     deliveries = signal_of(pool, gate, ear, raises).send_async(None)

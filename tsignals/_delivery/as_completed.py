@@ -42,11 +42,12 @@ def as_completed(
         yield from _as_others_end(list(pairs.values()), timeout)
         return
     done: Iterator[futures.Future[object]]
-    in_worker = any(task._core.works_here() for task in tasks)
-    if in_worker and len(tasks) == len(pairs):
+    if len(tasks) < len(pairs):
+        done = futures.as_completed(pairs, timeout)
+    elif any(task._core.works_here() for task in tasks):
         done = waiting.as_completed(tasks, timeout)
     else:
-        done = futures.as_completed(pairs, timeout)
+        done = waiting.as_ended(tasks, timeout)
     for future in done:
         yield pairs[future]
 

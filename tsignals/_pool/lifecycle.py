@@ -171,8 +171,10 @@ def await_end(
 
     ``deadline``: until then; what is left is lost, or goes on without anybody waiting for it.
     """
+    if _ending():
+        return  # they are stopped where they are; what was left was lost and named at exit
     if draining.drain(core, left_until(deadline)):
-        for thread in {*threads, *core.all_threads()} if not _ending() else ():
+        for thread in {*threads, *core.all_threads()}:
             thread.join(left_until(deadline))
     elif not core.abandoned:  # else forked meanwhile, and here is the child
         try:

@@ -156,6 +156,48 @@ def sleep_on(tasks: Collection[TaskLike], every: bool, sleep: Callable[[], W]) -
             cycles.leave(me, above)  # once more: see interrupts
 
 
+def as_ended(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
+    """Yield ``tasks`` as they end, and run nothing meanwhile.
+
+    Raises ``TimeoutError``, and ``RuntimeError`` on the event loop that runs one of them.
+
+    ``concurrent.futures`` enters a lock's ``with`` block for that: interrupted there, from CPython
+    3.14 on, it may leave the lock held, and the worker that tells it of an end waits for ever.
+    """
+    refuse_if_critical("as_completed()")
+    deadline = deadline_in(timeout)
+    told: Inbox[TaskLike] = Inbox()
+    tellers = [(task, _Teller(told, task)) for task in tasks]
+    try:
+        _have_all_told(tellers, told)
+        yield from _as_told(tasks, told, deadline)
+    finally:
+        for task, teller in tellers:
+            task._unpark(teller)
+
+
+def _have_all_told(tellers: Sequence[tuple[TaskLike, _Teller]], told: "Inbox[TaskLike]") -> None:
+    for task, teller in tellers:
+        task._park(teller)
+        if task.done():
+            told.put(task)
+
+
+def _as_told(tasks: Sequence[T], told: "Inbox[TaskLike]", deadline: float | None) -> Iterator[T]:
+    left, cores = dict.fromkeys(tasks), {task._core for task in tasks}
+    while left:
+        if told.empty():
+            for core in cores:
+                core.refuse_on_loop()
+        try:
+            one = cast(T, told.get(timeout=left_until(deadline)))
+        except queue.Empty:
+            raise TimeoutError(f"{len(left)} (of {len(tasks)}) futures unfinished") from None
+        if one in left and one.done():
+            del left[one]
+            yield one
+
+
 def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
     """In a worker: yield ``tasks`` as they end; run what has not started of its own pool.
 
