@@ -57,7 +57,10 @@ class Deliveries(list[Pair]):
         pairs = []
         try:
             for receiver, future in self:  # no comprehension: nested waits are deep enough
-                pairs.append((receiver, response_of(future, future.result(left()))))
+                response = future.result(left())
+                if response is None and not isinstance(future, Delivery):
+                    response_of(future, response)
+                pairs.append((receiver, response))
             return pairs
         finally:
             # Or the traceback, this frame and the error form a cycle.

@@ -167,20 +167,13 @@ def as_ended(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
     refuse_if_critical("as_completed()")
     deadline = deadline_in(timeout)
     told: Inbox[TaskLike] = Inbox()
-    tellers = [(task, _Teller(told, task)) for task in tasks]
+    tellers: dict[tuple[TaskLike, TaskLike], _Teller] = {}
     try:
-        _have_all_told(tellers, told)
+        _have_each_told(tasks, told, tellers)
         yield from _as_told(tasks, told, deadline)
     finally:
-        for task, teller in tellers:
+        for (task, _), teller in tellers.items():
             task._unpark(teller)
-
-
-def _have_all_told(tellers: Sequence[tuple[TaskLike, _Teller]], told: "Inbox[TaskLike]") -> None:
-    for task, teller in tellers:
-        task._park(teller)
-        if task.done():
-            told.put(task)
 
 
 def _as_told(tasks: Sequence[T], told: "Inbox[TaskLike]", deadline: float | None) -> Iterator[T]:
@@ -213,10 +206,7 @@ def as_completed(tasks: Sequence[T], timeout: float | None) -> Iterator[T]:
     unseen: deque[TaskLike] = deque(tasks)
     cores = {task._core for task in tasks}
     try:
-        for task in tasks:
-            _have_told(task, task, told, tellers)
-            if task.done():
-                told.put(task)
+        _have_each_told(tasks, told, tellers)
         while left:
             if told.empty():
                 remaining = None if deadline is None else deadline - time.monotonic()
@@ -264,6 +254,18 @@ def _follow(
         again = help.look(before) or again
     if again:
         told.put(task)
+
+
+def _have_each_told(
+    tasks: Sequence[TaskLike],
+    told: "Inbox[TaskLike]",
+    tellers: "dict[tuple[TaskLike, TaskLike], _Teller]",
+) -> None:
+    """Have ``told`` get each of ``tasks`` at its end, or now."""
+    for task in tasks:
+        _have_told(task, task, told, tellers)
+        if task.done():
+            told.put(task)
 
 
 def _have_told(
